@@ -1,0 +1,32 @@
+"""An exact and fast token sampler for language models on the CPU.
+
+>>> import numpy as np, toksample
+>>> logits = np.array([1.0, 3.0, 2.0, -1.0], dtype=np.float32)
+>>> toksample.sample(logits, temperature=0.7, top_p=0.9, seed=1)
+1
+
+The same seed gives the same token on every instruction set, batch, thread count and row order, and in
+:mod:`toksample.reference`, the definition of every function here, written in numpy.
+"""
+
+from toksample._generate import generate
+from toksample._native import available_isas, isa
+from toksample._sampler import Sampler, SamplingParams
+from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
+from toksample._version import __version__
+
+__all__ = [
+    "Sampler",
+    "SamplingParams",
+    "__version__",
+    "argmax",
+    "available_isas",
+    "candidates",
+    "generate",
+    "isa",
+    "log_softmax",
+    "mask_logits",
+    "sample",
+    "softmax",
+    "top_k",
+]

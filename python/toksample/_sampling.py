@@ -1,0 +1,268 @@
+"""The functions on logits: thin, documented fronts of the compiled kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from toksample import _native
+from toksample._arrays import as_native, like
+
+
+def argmax(logits: object, *, num_threads: int | None = None) -> Any:
+    """Return the id of the largest logit, the lowest id where several are the largest.
+
+    Parameters
+    ----------
+    logits : array_like, shape (V,) or (B, V)
+        float32, float16, bfloat16 or float64; at most 2**22 tokens a row. -inf is a banned token.
+    num_threads : int, optional
+        At most this many threads for the rows of a batch; by default as many as are worth it.
+
+    Returns
+    -------
+    int or ndarray of int64, shape (B,)
+
+    Raises
+    ------
+    ValueError
+        If a row has NaN or +inf, or nothing but -inf.
+
+    Examples
+    --------
+    >>> toksample.argmax(np.float32([0.0, 2.0, 2.0]))
+    1
+    """
+    return _native.argmax(as_native(logits), num_threads)
+
+
+def softmax(
+    logits: object,
+    temperature: float | npt.ArrayLike = 1.0,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the probabilities ``exp(logits / temperature)``, normalized over the last axis.
+
+    Each is within 1e-5 of itself, plus 1e-12, of the softmax in real numbers, and the same on every machine. Probabilities
+    below about 1e-19 of the largest are 0.
+
+    Parameters
+    ----------
+    logits : array_like, shape (V,) or (B, V)
+        float32, float16, bfloat16 or float64. -inf is a banned token and gets 0.
+    temperature : float or array_like of shape (B,)
+        Finite and >= 0. At 0 the argmax has probability 1.
+    out : ndarray of float32, optional
+        Where to write, of the shape of ``logits``, C-contiguous, sharing no memory with them. On an error it is unchanged.
+    num_threads : int, optional
+        At most this many threads for the rows of a batch; by default as many as are worth it.
+
+    Returns
+    -------
+    ndarray of float32
+        Of the shape of ``logits``; ``out`` if it was given.
+
+    See Also
+    --------
+    log_softmax : precise where a probability is too small.
+
+    Examples
+    --------
+    >>> toksample.softmax(np.float32([0.0, 0.0, -np.inf]))
+    array([0.5, 0.5, 0. ], dtype=float32)
+    """
+    return _native.softmax(as_native(logits), temperature, out, num_threads)
+
+
+def log_softmax(
+    logits: object,
+    temperature: float | npt.ArrayLike = 1.0,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the natural logarithms of the probabilities ``softmax(logits, temperature)``.
+
+    Computed in float64 and rounded once, so they are precise where the probability itself is too small for a float32. Shapes,
+    parameters and errors are those of :func:`softmax`. A banned token gets -inf.
+
+    Examples
+    --------
+    >>> toksample.log_softmax(np.float32([0.0, -1000.0]))
+    array([    0., -1000.], dtype=float32)
+    """
+    return _native.log_softmax(as_native(logits), temperature, out, num_threads)
+
+
+def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Return the k largest logits and their ids, largest first; of equal logits the lower id comes first.
+
+    Parameters
+    ----------
+    logits : array_like, shape (V,) or (B, V)
+        float32, float16, bfloat16 or float64.
+    k : int
+        In [1, V].
+    num_threads : int, optional
+        At most this many threads for the rows of a batch; by default as many as are worth it.
+
+    Returns
+    -------
+    values : ndarray, shape (k,) or (B, k)
+        In the type of ``logits`` (float32 for float64).
+    ids : ndarray of int64, shape (k,) or (B, k)
+
+    Examples
+    --------
+    >>> toksample.top_k(np.float32([0.0, 3.0, 1.0, 3.0]), 2)
+    (array([3., 3.], dtype=float32), array([1, 3]))
+    """
+    values, ids = _native.top_k(as_native(logits), k, num_threads)
+    return like(values, logits), ids
+
+
+def sample(
+    logits: object,
+    *,
+    temperature: float | npt.ArrayLike = 1.0,
+    top_k: int | npt.ArrayLike = 0,
+    top_p: float | npt.ArrayLike = 1.0,
+    min_p: float | npt.ArrayLike = 0.0,
+    seed: int | npt.ArrayLike | None = None,
+    position: int | npt.ArrayLike = 0,
+    stream: int | npt.ArrayLike | None = None,
+    errors: str = "raise",
+    num_threads: int | None = None,
+    out: npt.NDArray[np.int64] | None = None,
+) -> Any:
+    """Draw a token from the logits of each row.
+
+    The filters apply in the order of the parameters, each to what the one before it kept. Each of them, except
+    ``num_threads``, ``errors`` and ``out``, is one value or one for each row. A row of a batch gives the token that it gives
+    alone with its own parameters, seed, stream and position.
+
+    Parameters
+    ----------
+    logits : array_like, shape (V,) or (B, V)
+        float32, float16, bfloat16 or float64, unnormalized; at most 2**22 tokens a row. A numpy array, a torch tensor on the
+        CPU, or any object with ``__dlpack__``, ``__array__`` or the buffer protocol. Rows may be strided. Never written to.
+        -inf is a banned token.
+    temperature : float
+        Finite and >= 0. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the lowest id
+        among the largest logits.
+    top_k : int
+        >= 0. Keep the k largest logits, exactly k; of equal ones the lower ids. 0 is off, and so is a k of at least V.
+    top_p : float
+        In (0, 1]. Keep the smallest set of most probable tokens whose probabilities sum to at least p (nucleus sampling,
+        Holtzman et al., ICLR 2020). 1 is off.
+    min_p : float
+        In [0, 1]. Keep the tokens whose probability is at least this share of the largest (Nguyen et al., ICLR 2025).
+        0 is off.
+    seed : int, optional
+        In [0, 2**64). The same seed, stream and position draw the same random word. Fresh entropy by default.
+    position : int
+        In [0, 2**64). The place of the token in its text: give each step of a text its own.
+    stream : int, optional
+        In [0, 2**64). Which of the texts of one seed; by default the index of the row (0 for a single row), so that equal
+        rows of a batch draw independently.
+    errors : {"raise", "mark"}
+        What to do if a row has NaN or +inf, or nothing but -inf: raise an error that names the rows, or return -1 for them.
+    num_threads : int, optional
+        At most this many threads for the rows of a batch; by default as many as are worth it.
+    out : ndarray of int64, optional
+        Where to write the tokens: of shape (B,), or () for a single row. On an error it is unchanged.
+
+    Returns
+    -------
+    int or ndarray of int64, shape (B,)
+        The token ids; ``out`` if it was given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With a text that names the parameter, the rule and the value.
+
+    See Also
+    --------
+    Sampler : keeps the parameters and counts the position.
+    candidates, mask_logits : what the filters keep, without a draw.
+
+    Examples
+    --------
+    >>> logits = np.float32([1.0, 3.0, 2.0, -1.0])
+    >>> toksample.sample(logits, temperature=0.7, top_p=0.9, seed=1)
+    1
+    >>> toksample.sample(np.stack([logits, logits]), temperature=[0.0, 1.0], top_k=2, seed=1, position=5)
+    array([1, 1])
+    """
+    return _native.sample(
+        as_native(logits), temperature, top_k, top_p, min_p, seed, position, stream, errors, num_threads, out
+    )
+
+
+def candidates(
+    logits: object,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return what survives the filters of one row, most probable first.
+
+    Parameters
+    ----------
+    logits : array_like, shape (V,)
+        As in :func:`sample`.
+    temperature, top_k, top_p, min_p
+        As in :func:`sample`.
+
+    Returns
+    -------
+    ids : ndarray of int64, shape (n,)
+        In the order logit descending, then id ascending. Banned tokens are not among them.
+    probs : ndarray of float64, shape (n,)
+        Their probabilities, which sum to 1. A token far below the others may have 0.
+
+    Examples
+    --------
+    >>> toksample.candidates(np.float32([0.0, 0.0, 5.0, 0.0]), top_k=2)
+    (array([2, 0]), array([0.99330716, 0.00669284]))
+    """
+    return _native.candidates(as_native(logits), temperature, top_k, top_p, min_p)
+
+
+def mask_logits(
+    logits: object,
+    *,
+    temperature: float | npt.ArrayLike = 1.0,
+    top_k: int | npt.ArrayLike = 0,
+    top_p: float | npt.ArrayLike = 1.0,
+    min_p: float | npt.ArrayLike = 0.0,
+    num_threads: int | None = None,
+) -> npt.NDArray[Any]:
+    """Return a copy of the logits with -inf where a filter drops the token. They are not divided by the temperature.
+
+    Parameters
+    ----------
+    logits : array_like, shape (V,) or (B, V)
+        As in :func:`sample`.
+    temperature, top_k, top_p, min_p, num_threads
+        As in :func:`sample`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and type of ``logits`` (float32 for float64).
+
+    Examples
+    --------
+    >>> toksample.mask_logits(np.float32([1.0, 3.0, 2.0]), top_k=2)
+    array([-inf,   3.,   2.], dtype=float32)
+    """
+    masked = _native.mask_logits(as_native(logits), temperature, top_k, top_p, min_p, num_threads)
+    return like(masked, logits)

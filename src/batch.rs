@@ -1,0 +1,85 @@
+//! Runs a function over the rows of a batch, on several threads.
+//!
+//! Which thread takes a row changes nothing in its answer, so the rows are simply cut into as many runs as there are threads.
+//! The threads live for the call alone: no pool, nothing that a fork could break. A call on too little work to repay the
+//! start of a thread runs on the caller's.
+
+use std::num::NonZero;
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+
+use crate::recipe::Scratch;
+
+/// Logits that one thread goes through in about the time that it takes to start one.
+const WORTH_A_THREAD: usize = 1 << 18;
+
+/// The threads to use for `rows` rows of `tokens` tokens; `wanted` is what the caller asked for.
+pub fn threads(wanted: Option<usize>, rows: usize, tokens: usize) -> usize {
+    let most = match wanted {
+        Some(n) => n,
+        None => (rows * tokens / WORTH_A_THREAD).min(cores()),
+    };
+    most.clamp(1, rows.max(1))
+}
+
+/// The cores that this process may use. Asked for once: the answer takes 30 microseconds.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
+}
+
+/// The results of `run` on each job (a row and what it writes to), in their order.
+pub fn map<J: Send, R: Send>(jobs: Vec<J>, threads: usize, run: impl Fn(J, &mut Scratch) -> R + Sync) -> Vec<R> {
+    if threads <= 1 {
+        return with_scratch(|scratch| jobs.into_iter().map(|job| run(job, scratch)).collect());
+    }
+    let each = jobs.len().div_ceil(threads);
+    let mut jobs = jobs.into_iter();
+    let runs: Vec<Vec<J>> = (0..threads).map(|_| jobs.by_ref().take(each).collect()).collect();
+    let work = |jobs: Vec<J>| with_scratch(|scratch| jobs.into_iter().map(|job| run(job, scratch)).collect::<Vec<R>>());
+    let work = &work;
+    thread::scope(|scope| {
+        let mut runs = runs.into_iter();
+        let first = runs.next().expect("at least one thread");
+        let others: Vec<_> = runs.map(|jobs| scope.spawn(move || work(jobs))).collect();
+        let mut results = work(first);
+        for other in others {
+            results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        results
+    })
+}
+
+/// Lends one of the scratches that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary.
+/// There are never more of them than calls and threads that ran at once.
+pub fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
+    static IDLE: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
+    let idle = || IDLE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut scratch = idle().pop().unwrap_or_default();
+    let result = run(&mut scratch);
+    idle().push(scratch);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_jobs() {
+        for rows in [0, 1, 2, 7, 64] {
+            for threads in [1, 2, 3, 8, 100] {
+                let results = map((0..rows).collect(), threads, |job, _| job * 10);
+                assert_eq!(results, (0..rows).map(|job| job * 10).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn little_work_gets_one_thread_unless_more_are_asked_for() {
+        assert_eq!(threads(None, 8, 1000), 1);
+        assert_eq!(threads(Some(4), 8, 1000), 4);
+        assert_eq!(threads(Some(4), 2, 1000), 2);
+        assert_eq!(threads(Some(4), 0, 1000), 1);
+    }
+}

@@ -1,0 +1,29 @@
+//! Why a row has no answer.
+
+use std::fmt;
+
+/// What is wrong with one row of logits. It depends on the row alone, never on the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RowError {
+    /// The first NaN or +inf of the row.
+    NotFinite {
+        /// The token id at which it stands.
+        id: usize,
+        /// NaN or +inf.
+        value: f32,
+    },
+    /// Every logit is -inf: nothing is left to choose from.
+    Empty,
+}
+
+impl fmt::Display for RowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RowError::NotFinite { id, value } if value.is_nan() => write!(f, "nan at id {id}"),
+            RowError::NotFinite { id, .. } => write!(f, "inf at id {id}"),
+            RowError::Empty => write!(f, "only -inf"),
+        }
+    }
+}
+
+impl std::error::Error for RowError {}

@@ -1,0 +1,213 @@
+//! The exact mass: a token's probability as an integer.
+//!
+//! ```text
+//! scale  = float32(log2(e) / temperature)                    # the division in float64; kept in [2**-126, float32 max]
+//! t      = max((x - max(row)) * scale + 4, -60)              # float32
+//! n      = rint(t);  f = t - n                               # f in [-0.5, 0.5]
+//! weight = (1 + f*(C1 + f*(C2 + f*(C3 + f*(C4 + f*C5))))) * 2**(n - 4 + S)
+//! mass   = rint(weight)                                      # an integer in [0, 2**S], S = 41
+//! ```
+//!
+//! Every operation is float32 and rounded once, nothing is fused, so numpy, SSE2, AVX2, AVX-512 and NEON compute the same
+//! integer. Sums of masses are 64-bit integers, which do not depend on the order of the additions.
+//!
+//! Why the `+ 4`: it puts `t` on a grid of 2**-22 or coarser, and on that grid the polynomial never decreases (tests check all
+//! its 2**22 + 1 points). So the mass never decreases with the logit, and every filter keeps a prefix of the total order.
+//! Why S = 41: a row of 2**22 tokens sums to at most 2**63, and rounding moves its distribution by at most 2**-20.
+//! The row's maximum has a mass of exactly 2**S. A banned token (-inf) has none.
+//!
+//! How it is fast: adding 1.5 * 2**23 rounds to an integer without an instruction for it, and leaves that integer in the low
+//! bits, ready to be shifted into the exponent; the power of two stands in the coefficients. The masses of a block whose
+//! maximum is low fit 32 bits and are summed there, at a third of the cost; a block too low to have any mass is passed over.
+
+use super::{BLOCK, block};
+use crate::logit::Logit;
+
+/// The mass of the row's maximum is 2**S.
+pub const S: u32 = 41;
+
+/// A row may have at most this many tokens; then no sum of masses reaches 2**64.
+pub const MAX_TOKENS: usize = 1 << 22;
+
+const SHIFT: f32 = 4.0;
+const LOWEST: f32 = -60.0;
+/// 2**(S - SHIFT), a factor of every coefficient.
+const UNIT: f32 = (1u64 << (S - 4)) as f32;
+/// 2**f is nearly 1 + C[0] f + C[1] f**2 …: within 1.9e-7 of itself as computed in float32, for |f| <= 0.5.
+#[allow(clippy::approx_constant)] // the first coefficient is near ln 2, and is not ln 2
+const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
+const SCALED: [f32; 5] = [C[0] * UNIT, C[1] * UNIT, C[2] * UNIT, C[3] * UNIT, C[4] * UNIT];
+
+/// Added to a float32 of magnitude below 2**22, it rounds it to an integer, which then stands in the low bits.
+const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
+/// The same for a float64 of magnitude below 2**51.
+const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
+
+/// At this power of two below the maximum a mass is below 2**22, which `ROUND32` can round.
+const LIGHT: f32 = 22.0 - 1.0 - S as f32;
+/// At this one it rounds to 0.
+const NOTHING: f32 = -2.0 - S as f32;
+
+/// The masses of one row at one temperature.
+#[derive(Clone, Copy, Debug)]
+pub struct Mass {
+    maximum: f32,
+    scale: f32,
+}
+
+impl Mass {
+    /// For a row with this maximum, which is finite, at this temperature, which is above 0.
+    #[inline(always)]
+    pub fn new(maximum: f32, temperature: f64) -> Mass {
+        let scale = (std::f64::consts::LOG2_E / temperature) as f32;
+        Mass { maximum, scale: scale.clamp(f32::MIN_POSITIVE, f32::MAX) }
+    }
+
+    /// log2 of the mass at logit `x`, less S; within 0.001 of it where the mass is not 0.
+    #[inline(always)]
+    fn power(self, x: f32) -> f32 {
+        (x - self.maximum) * self.scale
+    }
+
+    /// The mass before rounding. Not 0 for a banned token, but less than a half.
+    #[inline(always)]
+    pub(crate) fn weight(self, x: f32) -> f32 {
+        let t = self.power(x) + SHIFT;
+        let t = if t > LOWEST { t } else { LOWEST };
+        let rounded = t + ROUND32;
+        let f = t - (rounded - ROUND32);
+        let mut p = SCALED[4];
+        for c in [SCALED[3], SCALED[2], SCALED[1], SCALED[0], UNIT] {
+            p = p * f + c;
+        }
+        // The low bits of `rounded` are n: shifted, they are added to p's exponent.
+        f32::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 23))
+    }
+
+    /// The mass before rounding, but 0 where it is too small to be told from that of a banned token.
+    #[inline(always)]
+    pub(crate) fn weight_or_zero(self, x: f32) -> f32 {
+        const LEAST: f32 = 1.0 / (1 << 23) as f32; // the weight at LOWEST
+        let weight = self.weight(x);
+        if weight > LEAST { weight } else { 0.0 }
+    }
+
+    /// The mass at logit `x`.
+    #[inline(always)]
+    pub fn of(self, x: f32) -> u64 {
+        (f64::from(self.weight(x)) + ROUND64).to_bits() - ROUND64.to_bits()
+    }
+
+    /// A logit such that every token below it has a mass below `least`.
+    #[inline(always)]
+    pub(crate) fn floor(self, least: u64) -> f32 {
+        // An estimate a little low, then lower until it is certain.
+        let power = (least as f64).log2() - f64::from(S);
+        let mut x = (f64::from(self.maximum) + (power - 1e-5) / f64::from(self.scale)) as f32;
+        let mut step = (x.abs().max(self.maximum.abs()) * f32::EPSILON).max(f32::MIN_POSITIVE);
+        while x > f32::NEG_INFINITY && self.of(x) >= least {
+            x -= step;
+            step *= 2.0;
+        }
+        x.max(f32::MIN)
+    }
+
+    /// The mass of a block with this maximum.
+    #[inline(always)]
+    pub fn of_block<T: Logit>(self, block: &[T; BLOCK], block_maximum: f32) -> u64 {
+        let power = self.power(block_maximum);
+        if power < NOTHING {
+            0
+        } else if power < LIGHT {
+            self.of_light_block(block)
+        } else {
+            self.of_any_block(block)
+        }
+    }
+
+    // A plain sum over the block is the shape that LLVM vectorizes best (four registers side by side); hand-made lanes were a
+    // third slower. DESIGN.md, "Shapes of loops".
+    #[inline(always)]
+    fn of_light_block<T: Logit>(self, block: &[T; BLOCK]) -> u64 {
+        let sum = block.iter().fold(0u32, |sum, x| sum.wrapping_add((self.weight(x.to_f32()) + ROUND32).to_bits()));
+        u64::from(sum.wrapping_sub((BLOCK as u32).wrapping_mul(ROUND32.to_bits())))
+    }
+
+    // Here two loops are faster than one: float32 and float64 work with different numbers of lanes.
+    #[inline(always)]
+    fn of_any_block<T: Logit>(self, block: &[T; BLOCK]) -> u64 {
+        let mut weights = [0f32; BLOCK];
+        for (weight, x) in weights.iter_mut().zip(block) {
+            *weight = self.weight(x.to_f32());
+        }
+        let sum = weights.iter().fold(0u64, |sum, &w| sum.wrapping_add((f64::from(w) + ROUND64).to_bits()));
+        sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
+    }
+
+    /// Fills `sums` with the mass of each block and returns the row's.
+    #[inline(always)]
+    pub fn of_blocks<T: Logit>(self, row: &[T], maxima: &[f32], sums: &mut Vec<u64>) -> u64 {
+        sums.clear();
+        sums.resize(maxima.len(), 0);
+        let (blocks, rest) = row.as_chunks::<BLOCK>();
+        let mut total = 0;
+        for ((sum, block), &maximum) in sums.iter_mut().zip(blocks).zip(maxima) {
+            *sum = self.of_block(block, maximum);
+            total += *sum;
+        }
+        if !rest.is_empty() {
+            let last = blocks.len();
+            sums[last] = self.of_block(&block(row, last), maxima[last]);
+            total += sums[last];
+        }
+        total
+    }
+
+    /// The masses of logits, side by side.
+    #[inline(always)]
+    pub fn of_all(self, logits: impl ExactSizeIterator<Item = f32>, masses: &mut Vec<u64>) {
+        masses.clear();
+        masses.extend(logits.map(|x| self.of(x)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_maximum_has_2_to_the_s_and_a_banned_token_nothing() {
+        for temperature in [1e-320, 1e-10, 0.01, 1.0, 100.0, 1e30, 1e300] {
+            let mass = Mass::new(3.5, temperature);
+            assert_eq!(mass.of(3.5), 1 << S, "temperature {temperature}");
+            assert_eq!(mass.of(f32::NEG_INFINITY), 0, "temperature {temperature}");
+        }
+    }
+
+    /// Every value of `t` from -44 to 0 on the grid that `+ 4` leaves; together with the grid's own monotony this is the
+    /// proof that a mass never decreases with the logit.
+    #[test]
+    fn masses_never_decrease_with_the_logit() {
+        let mass = Mass { maximum: 0.0, scale: 1.0 };
+        let mut last = 0;
+        for step in (0..=44 << 22u32).rev() {
+            let next = mass.of(-(step as f32) / (1 << 22) as f32);
+            assert!(next >= last, "mass decreases at t = -{step} / 2**22");
+            last = next;
+        }
+        assert_eq!(last, 1 << S);
+    }
+
+    #[test]
+    fn below_the_floor_every_mass_is_too_small() {
+        for maximum in [-1e30f32, -20.0, 0.0, 1e-30, 15.25, 3e38] {
+            for temperature in [1e-20, 0.01, 0.7, 1.0, 100.0, 1e20] {
+                let mass = Mass::new(maximum, temperature);
+                for least in [1, 2, 1000, 1 << 20, (1 << S) - 1, 1 << S] {
+                    let floor = mass.floor(least);
+                    assert!(floor == f32::MIN || mass.of(floor.next_down()) < least, "{maximum} {temperature} {least}");
+                }
+            }
+        }
+    }
+}

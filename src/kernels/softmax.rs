@@ -1,0 +1,74 @@
+//! Probabilities and log-probabilities of every token.
+//!
+//! ```text
+//! softmax     = weight * float32(1 / W)                       # weight and W as in mass.rs, W the sum of the masses
+//! log_softmax = float32((x - max(row)) / temperature - log(W / 2**S))       # in float64
+//! ```
+//!
+//! Edge rules: a probability below about 2**-64 is 0, and so is that of a banned token; its log-probability is -inf.
+//! The temperature divides as a multiplication by its inverse. The logarithm is a fixed series, because the one of a system's
+//! library need not be that of another.
+//!
+//! How it is fast: the weights are written where the probabilities will stand, in the pass that sums the masses, and scaled in
+//! a second pass.
+
+use super::mass::{Mass, S};
+use super::{BLOCK, block};
+use crate::logit::Logit;
+
+/// Fills `out` with the probabilities. `maxima` are the maxima of the row's blocks.
+#[inline(always)]
+pub fn softmax<T: Logit>(row: &[T], maxima: &[f32], mass: Mass, out: &mut [f32]) {
+    let mut total = 0;
+    for (index, out) in out.chunks_mut(BLOCK).enumerate() {
+        let block = block(row, index);
+        total += mass.of_block(&block, maxima[index]);
+        let weights = block.map(|x| mass.weight_or_zero(x.to_f32()));
+        out.copy_from_slice(&weights[..out.len()]);
+    }
+    let factor = (1.0 / total as f64) as f32;
+    for p in out {
+        *p *= factor;
+    }
+}
+
+/// Fills `out` with the natural logarithms of the probabilities, given the row's maximum and the sum of its masses.
+#[inline(always)]
+pub fn log_softmax<T: Logit>(row: &[T], maximum: f32, temperature: f64, total: u64, out: &mut [f32]) {
+    let inverse = (1.0 / temperature).min(f64::MAX);
+    let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
+    for (out, x) in out.iter_mut().zip(row) {
+        *out = ((f64::from(x.to_f32()) - f64::from(maximum)) * inverse - log_total) as f32;
+    }
+}
+
+/// The natural logarithm of an integer, by the same additions and multiplications everywhere.
+///
+/// With w = m * 2**e and m in [1, 2): ln w = e ln 2 + ln m, and ln m = 2 artanh((m - 1) / (m + 1)), the series of which is
+/// cut where its terms fall below 2**-56.
+pub fn ln(w: u64) -> f64 {
+    const TERMS: i32 = 17;
+    let bits = (w as f64).to_bits();
+    let exponent = (bits >> 52) as f64 - 1023.0;
+    let m = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
+    let r = (m - 1.0) / (m + 1.0);
+    let square = r * r;
+    let mut series = 0.0;
+    for term in (0..TERMS).rev() {
+        series = series * square + 1.0 / f64::from(2 * term + 1);
+    }
+    exponent * std::f64::consts::LN_2 + 2.0 * r * series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ln_is_the_logarithm() {
+        for w in [1u64, 2, 3, 10, 1 << 41, (1 << 41) + 12_345, (1 << 42) - 1, 1 << 63, u64::MAX] {
+            let expected = (w as f64).ln();
+            assert!((ln(w) - expected).abs() <= 4.0 * f64::EPSILON * expected.max(1.0), "ln({w})");
+        }
+    }
+}

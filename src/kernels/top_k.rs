@@ -1,0 +1,52 @@
+//! The k largest logits, by partial selection.
+//!
+//! ```text
+//! ids = np.lexsort((ids, -row))[:k]
+//! ```
+//!
+//! Edge rules: exactly k tokens are kept, ties at the last place going to the lower ids; fewer only if fewer are finite.
+//!
+//! How it is fast: if k blocks have a maximum of at least x, then at least k tokens have a logit of at least x. So the k-th
+//! largest block maximum is a floor that every one of the top k reaches, and few others do. The k-th largest of many maxima
+//! is found the same way, from the maxima of groups of maxima.
+
+use super::argmax::max;
+
+/// Maxima a group.
+const GROUP: usize = 16;
+
+/// A logit that each of the k largest reaches. 1 <= k.
+#[inline(always)]
+pub fn floor(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
+    if k > maxima.len() {
+        return f32::MIN; // every token that is not banned
+    }
+    work.clear();
+    if k <= maxima.len() / GROUP {
+        // Only maxima that reach the k-th largest group maximum can be among the k largest.
+        work.extend(maxima.chunks(GROUP).map(|group| group.iter().fold(f32::NEG_INFINITY, |a, &b| max(a, b))));
+        let least = kth_largest(work, k);
+        work.clear();
+        work.extend(maxima.iter().filter(|&&m| m >= least));
+    } else {
+        work.extend_from_slice(maxima);
+    }
+    kth_largest(work, k).max(f32::MIN)
+}
+
+/// The k-th largest of the values, which are reordered. 1 <= k <= values.len(), none is NaN.
+#[inline(always)]
+fn kth_largest(values: &mut [f32], k: usize) -> f32 {
+    *values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
+}
+
+/// The last key of the k smallest. `work` is scratch. 1 <= k.
+#[inline(always)]
+pub fn last_key(keys: &[u64], k: usize, work: &mut Vec<u64>) -> u64 {
+    if k >= keys.len() {
+        return u64::MAX;
+    }
+    work.clear();
+    work.extend_from_slice(keys);
+    *work.select_nth_unstable(k - 1).1
+}

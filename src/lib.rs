@@ -1,0 +1,29 @@
+//! toksample picks the next token from a language model's logits.
+//!
+//! The map, from the outside in:
+//!
+//! | file | its one job |
+//! |---|---|
+//! | `python.rs` | the Python bindings: arrays and parameters in, tokens and errors out |
+//! | `batch.rs` | runs a function over the rows of a batch, on several threads |
+//! | `recipe.rs` | one row, whole: what `sample`, `candidates`, `mask_logits` … do, step by step |
+//! | `kernels/` | the steps, one file an operation |
+//! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each |
+//! | `rng.rs` | Philox4x64-10, the random word of a (seed, stream, position) |
+//! | `params.rs`, `error.rs`, `logit.rs` | parameters and their ranges, row errors, the element types |
+//!
+//! Everything is exact: the same row, parameters and random word give the same token whatever the instruction set, the
+//! batch or the number of threads, and the same token as `toksample.reference`, which is written in numpy. The reason is
+//! the integer mass of `kernels/mass.rs`; read that file first.
+
+pub mod batch;
+pub mod error;
+pub mod isa;
+pub mod kernels;
+pub mod logit;
+pub mod params;
+pub mod recipe;
+pub mod rng;
+
+#[cfg(feature = "python")]
+mod python;

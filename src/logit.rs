@@ -1,0 +1,72 @@
+//! The element types a row of logits may have.
+//!
+//! Every kernel computes in float32: a float16 or bfloat16 value is widened when it is read, which is exact. Rows are read
+//! in place, whatever their type.
+
+use half::{bf16, f16};
+
+/// A type of logit, which float32 holds exactly.
+pub trait Logit: Copy + Send + Sync + 'static {
+    /// Minus infinity: a banned token, and what the last block of a row is padded with.
+    const NEG_INFINITY: Self;
+
+    /// The same value as a float32.
+    fn to_f32(self) -> f32;
+}
+
+impl Logit for f32 {
+    const NEG_INFINITY: Self = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Logit for bf16 {
+    const NEG_INFINITY: Self = bf16::NEG_INFINITY;
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+impl Logit for f16 {
+    const NEG_INFINITY: Self = f16::NEG_INFINITY;
+
+    /// Moves exponent and mantissa to their places in a float32 and lets one multiplication by a power of two correct the
+    /// exponent's bias, which makes subnormals right as well. What was infinite or NaN gets its exponent back. Branch-free,
+    /// so that loops over it are vectorized; `half`'s own conversion is not.
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23); // 2**112
+        let bits = u32::from(self.to_bits());
+        let magnitude = (bits & 0x7fff) << 13;
+        let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
+        let value = (f32::from_bits(magnitude) * REBIAS).to_bits() | special;
+        f32::from_bits(value | (bits & 0x8000) << 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_f16_and_bf16_is_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let (half, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
+            assert_eq!(
+                Logit::to_f32(half).to_bits() & !0x40_0000,
+                half.to_f32().to_bits() & !0x40_0000,
+                "f16 {bits:#x}"
+            );
+            assert_eq!(
+                Logit::to_f32(brain).to_bits() & !0x40_0000,
+                brain.to_f32().to_bits() & !0x40_0000,
+                "bf16 {bits:#x}"
+            );
+        }
+    }
+}

@@ -1,0 +1,596 @@
+//! The Python bindings: arrays and parameters in, tokens and errors out. No computation.
+//!
+//! The Python package gives these functions arrays of one or two axes whose rows are contiguous (`_arrays.py`); bfloat16
+//! comes as its bits in a uint16 array. The GIL is released while rows are worked on.
+
+use half::slice::HalfBitsSliceExt;
+use half::{bf16, f16};
+use numpy::ndarray::{ArrayView2, Axis};
+use numpy::{
+    Element, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt};
+
+use crate::batch;
+use crate::error::RowError;
+use crate::isa::Isa;
+use crate::kernels::mass::MAX_TOKENS;
+use crate::logit::Logit;
+use crate::params::Params;
+use crate::recipe;
+use crate::rng::draw_word;
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::{argmax, available_isas, candidates, isa, log_softmax, mask_logits, sample, softmax, top_k};
+}
+
+// ---- errors ---------------------------------------------------------------------------------------------------------
+
+fn value_error(message: impl ToString) -> PyErr {
+    PyValueError::new_err(message.to_string())
+}
+
+fn current_isa() -> PyResult<Isa> {
+    Isa::current().map_err(value_error)
+}
+
+/// One error for the rows that have none of a batch's answers; without `rows` there is only one row, which has no number.
+fn row_errors(errors: &[(usize, RowError)], is_batch: bool) -> PyErr {
+    const SHOWN: usize = 8;
+    let all_empty = errors.iter().all(|(_, error)| *error == RowError::Empty);
+    let rule = if all_empty { "have a finite value" } else { "be finite or -inf" };
+    let mut found: Vec<String> = errors
+        .iter()
+        .take(SHOWN)
+        .map(|(row, error)| match error {
+            _ if !is_batch => error.to_string(),
+            RowError::NotFinite { id, .. } => {
+                format!("{} at row {row}, id {id}", error.to_string().split(' ').next().unwrap_or(""))
+            }
+            RowError::Empty => format!("{error} in row {row}"),
+        })
+        .collect();
+    if errors.len() > SHOWN {
+        found.push(format!("and {} more rows", errors.len() - SHOWN));
+    }
+    value_error(format!("logits must {rule}, got {}", found.join("; ")))
+}
+
+/// The values, if every row has one.
+fn all_rows<R>(results: Vec<Result<R, RowError>>, is_batch: bool) -> PyResult<Vec<R>> {
+    let errors: Vec<_> = results.iter().enumerate().filter_map(|(row, r)| Some((row, *r.as_ref().err()?))).collect();
+    if errors.is_empty() { Ok(results.into_iter().flatten().collect()) } else { Err(row_errors(&errors, is_batch)) }
+}
+
+// ---- logits ---------------------------------------------------------------------------------------------------------
+
+/// A type of logit as its numpy arrays hold it.
+trait ArrayElement: Logit {
+    type Stored: Element + Copy;
+    fn slice(stored: &[Self::Stored]) -> &[Self];
+    fn slice_mut(stored: &mut [Self::Stored]) -> &mut [Self];
+}
+
+impl ArrayElement for f32 {
+    type Stored = f32;
+    fn slice(stored: &[f32]) -> &[f32] {
+        stored
+    }
+    fn slice_mut(stored: &mut [f32]) -> &mut [f32] {
+        stored
+    }
+}
+
+impl ArrayElement for f16 {
+    type Stored = f16;
+    fn slice(stored: &[f16]) -> &[f16] {
+        stored
+    }
+    fn slice_mut(stored: &mut [f16]) -> &mut [f16] {
+        stored
+    }
+}
+
+impl ArrayElement for bf16 {
+    type Stored = u16;
+    fn slice(stored: &[u16]) -> &[bf16] {
+        stored.reinterpret_cast()
+    }
+    fn slice_mut(stored: &mut [u16]) -> &mut [bf16] {
+        stored.reinterpret_cast_mut()
+    }
+}
+
+/// Runs `$body` with `$logits` as an array of the type that it has; `$t` names the type of its logits.
+macro_rules! with_logits {
+    ($array:expr, |$logits:ident: $t:ident| $body:expr) => {{
+        let array = $array;
+        if let Ok(found) = array.cast::<PyArrayDyn<f32>>() {
+            type $t = f32;
+            let $logits = found.try_readonly().map_err(value_error)?;
+            $body
+        } else if let Ok(found) = array.cast::<PyArrayDyn<f16>>() {
+            type $t = f16;
+            let $logits = found.try_readonly().map_err(value_error)?;
+            $body
+        } else if let Ok(found) = array.cast::<PyArrayDyn<u16>>() {
+            type $t = bf16;
+            let $logits = found.try_readonly().map_err(value_error)?;
+            $body
+        } else {
+            Err(PyTypeError::new_err("logits must be an array of float32, float16 or the bits of bfloat16"))
+        }
+    }};
+}
+
+/// The rows of an array of one or two axes.
+struct Rows<'a, T> {
+    rows: Vec<&'a [T]>,
+    tokens: usize,
+    is_batch: bool,
+}
+
+impl<'a, T: ArrayElement> Rows<'a, T> {
+    fn new(logits: &'a PyReadonlyArrayDyn<'_, T::Stored>) -> PyResult<Self> {
+        let shape = logits.shape();
+        let view = logits.as_array();
+        let is_batch = shape.len() == 2;
+        let view: ArrayView2<'a, T::Stored> = match shape.len() {
+            1 => view.insert_axis(Axis(0)).into_dimensionality(),
+            _ => view.into_dimensionality(),
+        }
+        .map_err(|_| value_error(format!("logits must be of shape (V,) or (B, V), got {}", shape_text(shape))))?;
+        let tokens = view.ncols();
+        if tokens == 0 || tokens > MAX_TOKENS {
+            return Err(value_error(format!(
+                "logits must have 1 to {MAX_TOKENS} tokens a row, got shape {}",
+                shape_text(shape)
+            )));
+        }
+        let rows: Option<Vec<&'a [T]>> = view.into_outer_iter().map(|row| row.to_slice().map(T::slice)).collect();
+        let rows = rows.ok_or_else(|| value_error("logits must be contiguous along the last axis"))?;
+        Ok(Rows { rows, tokens, is_batch })
+    }
+
+    fn only_row(&self) -> PyResult<&'a [T]> {
+        if self.is_batch {
+            let shape = shape_text(&[self.rows.len(), self.tokens]);
+            return Err(value_error(format!("logits must be one row of shape (V,), got shape {shape}")));
+        }
+        Ok(self.rows[0])
+    }
+
+    fn threads(&self, wanted: Option<usize>) -> usize {
+        batch::threads(wanted, self.rows.len(), self.tokens)
+    }
+}
+
+/// A shape as Python writes it.
+fn shape_text(shape: &[usize]) -> String {
+    match shape {
+        [one] => format!("({one},)"),
+        _ => format!("({})", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+// ---- parameters -----------------------------------------------------------------------------------------------------
+
+/// A parameter: one value, or one for each row.
+enum PerRow<P> {
+    One(P),
+    Many(Vec<P>),
+}
+
+impl<P: Copy> PerRow<P> {
+    fn get(&self, row: usize) -> P {
+        match self {
+            PerRow::One(value) => *value,
+            PerRow::Many(values) => values[row],
+        }
+    }
+}
+
+/// A number that a parameter may be.
+trait Number: Copy + Element + for<'a, 'py> FromPyObject<'a, 'py> {
+    const WHAT: &'static str;
+    fn is_one(value: &Bound<'_, PyAny>) -> bool;
+    /// The error for a value that is a number but not in the type's range.
+    fn out_of_range(name: &str, value: &Bound<'_, PyAny>) -> Option<PyErr>;
+}
+
+impl Number for f64 {
+    const WHAT: &'static str = "a number";
+    fn is_one(value: &Bound<'_, PyAny>) -> bool {
+        value.is_instance_of::<PyFloat>()
+    }
+    fn out_of_range(_: &str, _: &Bound<'_, PyAny>) -> Option<PyErr> {
+        None
+    }
+}
+
+impl Number for u64 {
+    const WHAT: &'static str = "an integer";
+    fn is_one(value: &Bound<'_, PyAny>) -> bool {
+        value.is_instance_of::<PyInt>()
+    }
+    fn out_of_range(name: &str, value: &Bound<'_, PyAny>) -> Option<PyErr> {
+        let index = value.call_method0("__index__").ok()?;
+        let rule = match name {
+            "top_k" => ">= 0",
+            "k" | "num_threads" => ">= 1",
+            _ => "in [0, 2**64)",
+        };
+        Some(value_error(format!("{name} must be {rule}, got {index}")))
+    }
+}
+
+impl<P: Number> PerRow<P> {
+    /// From a number, or a sequence or array with one for each row of a batch.
+    fn extract(name: &str, value: &Bound<'_, PyAny>, rows: usize, is_batch: bool) -> PyResult<Self> {
+        let wrong_type = || {
+            let or_many = if is_batch { " or one for each row" } else { "" };
+            let shown = value.repr().map_or_else(|_| "something without a repr".into(), |r| r.to_string());
+            PyTypeError::new_err(format!("{name} must be {}{or_many}, got {shown}", P::WHAT))
+        };
+        let one = |value: &Bound<'_, PyAny>| {
+            value.extract::<P>().map_err(|_| P::out_of_range(name, value).unwrap_or_else(wrong_type))
+        };
+        if P::is_one(value) {
+            return Ok(PerRow::One(one(value)?));
+        }
+        // Numpy's scalars and arrays without an axis have no length.
+        let Ok(count) = value.len() else {
+            return Ok(PerRow::One(one(value)?));
+        };
+        if !is_batch || value.is_instance_of::<pyo3::types::PyString>() {
+            return Err(wrong_type());
+        }
+        if count != rows {
+            return Err(value_error(format!("{name} must have one value for each of the {rows} rows, got {count}")));
+        }
+        if let Ok(array) = value.extract::<PyReadonlyArray1<'_, P>>() {
+            return Ok(PerRow::Many(array.as_array().to_vec()));
+        }
+        let items = value.try_iter()?.map(|item| one(&item?));
+        Ok(PerRow::Many(items.collect::<PyResult<_>>()?))
+    }
+}
+
+/// The filters' parameters of every row, each in its range.
+struct Filters(PerRow<Params>);
+
+impl Filters {
+    fn extract(
+        [temperature, top_k, top_p, min_p]: [&Bound<'_, PyAny>; 4],
+        rows: usize,
+        is_batch: bool,
+    ) -> PyResult<Self> {
+        let temperature = PerRow::extract("temperature", temperature, rows, is_batch)?;
+        let top_k = PerRow::extract("top_k", top_k, rows, is_batch)?;
+        let top_p = PerRow::extract("top_p", top_p, rows, is_batch)?;
+        let min_p = PerRow::extract("min_p", min_p, rows, is_batch)?;
+        if let (PerRow::One(temperature), PerRow::One(top_k), PerRow::One(top_p), PerRow::One(min_p)) =
+            (&temperature, &top_k, &top_p, &min_p)
+        {
+            let params = Params { temperature: *temperature, top_k: *top_k, top_p: *top_p, min_p: *min_p };
+            params.validate().map_err(value_error)?;
+            return Ok(Filters(PerRow::One(params)));
+        }
+        let each = (0..rows).map(|row| {
+            let params = Params {
+                temperature: temperature.get(row),
+                top_k: top_k.get(row),
+                top_p: top_p.get(row),
+                min_p: min_p.get(row),
+            };
+            params.validate().map_err(|error| value_error(format!("{error} (row {row})")))?;
+            Ok(params)
+        });
+        Ok(Filters(PerRow::Many(each.collect::<PyResult<_>>()?)))
+    }
+
+    fn get(&self, row: usize) -> Params {
+        self.0.get(row)
+    }
+}
+
+/// Which random word each row draws with.
+struct Words {
+    seed: PerRow<u64>,
+    stream: Option<PerRow<u64>>,
+    position: PerRow<u64>,
+}
+
+impl Words {
+    fn extract(
+        seed: Option<&Bound<'_, PyAny>>,
+        stream: Option<&Bound<'_, PyAny>>,
+        position: &Bound<'_, PyAny>,
+        rows: usize,
+        is_batch: bool,
+    ) -> PyResult<Self> {
+        Ok(Words {
+            seed: match seed {
+                Some(seed) => PerRow::extract("seed", seed, rows, is_batch)?,
+                None => PerRow::One(getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))?),
+            },
+            stream: stream.map(|stream| PerRow::extract("stream", stream, rows, is_batch)).transpose()?,
+            position: PerRow::extract("position", position, rows, is_batch)?,
+        })
+    }
+
+    fn get(&self, row: usize) -> u64 {
+        let stream = self.stream.as_ref().map_or(row as u64, |stream| stream.get(row));
+        draw_word(self.seed.get(row), stream, self.position.get(row))
+    }
+}
+
+fn extract_temperature(value: &Bound<'_, PyAny>, rows: usize, is_batch: bool) -> PyResult<Filters> {
+    let py = value.py();
+    let (zero, one) = (0u64.into_pyobject(py)?.into_any(), 1f64.into_pyobject(py)?.into_any());
+    Filters::extract([value, &zero, &one, &zero], rows, is_batch)
+}
+
+fn extract_threads(num_threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
+    let Some(value) = num_threads else {
+        return Ok(None);
+    };
+    match PerRow::<u64>::extract("num_threads", value, 1, false)? {
+        PerRow::One(0) => Err(value_error("num_threads must be >= 1, got 0")),
+        PerRow::One(n) => Ok(Some(usize::try_from(n).unwrap_or(usize::MAX))),
+        PerRow::Many(_) => unreachable!("one row has one value"),
+    }
+}
+
+/// `out` as an array of `P` with this shape, contiguous and writable.
+fn extract_out<'py, P: Element>(
+    out: &Bound<'py, PyAny>,
+    dtype: &str,
+    shape: &[usize],
+) -> PyResult<Bound<'py, PyArrayDyn<P>>> {
+    let rule = || format!("out must be a writable C-contiguous {dtype} array of shape {}", shape_text(shape));
+    let Ok(array) = out.cast::<PyUntypedArray>() else {
+        return Err(PyTypeError::new_err(format!("{}, got {}", rule(), out.get_type().name()?)));
+    };
+    let got = || format!("{}, got {} of shape {}", rule(), array.dtype(), shape_text(array.shape()));
+    let Ok(typed) = out.cast::<PyArrayDyn<P>>() else {
+        return Err(PyTypeError::new_err(got()));
+    };
+    if typed.shape() != shape {
+        return Err(value_error(got()));
+    }
+    if !typed.is_c_contiguous() {
+        return Err(value_error(format!("{}, got one that is not contiguous", rule())));
+    }
+    if typed.getattr("flags")?.getattr("writeable")?.extract::<bool>()? {
+        Ok(typed.clone())
+    } else {
+        Err(value_error(format!("{}, got one that is read-only", rule())))
+    }
+}
+
+// ---- functions ------------------------------------------------------------------------------------------------------
+
+/// The name of the instruction set in use.
+#[pyfunction]
+fn isa() -> PyResult<&'static str> {
+    Ok(current_isa()?.name())
+}
+
+/// The names of the instruction sets that this CPU has, the best one last.
+#[pyfunction]
+fn available_isas() -> Vec<&'static str> {
+    Isa::available().into_iter().map(Isa::name).collect()
+}
+
+/// Token ids as the caller gets them: an int for one row, an int64 array for a batch, or `out`.
+fn tokens_to_python<'py>(
+    py: Python<'py>,
+    tokens: Vec<i64>,
+    is_batch: bool,
+    out: Option<Bound<'py, PyArrayDyn<i64>>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(out) = out {
+        out.try_readwrite().map_err(value_error)?.as_slice_mut().map_err(value_error)?.copy_from_slice(&tokens);
+        return Ok(out.into_any());
+    }
+    if is_batch { Ok(PyArray1::from_vec(py, tokens).into_any()) } else { Ok(tokens[0].into_pyobject(py)?.into_any()) }
+}
+
+#[pyfunction]
+fn argmax<'py>(logits: &Bound<'py, PyAny>, num_threads: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    let (tokens, is_batch) = with_logits!(logits, |logits: T| {
+        let rows = Rows::<T>::new(&logits)?;
+        let (threads, is_batch) = (rows.threads(wanted), rows.is_batch);
+        let tokens = py.detach(|| batch::map(rows.rows, threads, |row, scratch| recipe::argmax(isa, row, scratch)));
+        all_rows(tokens, is_batch).map(|tokens| (tokens, is_batch))
+    })?;
+    tokens_to_python(py, tokens.into_iter().map(|id| id as i64).collect(), is_batch, None)
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn sample<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    top_k: &Bound<'py, PyAny>,
+    top_p: &Bound<'py, PyAny>,
+    min_p: &Bound<'py, PyAny>,
+    seed: Option<&Bound<'py, PyAny>>,
+    position: &Bound<'py, PyAny>,
+    stream: Option<&Bound<'py, PyAny>>,
+    errors: &str,
+    num_threads: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    if errors != "raise" && errors != "mark" {
+        return Err(value_error(format!("errors must be 'raise' or 'mark', got '{errors}'")));
+    }
+    with_logits!(logits, |logits: T| {
+        let Rows { rows, tokens, is_batch } = Rows::<T>::new(&logits)?;
+        let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.len(), is_batch)?;
+        let words = Words::extract(seed, stream, position, rows.len(), is_batch)?;
+        let shape = if is_batch { &[rows.len()][..] } else { &[] };
+        let out = out.map(|out| extract_out(out, "int64", shape)).transpose()?;
+        let threads = batch::threads(wanted, rows.len(), tokens);
+        let jobs: Vec<_> = rows.into_iter().enumerate().collect();
+        let results = py.detach(|| {
+            batch::map(jobs, threads, |(b, row), scratch| {
+                recipe::sample(isa, row, &filters.get(b), words.get(b), scratch)
+            })
+        });
+        let tokens = if errors == "mark" {
+            results.into_iter().map(|token| token.map_or(-1, |id| id as i64)).collect()
+        } else {
+            all_rows(results, is_batch)?.into_iter().map(|id| id as i64).collect()
+        };
+        tokens_to_python(py, tokens, is_batch, out)
+    })
+}
+
+#[pyfunction]
+fn candidates<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    top_k: &Bound<'py, PyAny>,
+    top_p: &Bound<'py, PyAny>,
+    min_p: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let (py, isa) = (logits.py(), current_isa()?);
+    with_logits!(logits, |logits: T| {
+        let row = Rows::<T>::new(&logits)?.only_row()?;
+        let params = Filters::extract([temperature, top_k, top_p, min_p], 1, false)?.get(0);
+        let result = py.detach(|| batch::with_scratch(|scratch| recipe::candidates(isa, row, &params, scratch)));
+        let (ids, probs) = result.map_err(|error| row_errors(&[(0, error)], false))?;
+        Ok((PyArray1::from_vec(py, ids).into_any(), PyArray1::from_vec(py, probs).into_any()))
+    })
+}
+
+#[pyfunction]
+fn mask_logits<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    top_k: &Bound<'py, PyAny>,
+    top_p: &Bound<'py, PyAny>,
+    min_p: &Bound<'py, PyAny>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    with_logits!(logits, |logits: T| {
+        let shape = logits.shape().to_vec();
+        let rows = Rows::<T>::new(&logits)?;
+        let (threads, is_batch) = (rows.threads(wanted), rows.is_batch);
+        let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.rows.len(), is_batch)?;
+        let out = PyArrayDyn::<<T as ArrayElement>::Stored>::zeros(py, shape, false);
+        let mut writing = out.readwrite();
+        let masked = T::slice_mut(writing.as_slice_mut().map_err(value_error)?);
+        let jobs: Vec<_> = rows.rows.into_iter().zip(masked.chunks_mut(rows.tokens)).enumerate().collect();
+        let results = py.detach(|| {
+            batch::map(jobs, threads, |(b, (row, out)), scratch| {
+                recipe::mask_logits(isa, row, &filters.get(b), out, scratch)
+            })
+        });
+        all_rows(results, is_batch)?;
+        drop(writing);
+        Ok(out.into_any())
+    })
+}
+
+#[pyfunction]
+fn softmax<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    probabilities(logits, temperature, out, num_threads, false)
+}
+
+#[pyfunction]
+fn log_softmax<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    probabilities(logits, temperature, out, num_threads, true)
+}
+
+fn probabilities<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+    log: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    with_logits!(logits, |logits: T| {
+        let shape = logits.shape().to_vec();
+        let rows = Rows::<T>::new(&logits)?;
+        let (threads, is_batch) = (rows.threads(wanted), rows.is_batch);
+        let temperature = extract_temperature(temperature, rows.rows.len(), is_batch)?;
+        if out.is_some() && is_batch {
+            // A bad row must leave the caller's array as it is, so all rows are looked at before the first is written.
+            let rows = rows.rows.clone();
+            all_rows(py.detach(|| batch::map(rows, threads, |row, scratch| recipe::argmax(isa, row, scratch))), true)?;
+        }
+        let out = match out {
+            Some(out) => extract_out::<f32>(out, "float32", &shape)?,
+            None => PyArrayDyn::<f32>::zeros(py, shape, false),
+        };
+        let mut writing =
+            out.try_readwrite().map_err(|_| value_error("out must not share memory with logits, got one that does"))?;
+        let written = writing.as_slice_mut().map_err(value_error)?;
+        let jobs: Vec<_> = rows.rows.into_iter().zip(written.chunks_mut(rows.tokens)).enumerate().collect();
+        let results = py.detach(|| {
+            batch::map(jobs, threads, |(b, (row, out)), scratch| match log {
+                false => recipe::softmax(isa, row, temperature.get(b).temperature, out, scratch),
+                true => recipe::log_softmax(isa, row, temperature.get(b).temperature, out, scratch),
+            })
+        });
+        all_rows(results, is_batch)?;
+        drop(writing);
+        Ok(out.into_any())
+    })
+}
+
+#[pyfunction]
+fn top_k<'py>(
+    logits: &Bound<'py, PyAny>,
+    k: &Bound<'py, PyAny>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    with_logits!(logits, |logits: T| {
+        let rows = Rows::<T>::new(&logits)?;
+        let (threads, is_batch, count) = (rows.threads(wanted), rows.is_batch, rows.rows.len());
+        let k = PerRow::<u64>::extract("k", k, 1, false)?.get(0);
+        if k == 0 || k > rows.tokens as u64 {
+            return Err(value_error(format!("k must be in [1, {}], got {k}", rows.tokens)));
+        }
+        let k = k as usize;
+        let values = PyArray2::<<T as ArrayElement>::Stored>::zeros(py, [count, k], false);
+        let ids = PyArray2::<i64>::zeros(py, [count, k], false);
+        let (mut writing_values, mut writing_ids) = (values.readwrite(), ids.readwrite());
+        let written_values = T::slice_mut(writing_values.as_slice_mut().map_err(value_error)?).chunks_mut(k);
+        let written_ids = writing_ids.as_slice_mut().map_err(value_error)?.chunks_mut(k);
+        let jobs: Vec<_> = rows.rows.into_iter().zip(written_values.zip(written_ids)).collect();
+        let results = py.detach(|| {
+            batch::map(jobs, threads, |(row, (values, ids)), scratch| recipe::top_k(isa, row, values, ids, scratch))
+        });
+        all_rows(results, is_batch)?;
+        drop((writing_values, writing_ids));
+        if is_batch {
+            Ok((values.into_any(), ids.into_any()))
+        } else {
+            Ok((values.reshape([k])?.into_any(), ids.reshape([k])?.into_any()))
+        }
+    })
+}
