@@ -15,6 +15,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::kernels::BLOCK;
+
 /// The environment variable that chooses the instruction set.
 pub const VARIABLE: &str = "TOKSAMPLE_ISA";
 
@@ -179,35 +181,127 @@ impl FloatEnvironment {
     }
 }
 
-/// Compiles a function for every instruction set: `fn name<T: Logit>(args) -> R { body }` becomes
-/// `fn name<T: Logit>(isa: Isa, args) -> R`, which runs the clone of `isa`.
+/// What differs between the clones: an instruction to which no loop compiles, or one that would be slow where it does not
+/// exist. DESIGN.md has the measurement of each.
+pub trait Vector {
+    /// True if a fused multiplication and addition is one instruction, and not a call into a library.
+    const FUSED: bool;
+
+    /// `a * b + c`, rounded once or twice: for estimates, never for an answer.
+    #[inline(always)]
+    fn nearly_mul_add(a: f32, b: f32, c: f32) -> f32 {
+        if Self::FUSED { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    /// Bit i is set if `block[i] >= floor`.
+    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64;
+}
+
+#[doc(hidden)]
+pub struct Portable;
+
+impl Vector for Portable {
+    const FUSED: bool = false;
+
+    #[inline(always)]
+    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
+        let mut mask = 0;
+        for (place, &x) in block.iter().enumerate() {
+            mask |= u64::from(x >= floor) << place;
+        }
+        mask
+    }
+}
+
+#[doc(hidden)]
+#[cfg(target_arch = "x86_64")]
+pub struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for Avx2 {
+    const FUSED: bool = true;
+
+    #[inline(always)]
+    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn eight(x: &[f32; 8], floor: f32) -> u64 {
+            // SAFETY: the pointer is that of eight floats; the load need not be aligned.
+            let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
+            let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(floor));
+            u64::from(_mm256_movemask_ps(reached) as u32)
+        }
+
+        let mut mask = 0;
+        for (place, x) in block.as_chunks::<8>().0.iter().enumerate() {
+            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
+            mask |= unsafe { eight(x, floor) } << (8 * place);
+        }
+        mask
+    }
+}
+
+#[doc(hidden)]
+#[cfg(target_arch = "x86_64")]
+pub struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for Avx512 {
+    const FUSED: bool = true;
+
+    #[inline(always)]
+    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn sixteen(x: &[f32; 16], floor: f32) -> u64 {
+            // SAFETY: the pointer is that of sixteen floats; the load need not be aligned.
+            let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
+            u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(floor)))
+        }
+
+        let mut mask = 0;
+        for (place, x) in block.as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX-512.
+            mask |= unsafe { sixteen(x, floor) } << (16 * place);
+        }
+        mask
+    }
+}
+
+/// Compiles a function for every instruction set: `fn name<I: Vector, T: Logit>(args) -> R { body }` becomes
+/// `fn name<T: Logit>(isa: Isa, args) -> R`, which runs the clone of `isa`; the body may use what `I` offers.
 macro_rules! per_isa {
-    ($(#[$meta:meta])* pub fn $name:ident<$t:ident: $bound:path>(
+    ($(#[$meta:meta])* pub fn $name:ident<$i:ident: Vector, $t:ident: $bound:path>(
         $($arg:ident: $type:ty),* $(,)?
     ) -> $ret:ty $body:block) => {
         $(#[$meta])*
         #[allow(unsafe_code)]
         pub fn $name<$t: $bound>(isa: $crate::isa::Isa, $($arg: $type),*) -> $ret {
             #[inline(always)]
-            fn body<$t: $bound>($($arg: $type),*) -> $ret $body
+            #[allow(clippy::extra_unused_type_parameters)] // not every body has a use for it
+            fn body<$i: $crate::isa::Vector, $t: $bound>($($arg: $type),*) -> $ret $body
 
             // Not inlined: nothing of it may move to before the environment is restored.
             #[inline(never)]
             fn portable<$t: $bound>($($arg: $type),*) -> $ret {
-                body($($arg),*)
+                body::<$crate::isa::Portable, $t>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
             fn avx2<$t: $bound>($($arg: $type),*) -> $ret {
-                body($($arg),*)
+                body::<$crate::isa::Avx2, $t>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
             #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi2")]
             fn avx512<$t: $bound>($($arg: $type),*) -> $ret {
-                body($($arg),*)
+                body::<$crate::isa::Avx512, $t>($($arg),*)
             }
 
             let _environment = $crate::isa::FloatEnvironment::default_until_drop();

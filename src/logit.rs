@@ -5,6 +5,8 @@
 
 use half::{bf16, f16};
 
+use crate::kernels::BLOCK;
+
 /// A type of logit, which float32 holds exactly.
 pub trait Logit: Copy + Send + Sync + 'static {
     /// Minus infinity: a banned token, and what the last block of a row is padded with.
@@ -12,6 +14,13 @@ pub trait Logit: Copy + Send + Sync + 'static {
 
     /// The same value as a float32.
     fn to_f32(self) -> f32;
+
+    /// A block as float32, in `buffer` if it has to be widened.
+    #[inline(always)]
+    fn widen<'a>(block: &'a [Self; BLOCK], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+        *buffer = block.map(Self::to_f32);
+        buffer
+    }
 }
 
 impl Logit for f32 {
@@ -20,6 +29,11 @@ impl Logit for f32 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    fn widen<'a>(block: &'a [f32; BLOCK], _: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+        block
     }
 }
 

@@ -9,8 +9,10 @@
 //! 4. the draw, in id order.
 
 use crate::error::RowError;
-use crate::isa::per_isa;
+use crate::isa::{Vector, per_isa};
+use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
+use crate::kernels::top_p::Buckets;
 use crate::kernels::{argmax, candidates, draw, order, softmax, top_k, top_p};
 use crate::logit::Logit;
 use crate::params::Params;
@@ -20,57 +22,87 @@ use crate::params::Params;
 pub struct Scratch {
     /// The maximum of each block.
     maxima: Vec<f32>,
-    /// The mass of each block.
-    sums: Vec<u64>,
+    /// What is known of the mass of each block.
+    ledger: Ledger,
     /// The tokens that may survive, in id order, as keys; and their masses.
     keys: Vec<u64>,
     masses: Vec<u64>,
     work_maxima: Vec<f32>,
     work_keys: Vec<u64>,
     work_pairs: Vec<(u64, u64)>,
+    buckets: Buckets,
 }
 
 /// What survives the filters.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kept {
-    /// Every token; `total` is their mass, `scratch.sums` that of each block.
-    All { total: u64 },
-    /// The tokens of `scratch.keys`, with the masses of `scratch.masses`; `total` is their mass.
-    Listed { total: u64 },
+    /// Every token.
+    All,
+    /// The tokens of `scratch.keys`, with the masses of `scratch.masses`.
+    Listed,
 }
 
-/// Applies the filters, in their order. `maximum` is the row's, and `scratch.maxima` its blocks'; the temperature is not 0.
+/// Applies the filters, in their order. `scratch.maxima` are the maxima of the row's blocks; the temperature is not 0.
 #[inline(always)]
-fn keep<T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Kept {
+fn keep<I: Vector, T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Kept {
     let k = usize::try_from(params.top_k).unwrap_or(usize::MAX);
     let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
     if 0 < k && k < row.len() {
         let floor = top_k::floor(&scratch.maxima, k, &mut scratch.work_maxima);
-        candidates::collect(row, &scratch.maxima, floor, &mut scratch.keys);
+        candidates::collect::<I, T>(row, &scratch.maxima, floor, &mut scratch.keys);
         let last = top_k::last_key(&scratch.keys, k, &mut scratch.work_keys);
         scratch.keys.retain(|&key| key <= last);
         scratch.weigh(mass);
-        let total = scratch.masses.iter().sum();
         if params.top_p < 1.0 {
-            scratch.keep_nucleus(top_p::need(params.top_p, total));
+            let need = top_p::need(params.top_p, scratch.masses.iter().sum());
+            scratch.buckets.fill(&scratch.masses);
+            let last = scratch.last_of_nucleus((need, need)).expect("one need has one answer");
+            scratch.keep_where(|key, _| key <= last);
         }
     } else if params.top_p < 1.0 {
-        let total = mass.of_blocks(row, &scratch.maxima, &mut scratch.sums);
-        let need = top_p::need(params.top_p, total);
-        let floor = mass.floor(top_p::least_mass(need, total, row.len()));
-        candidates::collect(row, &scratch.maxima, floor, &mut scratch.keys);
-        scratch.weigh(mass);
-        scratch.keep_nucleus(need);
+        keep_nucleus::<I, T>(row, mass, params.top_p, scratch);
     } else if least > 0 {
-        candidates::collect(row, &scratch.maxima, mass.floor(least), &mut scratch.keys);
+        candidates::collect::<I, T>(row, &scratch.maxima, mass.floor(least), &mut scratch.keys);
         scratch.weigh(mass);
     } else {
-        return Kept::All { total: mass.of_blocks(row, &scratch.maxima, &mut scratch.sums) };
+        return Kept::All;
     }
     if least > 0 {
         scratch.keep_where(|_, mass| mass >= least);
     }
-    Kept::Listed { total: scratch.masses.iter().sum() }
+    Kept::Listed
+}
+
+/// Keeps the nucleus of a whole row: lists ever more of the heaviest tokens until they hold it, and refines what is known of
+/// the row's mass until the last token is certain.
+#[inline(always)]
+fn keep_nucleus<I: Vector, T: Logit>(row: &[T], mass: Mass, p: f64, scratch: &mut Scratch) {
+    const FEW: u64 = 1 << (S - 6); // a small nucleus has only tokens at least so heavy
+    scratch.ledger.open::<I, T>(row, &scratch.maxima, mass);
+    let mut least = FEW;
+    let mut guessed = false;
+    scratch.list::<I, T>(row, mass, least);
+    loop {
+        let (low_total, high_total) = scratch.ledger.total();
+        let needs = (top_p::need(p, low_total), top_p::need(p, high_total));
+        let listed: u64 = scratch.masses.iter().sum();
+        if listed >= needs.1 {
+            if let Some(last) = scratch.last_of_nucleus(needs) {
+                return scratch.keep_where(|key, _| key <= last);
+            }
+        } else if least > 1 {
+            least = if guessed {
+                least >> 3
+            } else {
+                top_p::guess_least_mass(row, mass, needs.0, low_total).min(least >> 3)
+            };
+            least = least.max(1);
+            guessed = true;
+            scratch.list::<I, T>(row, mass, least);
+            continue;
+        }
+        scratch.ledger.refine::<I, T>(row, mass);
+    }
 }
 
 impl Scratch {
@@ -79,10 +111,18 @@ impl Scratch {
         mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses);
     }
 
+    /// Lists the tokens with a mass of at least `least`.
     #[inline(always)]
-    fn keep_nucleus(&mut self, need: u64) {
-        let last = top_p::last_key(&self.keys, &self.masses, need, &mut self.work_pairs);
-        self.keep_where(|key, _| key <= last);
+    fn list<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, least: u64) {
+        candidates::collect::<I, T>(row, &self.maxima, mass.floor(least), &mut self.keys);
+        self.weigh(mass);
+        self.buckets.fill(&self.masses);
+    }
+
+    /// The key of the last token of the nucleus of what is listed, if it is the same for the least and the most needed mass.
+    #[inline(always)]
+    fn last_of_nucleus(&mut self, needs: (u64, u64)) -> Option<u64> {
+        top_p::last_key(&self.keys, &self.masses, needs, &self.buckets, &mut self.work_pairs)
     }
 
     /// Keeps the tokens of which `keep(key, mass)` is true, in their order.
@@ -110,7 +150,7 @@ impl Scratch {
 
 per_isa! {
     /// The lowest id among the largest logits.
-    pub fn argmax<T: Logit>(row: &[T], scratch: &mut Scratch) -> Result<usize, RowError> {
+    pub fn argmax<I: Vector, T: Logit>(row: &[T], scratch: &mut Scratch) -> Result<usize, RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
         Ok(argmax::argmax(row, &scratch.maxima, maximum))
     }
@@ -118,7 +158,7 @@ per_isa! {
 
 per_isa! {
     /// The token that the random word draws from what the parameters keep.
-    pub fn sample<T: Logit>(
+    pub fn sample<I: Vector, T: Logit>(
         row: &[T], params: &Params, word: u64, scratch: &mut Scratch,
     ) -> Result<usize, RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
@@ -126,19 +166,25 @@ per_isa! {
             return Ok(argmax::argmax(row, &scratch.maxima, maximum));
         }
         let mass = Mass::new(maximum, params.temperature);
-        Ok(match keep(row, mass, params, scratch) {
-            Kept::All { total } => draw::from_row(row, mass, &scratch.sums, draw::target(word, total)),
-            Kept::Listed { total } => {
-                let (place, _) = draw::find(&scratch.masses, draw::target(word, total));
-                order::id(scratch.keys[place])
+        if keep::<I, T>(row, mass, params, scratch) == Kept::Listed {
+            let total = scratch.masses.iter().sum();
+            let (place, _) = draw::find(&scratch.masses, draw::target(word, total));
+            return Ok(order::id(scratch.keys[place]));
+        }
+        let Scratch { ledger, maxima, .. } = scratch;
+        ledger.open::<I, T>(row, maxima, mass);
+        loop {
+            if let Some(id) = draw::from_row(row, mass, ledger, word) {
+                return Ok(id);
             }
-        })
+            ledger.refine::<I, T>(row, mass);
+        }
     }
 }
 
 per_isa! {
     /// The ids and probabilities of what the parameters keep, most probable first.
-    pub fn candidates<T: Logit>(
+    pub fn candidates<I: Vector, T: Logit>(
         row: &[T], params: &Params, scratch: &mut Scratch,
     ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
@@ -146,21 +192,18 @@ per_isa! {
             return Ok((vec![argmax::argmax(row, &scratch.maxima, maximum) as i64], vec![1.0]));
         }
         let mass = Mass::new(maximum, params.temperature);
-        let total = match keep(row, mass, params, scratch) {
-            Kept::Listed { total } => total,
-            Kept::All { total } => {
-                candidates::collect(row, &scratch.maxima, f32::MIN, &mut scratch.keys);
-                scratch.weigh(mass);
-                total
-            }
-        };
+        if keep::<I, T>(row, mass, params, scratch) == Kept::All {
+            candidates::collect::<I, T>(row, &scratch.maxima, f32::MIN, &mut scratch.keys);
+            scratch.weigh(mass);
+        }
+        let total: u64 = scratch.masses.iter().sum();
         Ok(scratch.sorted().map(|(key, mass)| (order::id(key) as i64, mass as f64 / total as f64)).unzip())
     }
 }
 
 per_isa! {
     /// Fills `out` with the row, but -inf where a filter drops the token.
-    pub fn mask_logits<T: Logit>(
+    pub fn mask_logits<I: Vector, T: Logit>(
         row: &[T], params: &Params, out: &mut [T], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
@@ -170,9 +213,9 @@ per_isa! {
             out[id] = row[id];
             return Ok(());
         }
-        match keep(row, Mass::new(maximum, params.temperature), params, scratch) {
-            Kept::All { .. } => out.copy_from_slice(row),
-            Kept::Listed { .. } => {
+        match keep::<I, T>(row, Mass::new(maximum, params.temperature), params, scratch) {
+            Kept::All => out.copy_from_slice(row),
+            Kept::Listed => {
                 out.fill(T::NEG_INFINITY);
                 for &key in &scratch.keys {
                     out[order::id(key)] = row[order::id(key)];
@@ -185,7 +228,7 @@ per_isa! {
 
 per_isa! {
     /// Fills `out` with the probabilities of the row; at temperature 0 that of the argmax is 1.
-    pub fn softmax<T: Logit>(
+    pub fn softmax<I: Vector, T: Logit>(
         row: &[T], temperature: f64, out: &mut [f32], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
@@ -193,7 +236,7 @@ per_isa! {
             out.fill(0.0);
             out[argmax::argmax(row, &scratch.maxima, maximum)] = 1.0;
         } else {
-            softmax::softmax(row, &scratch.maxima, Mass::new(maximum, temperature), out);
+            softmax::softmax(row, Mass::new(maximum, temperature), out);
         }
         Ok(())
     }
@@ -201,7 +244,7 @@ per_isa! {
 
 per_isa! {
     /// Fills `out` with the natural logarithms of the probabilities.
-    pub fn log_softmax<T: Logit>(
+    pub fn log_softmax<I: Vector, T: Logit>(
         row: &[T], temperature: f64, out: &mut [f32], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
@@ -209,7 +252,8 @@ per_isa! {
             out.fill(f32::NEG_INFINITY);
             out[argmax::argmax(row, &scratch.maxima, maximum)] = 0.0;
         } else {
-            let total = Mass::new(maximum, temperature).of_blocks(row, &scratch.maxima, &mut scratch.sums);
+            let mass = Mass::new(maximum, temperature);
+            let total = scratch.ledger.exact_total(row, mass);
             softmax::log_softmax(row, maximum, temperature, total, out);
         }
         Ok(())
@@ -219,13 +263,13 @@ per_isa! {
 per_isa! {
     /// Fills `values` and `ids`, which are of the same length k, with the k largest logits and where they stand, in the total
     /// order.
-    pub fn top_k<T: Logit>(
+    pub fn top_k<I: Vector, T: Logit>(
         row: &[T], values: &mut [T], ids: &mut [i64], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         argmax::block_maxima(row, &mut scratch.maxima)?;
         let k = values.len();
         let floor = top_k::floor(&scratch.maxima, k, &mut scratch.work_maxima);
-        candidates::collect(row, &scratch.maxima, floor, &mut scratch.keys);
+        candidates::collect::<I, T>(row, &scratch.maxima, floor, &mut scratch.keys);
         let last = top_k::last_key(&scratch.keys, k, &mut scratch.work_keys);
         scratch.keys.retain(|&key| key <= last);
         if scratch.keys.len() < k {

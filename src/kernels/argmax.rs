@@ -14,7 +14,7 @@
 //! registers; folding one block at a time took five times as long. The test for NaN takes one comparison for two values. The
 //! index is not tracked: it is looked up in the one block whose maximum equals the row's.
 
-use super::{BLOCK, block};
+use super::BLOCK;
 use crate::error::RowError;
 use crate::logit::Logit;
 
@@ -127,7 +127,7 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
 #[inline(always)]
 pub fn argmax<T: Logit>(row: &[T], maxima: &[f32], maximum: f32) -> usize {
     let at = maxima.iter().position(|&m| m == maximum).expect("the maximum is one of the block maxima");
-    let within = block(row, at).iter().position(|x| x.to_f32() == maximum).expect("the block holds its maximum");
+    let within = row[at * BLOCK..].iter().position(|x| x.to_f32() == maximum).expect("the block holds its maximum");
     at * BLOCK + within
 }
 

@@ -7,7 +7,10 @@
 //!
 //! A token of mass m is drawn by floor or ceil of m * 2**64 / W of the 2**64 words: the draw adds less than 2**-23 to no
 //! probability. Edge rule: a token without mass is never drawn.
+//!
+//! How it is fast: most blocks of a row need not be counted to know which token is hit (`ledger.rs`).
 
+use super::ledger::Ledger;
 use super::mass::Mass;
 use super::{BLOCK, block};
 use crate::logit::Logit;
@@ -31,10 +34,27 @@ pub fn find(masses: &[u64], target: u64) -> (usize, u64) {
     unreachable!("a target is below the mass it was taken from")
 }
 
-/// The id drawn from a whole row, of which `sums` are the masses of the blocks.
+/// The id drawn from a whole row by a word, if it is the same wherever in their bounds the blocks' masses are.
+///
+/// The target lies between the targets for the least and the largest total, and so does every running sum between its own
+/// bounds. The token is certain if both ends of the first fall into the same token at both ends of the second.
 #[inline(always)]
-pub fn from_row<T: Logit>(row: &[T], mass: Mass, sums: &[u64], target: u64) -> usize {
-    let (at, before) = find(sums, target);
-    let masses = block(row, at).map(|x| mass.of(x.to_f32()));
-    at * BLOCK + find(&masses, target - before).0
+pub fn from_row<T: Logit>(row: &[T], mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
+    let (low_total, high_total) = ledger.total();
+    let (first, last) = (target(word, low_total), target(word, high_total));
+    let (mut low_before, mut high_before) = (0, 0);
+    for (index, (low, high)) in ledger.blocks().enumerate() {
+        if low_before + low > last {
+            if high_before > first {
+                return None;
+            }
+            let masses = mass.of_each(block(row, index, &mut [T::NEG_INFINITY; BLOCK]));
+            let (place, _) = find(&masses, first - high_before);
+            let (same, _) = find(&masses, last - low_before);
+            return (place == same).then_some(index * BLOCK + place);
+        }
+        low_before += low;
+        high_before += high;
+    }
+    None
 }

@@ -6,6 +6,7 @@
 pub mod argmax;
 pub mod candidates;
 pub mod draw;
+pub mod ledger;
 pub mod mass;
 pub mod order;
 pub mod softmax;
@@ -18,15 +19,15 @@ use crate::logit::Logit;
 /// enough that a row of 262,144 has only 4,096 maxima.
 pub const BLOCK: usize = 64;
 
-/// Block `index` of a row, the last one padded with -inf.
+/// Block `index` of a row, in place; the last one padded with -inf in `padded`, if it is not whole.
 #[inline(always)]
-pub(crate) fn block<T: Logit>(row: &[T], index: usize) -> [T; BLOCK] {
-    let start = index * BLOCK;
-    match row[start..].first_chunk::<BLOCK>() {
-        Some(block) => *block,
+pub(crate) fn block<'a, T: Logit>(row: &'a [T], index: usize, padded: &'a mut [T; BLOCK]) -> &'a [T; BLOCK] {
+    let rest = &row[index * BLOCK..];
+    match rest.first_chunk::<BLOCK>() {
+        Some(block) => block,
         None => {
-            let mut padded = [T::NEG_INFINITY; BLOCK];
-            padded[..row.len() - start].copy_from_slice(&row[start..]);
+            *padded = [T::NEG_INFINITY; BLOCK];
+            padded[..rest.len()].copy_from_slice(rest);
             padded
         }
     }

@@ -12,23 +12,23 @@
 //! How it is fast: the weights are written where the probabilities will stand, in the pass that sums the masses, and scaled in
 //! a second pass.
 
-use super::mass::{Mass, S};
+use super::mass::{LEAST_WEIGHT, Mass, S};
 use super::{BLOCK, block};
 use crate::logit::Logit;
 
-/// Fills `out` with the probabilities. `maxima` are the maxima of the row's blocks.
+/// Fills `out` with the probabilities.
 #[inline(always)]
-pub fn softmax<T: Logit>(row: &[T], maxima: &[f32], mass: Mass, out: &mut [f32]) {
+pub fn softmax<T: Logit>(row: &[T], mass: Mass, out: &mut [f32]) {
     let mut total = 0;
+    let mut padded = [T::NEG_INFINITY; BLOCK];
     for (index, out) in out.chunks_mut(BLOCK).enumerate() {
-        let block = block(row, index);
-        total += mass.of_block(&block, maxima[index]);
-        let weights = block.map(|x| mass.weight_or_zero(x.to_f32()));
+        let weights = mass.weights(block(row, index, &mut padded));
+        total += Mass::of_weights(&weights);
         out.copy_from_slice(&weights[..out.len()]);
     }
     let factor = (1.0 / total as f64) as f32;
     for p in out {
-        *p *= factor;
+        *p = if *p > LEAST_WEIGHT { *p * factor } else { 0.0 };
     }
 }
 

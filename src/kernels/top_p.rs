@@ -14,10 +14,13 @@
 //! running sum over the buckets finds the bucket in which the line is crossed; inside it, halving by selection finds the
 //! token. The order of the buckets is the total order, because a mass never decreases with the logit.
 
-use super::mass::S;
+use super::BLOCK;
+use super::mass::{Mass, S};
+use crate::logit::Logit;
 
 /// Buckets for one power of two.
 const STEPS: usize = 8;
+const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
 const BUCKETS: usize = (S as usize + 1) * STEPS + 1;
 
 /// The mass that the nucleus must reach.
@@ -32,31 +35,102 @@ pub fn least_mass(need: u64, total: u64, tokens: usize) -> u64 {
     ((total - need) / tokens as u64).max(1)
 }
 
-/// The key of the last token of the nucleus, from the keys and masses of tokens that include it.
+/// A mass such that the tokens at least as heavy probably hold the nucleus, and few others: an estimate from 64 blocks of the
+/// row, evenly spaced. The caller makes sure of it, and asks for more tokens where it does not hold.
+///
+/// It is estimated from what is left out, which is many light tokens, evenly spread; the heavy ones may not be in the sample.
 #[inline(always)]
-pub fn last_key(keys: &[u64], masses: &[u64], need: u64, work: &mut Vec<(u64, u64)>) -> u64 {
-    let mut buckets = [0u64; BUCKETS];
-    for &mass in masses {
-        buckets[bucket(mass)] += mass;
+pub fn guess_least_mass<T: Logit>(row: &[T], mass: Mass, need: u64, total: u64) -> u64 {
+    const SAMPLE: usize = 64;
+    let blocks = row.as_chunks::<BLOCK>().0;
+    let step = (blocks.len() / SAMPLE).max(1);
+    let mut sums = [0f32; BUCKETS];
+    for block in blocks.iter().step_by(step) {
+        for weight in mass.weights(block) {
+            sums[bucket_of(f64::from(weight)).min(BUCKETS - 1)] += weight;
+        }
     }
-    let mut before = 0;
-    let mut crossing = BUCKETS - 1;
-    while before + buckets[crossing] < need && crossing > 0 {
-        before += buckets[crossing];
-        crossing -= 1;
-    }
-    work.clear();
-    let pairs = keys.iter().copied().zip(masses.iter().copied());
-    work.extend(pairs.filter(|&(_, mass)| bucket(mass) == crossing));
-    crossing_key(work, need - before)
+    // A little less than what may be left out, so that chance seldom makes the guess too high.
+    let most = (total - need) as f32 / step as f32 * 0.75;
+    let mut below = 0.0;
+    let exceeding = sums.iter().position(|sum| {
+        below += sum;
+        below > most
+    });
+    lowest_mass(exceeding.unwrap_or(BUCKETS - 1))
 }
 
-/// Powers of two, each in `STEPS` equal steps; 0 for a mass of 0.
+/// The mass of the listed tokens in each bucket.
+#[derive(Debug)]
+pub struct Buckets([u64; BUCKETS]);
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Buckets([0; BUCKETS])
+    }
+}
+
+impl Buckets {
+    /// Sorts masses into the buckets.
+    #[inline(always)]
+    pub fn fill(&mut self, masses: &[u64]) {
+        self.0.fill(0);
+        for &mass in masses {
+            self.0[bucket(mass).min(BUCKETS - 1)] += mass;
+        }
+    }
+
+    /// The bucket in which the running sum, heaviest first, reaches `need`, and the sum before it.
+    fn crossing(&self, need: u64) -> (usize, u64) {
+        let mut before = 0;
+        let mut crossing = BUCKETS - 1;
+        while before + self.0[crossing] < need && crossing > 0 {
+            before += self.0[crossing];
+            crossing -= 1;
+        }
+        (crossing, before)
+    }
+}
+
+/// The key of the last token of the nucleus, if it is the same whether its mass must reach `low_need` or `high_need`; from the
+/// keys and masses of tokens that include it, and their buckets.
+#[inline(always)]
+pub fn last_key(
+    keys: &[u64],
+    masses: &[u64],
+    (low_need, high_need): (u64, u64),
+    buckets: &Buckets,
+    work: &mut Vec<(u64, u64)>,
+) -> Option<u64> {
+    let (crossing, before) = buckets.crossing(low_need);
+    if buckets.crossing(high_need).0 != crossing {
+        return None;
+    }
+    let (least, next) = (lowest_mass(crossing), lowest_mass(crossing + 1));
+    work.clear();
+    for (&key, &mass) in keys.iter().zip(masses) {
+        if least <= mass && mass < next {
+            work.push((key, mass));
+        }
+    }
+    let last = crossing_key(work, low_need - before);
+    (low_need == high_need || crossing_key(work, high_need - before) == last).then_some(last)
+}
+
+/// The bucket of a mass: powers of two, each in `STEPS` equal steps; 0 for a mass of 0.
 #[inline(always)]
 fn bucket(mass: u64) -> usize {
-    const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
-    let bits = (mass as f64).to_bits() >> SHIFT;
-    (bits as usize + 1).saturating_sub(1023 * STEPS)
+    bucket_of(mass as i64 as f64)
+}
+
+#[inline(always)]
+fn bucket_of(mass: f64) -> usize {
+    ((mass.to_bits() >> SHIFT) as usize + 1).saturating_sub(1023 * STEPS)
+}
+
+/// The lowest mass of a bucket.
+fn lowest_mass(bucket: usize) -> u64 {
+    if bucket == 0 { 0 } else { f64::from_bits((bucket as u64 + 1023 * STEPS as u64 - 1) << SHIFT).ceil() as u64 }
 }
 
 /// The first key, in key order, at which the running mass reaches `need`.
@@ -94,6 +168,11 @@ mod tests {
         for mass in samples {
             assert!(bucket(mass) >= last, "bucket of {mass}");
             last = bucket(mass);
+            assert!(lowest_mass(last) <= mass.max(1), "lowest mass of the bucket of {mass}");
+            assert!(
+                mass < 16 || bucket(lowest_mass(last + 1) - 1) == last,
+                "the bucket of {mass} ends where the next begins"
+            );
         }
         assert_eq!(bucket(0), 0);
         assert!(bucket(1) > 0);

@@ -1,0 +1,120 @@
+//! What is known of the mass of each block: a lower and an upper bound, made closer as needed.
+//!
+//! ```text
+//! blocks = mass(row).reshape(-1, 64)            # the row padded with -inf
+//! blocks.max(axis=1) <= blocks.sum(axis=1) <= 64 * blocks.max(axis=1)
+//! ```
+//!
+//! The mass never decreases with the logit, so the largest mass of a block is that of its maximum, which is known from the
+//! pass over the row. In most rows a few blocks hold nearly everything: those are counted, and the others' bounds are so
+//! close that the answer of a draw or a filter is the same at both ends. Where it is not, the bounds are refined, in the end
+//! to the exact masses. The answer is exact either way; only the time differs.
+
+use super::mass::Mass;
+use super::{BLOCK, block};
+use crate::isa::Vector;
+use crate::logit::Logit;
+
+/// How much of a row's mass may stay open at first, as a power of two. More makes a second look more likely, less makes the
+/// first one longer.
+const OPEN: u32 = 8;
+
+/// The bounds of the blocks of one row.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    low: Vec<u64>,
+    high: Vec<u64>,
+    known: Known,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Known {
+    /// The heaviest blocks within 2**-19 of themselves, the others by their maxima.
+    #[default]
+    Heaviest,
+    /// Every block within 2**-19 of itself.
+    Nearly,
+    /// Every block exactly.
+    Exactly,
+}
+
+impl Ledger {
+    /// Opens the ledger of a row: the bounds that the blocks' maxima give, and closer ones of the heaviest blocks.
+    #[inline(always)]
+    pub fn open<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
+        self.low.clear();
+        self.low.extend(maxima.iter().map(|&maximum| mass.of(maximum)));
+        self.high.clear();
+        self.high.extend(self.low.iter().map(|&largest| largest * BLOCK as u64));
+        self.known = Known::Heaviest;
+        let open = self.low.iter().sum::<u64>() >> OPEN;
+        let mut least = 1u64 << 32;
+        while self.open_below(least) > open {
+            least >>= 3;
+        }
+        self.count::<I, T>(least, row, mass);
+    }
+
+    /// The exact mass of a row.
+    #[inline(always)]
+    pub fn exact_total<T: Logit>(&mut self, row: &[T], mass: Mass) -> u64 {
+        self.low.resize(row.len().div_ceil(BLOCK), 0);
+        self.high.resize(row.len().div_ceil(BLOCK), 0);
+        self.count_exactly(row, mass);
+        self.total().0
+    }
+
+    /// Makes the bounds closer; in the end they are equal.
+    #[inline(always)]
+    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass) {
+        if self.known == Known::Heaviest {
+            self.known = Known::Nearly;
+            self.count::<I, T>(1, row, mass);
+        } else {
+            self.count_exactly(row, mass);
+        }
+    }
+
+    /// Counts every block exactly.
+    #[inline(always)]
+    fn count_exactly<T: Logit>(&mut self, row: &[T], mass: Mass) {
+        self.known = Known::Exactly;
+        let mut padded = [T::NEG_INFINITY; BLOCK];
+        for index in 0..self.low.len() {
+            let sum = mass.of_block(block(row, index, &mut padded));
+            self.low[index] = sum;
+            self.high[index] = sum;
+        }
+    }
+
+    /// Counts the blocks known by their maxima alone, if that of the maximum is at least `least`.
+    #[inline(always)]
+    fn count<I: Vector, T: Logit>(&mut self, least: u64, row: &[T], mass: Mass) {
+        let mut padded = [T::NEG_INFINITY; BLOCK];
+        for index in 0..self.low.len() {
+            let by_maximum = self.high[index] == self.low[index] * BLOCK as u64;
+            if by_maximum && self.low[index] >= least {
+                let bounds = mass.bounds_of_block::<I, T>(block(row, index, &mut padded));
+                (self.low[index], self.high[index]) = bounds;
+            }
+        }
+    }
+
+    /// What stays open if only the blocks with a largest mass of at least `least` are counted.
+    #[inline(always)]
+    fn open_below(&self, least: u64) -> u64 {
+        self.low.iter().map(|&largest| if largest < least { largest * (BLOCK as u64 - 1) } else { 0 }).sum()
+    }
+
+    /// The bounds of each block.
+    #[inline(always)]
+    pub fn blocks(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.low.iter().copied().zip(self.high.iter().copied())
+    }
+
+    /// The bounds of the row's mass.
+    #[inline(always)]
+    pub fn total(&self) -> (u64, u64) {
+        (self.low.iter().sum(), self.high.iter().sum())
+    }
+}
