@@ -33,50 +33,50 @@ pub struct Scratch {
     buckets: Buckets,
 }
 
-/// What survives the filters.
-#[derive(Clone, Copy, PartialEq)]
-enum Kept {
-    /// Every token.
-    All,
-    /// The tokens of `scratch.keys`, with the masses of `scratch.masses`.
-    Listed,
+/// What survives the filters: the listed tokens up to the key `last` that have a mass of at least `least`. The list is
+/// `scratch.keys`, with `scratch.masses`.
+#[derive(Clone, Copy)]
+struct Kept {
+    last: u64,
+    least: u64,
 }
 
-/// Applies the filters, in their order. `scratch.maxima` are the maxima of the row's blocks; the temperature is not 0.
+impl Kept {
+    #[inline(always)]
+    fn holds(self, key: u64, mass: u64) -> bool {
+        (key <= self.last) & (mass >= self.least)
+    }
+}
+
+/// Applies the filters, in their order; None if there is none, and every token is kept. `scratch.maxima` are the maxima of the row's blocks; the temperature is not 0.
 #[inline(always)]
-fn keep<I: Vector, T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Kept {
+fn keep<I: Vector, T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Option<Kept> {
     let k = usize::try_from(params.top_k).unwrap_or(usize::MAX);
     let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
+    let mut last = u64::MAX;
     if 0 < k && k < row.len() {
-        let floor = top_k::floor(&scratch.maxima, k, &mut scratch.work_maxima);
-        candidates::collect::<I, T>(row, &scratch.maxima, floor, &mut scratch.keys);
-        let last = top_k::last_key(&scratch.keys, k, &mut scratch.work_keys);
-        scratch.keys.retain(|&key| key <= last);
+        scratch.list_top_k::<I, T>(row, k);
         scratch.weigh(mass);
         if params.top_p < 1.0 {
             let need = top_p::need(params.top_p, scratch.masses.iter().sum());
             scratch.buckets.fill(&scratch.masses);
-            let last = scratch.last_of_nucleus((need, need)).expect("one need has one answer");
-            scratch.keep_where(|key, _| key <= last);
+            last = scratch.last_of_nucleus((need, need)).expect("one need has one answer");
         }
     } else if params.top_p < 1.0 {
-        keep_nucleus::<I, T>(row, mass, params.top_p, scratch);
+        last = list_nucleus::<I, T>(row, mass, params.top_p, scratch);
     } else if least > 0 {
         candidates::collect::<I, T>(row, &scratch.maxima, mass.floor(least), &mut scratch.keys);
         scratch.weigh(mass);
     } else {
-        return Kept::All;
+        return None;
     }
-    if least > 0 {
-        scratch.keep_where(|_, mass| mass >= least);
-    }
-    Kept::Listed
+    Some(Kept { last, least })
 }
 
-/// Keeps the nucleus of a whole row: lists ever more of the heaviest tokens until they hold it, and refines what is known of
-/// the row's mass until the last token is certain.
+/// Lists tokens that hold the nucleus of a whole row, and gives the key of its last. Lists ever more of the heaviest tokens
+/// until they hold it, and refines what is known of the row's mass until the last token is certain.
 #[inline(always)]
-fn keep_nucleus<I: Vector, T: Logit>(row: &[T], mass: Mass, p: f64, scratch: &mut Scratch) {
+fn list_nucleus<I: Vector, T: Logit>(row: &[T], mass: Mass, p: f64, scratch: &mut Scratch) -> u64 {
     const FEW: u64 = 1 << (S - 6); // a small nucleus has only tokens at least so heavy
     scratch.ledger.open::<I, T>(row, &scratch.maxima, mass);
     let mut least = FEW;
@@ -88,7 +88,7 @@ fn keep_nucleus<I: Vector, T: Logit>(row: &[T], mass: Mass, p: f64, scratch: &mu
         let listed: u64 = scratch.masses.iter().sum();
         if listed >= needs.1 {
             if let Some(last) = scratch.last_of_nucleus(needs) {
-                return scratch.keep_where(|key, _| key <= last);
+                return last;
             }
         } else if least > 1 {
             least = if guessed {
@@ -125,26 +125,29 @@ impl Scratch {
         top_p::last_key(&self.keys, &self.masses, needs, &self.buckets, &mut self.work_pairs)
     }
 
-    /// Keeps the tokens of which `keep(key, mass)` is true, in their order.
+    /// Lists the k largest.
     #[inline(always)]
-    fn keep_where(&mut self, keep: impl Fn(u64, u64) -> bool) {
-        let mut kept = 0;
-        for place in 0..self.keys.len() {
-            let (key, mass) = (self.keys[place], self.masses[place]);
-            self.keys[kept] = key;
-            self.masses[kept] = mass;
-            kept += usize::from(keep(key, mass));
-        }
-        self.keys.truncate(kept);
-        self.masses.truncate(kept);
+    fn list_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) {
+        let floor = top_k::floor(&self.maxima, k, &mut self.work_maxima);
+        candidates::collect::<I, T>(row, &self.maxima, floor, &mut self.keys);
+        let last = top_k::last_key(&self.keys, k, &mut self.work_keys);
+        self.keys.retain(|&key| key <= last);
+    }
+
+    /// The mass of each listed token, 0 for one that is not kept.
+    #[inline(always)]
+    fn kept_masses(&self, kept: Kept) -> impl Iterator<Item = u64> {
+        let listed = self.keys.iter().zip(&self.masses);
+        listed.map(move |(&key, &mass)| if kept.holds(key, mass) { mass } else { 0 })
     }
 
     /// The kept tokens and their masses, most probable first.
-    fn sorted(&mut self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    fn sorted(&mut self, kept: Kept) -> &[(u64, u64)] {
+        let listed = self.keys.iter().copied().zip(self.masses.iter().copied());
         self.work_pairs.clear();
-        self.work_pairs.extend(self.keys.iter().copied().zip(self.masses.iter().copied()));
+        self.work_pairs.extend(listed.filter(|&(key, mass)| kept.holds(key, mass)));
         self.work_pairs.sort_unstable();
-        self.work_pairs.iter().copied()
+        &self.work_pairs
     }
 }
 
@@ -166,9 +169,9 @@ per_isa! {
             return Ok(argmax::argmax(row, &scratch.maxima, maximum));
         }
         let mass = Mass::new(maximum, params.temperature);
-        if keep::<I, T>(row, mass, params, scratch) == Kept::Listed {
-            let total = scratch.masses.iter().sum();
-            let (place, _) = draw::find(&scratch.masses, draw::target(word, total));
+        if let Some(kept) = keep::<I, T>(row, mass, params, scratch) {
+            let total = scratch.kept_masses(kept).sum();
+            let place = draw::find(scratch.kept_masses(kept), draw::target(word, total));
             return Ok(order::id(scratch.keys[place]));
         }
         let Scratch { ledger, maxima, .. } = scratch;
@@ -192,12 +195,16 @@ per_isa! {
             return Ok((vec![argmax::argmax(row, &scratch.maxima, maximum) as i64], vec![1.0]));
         }
         let mass = Mass::new(maximum, params.temperature);
-        if keep::<I, T>(row, mass, params, scratch) == Kept::All {
-            candidates::collect::<I, T>(row, &scratch.maxima, f32::MIN, &mut scratch.keys);
-            scratch.weigh(mass);
-        }
-        let total: u64 = scratch.masses.iter().sum();
-        Ok(scratch.sorted().map(|(key, mass)| (order::id(key) as i64, mass as f64 / total as f64)).unzip())
+        let kept = match keep::<I, T>(row, mass, params, scratch) {
+            Some(kept) => kept,
+            None => {
+                candidates::collect::<I, T>(row, &scratch.maxima, f32::MIN, &mut scratch.keys);
+                scratch.weigh(mass);
+                Kept { last: u64::MAX, least: 0 }
+            }
+        };
+        let total = scratch.kept_masses(kept).sum::<u64>() as f64;
+        Ok(scratch.sorted(kept).iter().map(|&(key, mass)| (order::id(key) as i64, mass as f64 / total)).unzip())
     }
 }
 
@@ -213,13 +220,14 @@ per_isa! {
             out[id] = row[id];
             return Ok(());
         }
-        match keep::<I, T>(row, Mass::new(maximum, params.temperature), params, scratch) {
-            Kept::All => out.copy_from_slice(row),
-            Kept::Listed => {
-                out.fill(T::NEG_INFINITY);
-                for &key in &scratch.keys {
-                    out[order::id(key)] = row[order::id(key)];
-                }
+        let Some(kept) = keep::<I, T>(row, Mass::new(maximum, params.temperature), params, scratch) else {
+            out.copy_from_slice(row);
+            return Ok(());
+        };
+        out.fill(T::NEG_INFINITY);
+        for (&key, &mass) in scratch.keys.iter().zip(&scratch.masses) {
+            if kept.holds(key, mass) {
+                out[order::id(key)] = row[order::id(key)];
             }
         }
         Ok(())
@@ -268,10 +276,7 @@ per_isa! {
     ) -> Result<(), RowError> {
         argmax::block_maxima(row, &mut scratch.maxima)?;
         let k = values.len();
-        let floor = top_k::floor(&scratch.maxima, k, &mut scratch.work_maxima);
-        candidates::collect::<I, T>(row, &scratch.maxima, floor, &mut scratch.keys);
-        let last = top_k::last_key(&scratch.keys, k, &mut scratch.work_keys);
-        scratch.keys.retain(|&key| key <= last);
+        scratch.list_top_k::<I, T>(row, k);
         if scratch.keys.len() < k {
             // Fewer than k are finite: banned tokens fill the rest, as in any sort.
             let banned = row.iter().enumerate().filter(|(_, x)| x.to_f32() == f32::NEG_INFINITY);

@@ -21,15 +21,15 @@ pub fn target(word: u64, total: u64) -> u64 {
     ((u128::from(word) * u128::from(total)) >> 64) as u64
 }
 
-/// The place of the first mass at which the running sum exceeds `target`, and the running sum before it.
+/// The place of the first mass at which the running sum exceeds `target`.
 #[inline(always)]
-pub fn find(masses: &[u64], target: u64) -> (usize, u64) {
-    let mut running = 0;
-    for (place, &mass) in masses.iter().enumerate() {
-        if target - running < mass {
-            return (place, running);
+pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> usize {
+    let mut left = target;
+    for (place, mass) in masses.enumerate() {
+        if left < mass {
+            return place;
         }
-        running += mass;
+        left -= mass;
     }
     unreachable!("a target is below the mass it was taken from")
 }
@@ -49,9 +49,9 @@ pub fn from_row<T: Logit>(row: &[T], mass: Mass, ledger: &Ledger, word: u64) -> 
                 return None;
             }
             let masses = mass.of_each(block(row, index, &mut [T::NEG_INFINITY; BLOCK]));
-            let (place, _) = find(&masses, first - high_before);
-            let (same, _) = find(&masses, last - low_before);
-            return (place == same).then_some(index * BLOCK + place);
+            let place = find(masses.into_iter(), first - high_before);
+            let same = place == find(masses.into_iter(), last - low_before);
+            return same.then_some(index * BLOCK + place);
         }
         low_before += low;
         high_before += high;

@@ -50,7 +50,7 @@ impl Ledger {
         let open = self.low.iter().sum::<u64>() >> OPEN;
         let mut least = 1u64 << 32;
         while self.open_below(least) > open {
-            least >>= 3;
+            least >>= 4;
         }
         self.count::<I, T>(least, row, mass);
     }
