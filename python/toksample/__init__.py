@@ -9,6 +9,7 @@ The same seed gives the same token on every instruction set, batch, thread count
 :mod:`toksample.reference`, the definition of every function here, written in numpy.
 """
 
+from toksample import reference
 from toksample._generate import generate
 from toksample._native import available_isas, isa
 from toksample._sampler import Sampler, SamplingParams
@@ -26,6 +27,7 @@ __all__ = [
     "isa",
     "log_softmax",
     "mask_logits",
+    "reference",
     "sample",
     "softmax",
     "top_k",

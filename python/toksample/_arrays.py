@@ -57,7 +57,7 @@ def _to_numpy(logits: object) -> Array:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
         return _from_torch(logits, torch)
-    array = logits if isinstance(logits, np.ndarray) else _from_other(logits)
+    array = np.asarray(logits) if isinstance(logits, np.ndarray) else _from_other(logits)
     if array.dtype.name == "bfloat16":
         return array.view(_UINT16)
     if array.dtype.name not in ("float32", "float16", "float64"):

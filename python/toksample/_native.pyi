@@ -5,6 +5,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "argmax",
+    "available_isas",
+    "candidates",
+    "isa",
+    "log_softmax",
+    "mask_logits",
+    "sample",
+    "softmax",
+    "top_k",
+]
+
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def argmax(logits: npt.NDArray[Any], num_threads: object) -> Any: ...

@@ -61,7 +61,8 @@ class _GGUF:
         except ModuleNotFoundError as error:
             message = f"reading a GGUF file needs {error.name}: pip install 'toksample[demo]'"
             raise ModuleNotFoundError(message, name=error.name) from error
-        self._formats, self._quants = gguf.GGMLQuantizationType, gguf.quants
+        self._formats: Any = gguf.GGMLQuantizationType
+        self._quants: Any = gguf.quants
         with open(path, "rb") as file:
             self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         self._position = 0

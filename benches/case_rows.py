@@ -1,0 +1,24 @@
+"""The rows of the benches: real ones from the tests' fixtures, and made ones with their statistics."""
+
+from pathlib import Path
+
+import numpy as np
+
+from toksample._bench_rows import make_row, make_rows
+
+FIXTURE = Path(__file__).parent.parent / "tests" / "fixtures" / "real_rows.npz"
+
+
+def real(name):
+    row = np.ascontiguousarray(np.load(FIXTURE)[name], np.float32)
+    return row[0] if len(row) == 1 else row
+
+
+# What each of the cases is measured on. `real` has 262,144 logits a row; `real 6` is a batch of rows of 32,768.
+ROWS = {
+    "real": lambda: real("full"),
+    "real 6": lambda: real("part"),
+    "peaked": lambda: make_row("python", 262_144),
+    "flat": lambda: make_row("chat", 262_144),
+    "made 8": lambda: make_rows(32_000, 8),
+}

@@ -1,0 +1,98 @@
+"""Draws what a call costs against the size of the vocabulary, on real-like rows and on hard ones.
+
+    pip install 'toksample[plot]'
+    python benches/scaling.py --plot FILE.png [--json FILE]
+
+Each point is the median time of a call. Its cost should be a straight line of slope 1 in this picture, wherever the line of
+`np.max` is one, and no row should be far above the others. np.max itself is steeper once a row no longer fits a cache.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from hard_rows import ROWS, hard_calls
+from targets import in_turn
+
+import toksample
+from toksample import bench
+from toksample._bench_rows import make_row
+
+VOCABS = [1_000, 4_000, 16_000, 64_000, 262_144, 1_000_000, 4_000_000]
+PANELS = [
+    "argmax",
+    "softmax",
+    "T 0.7, top-k 50, top-p 0.9",
+    "T 0.7, top-p 0.9",
+    "T 1.5, top-p 0.9",
+    "T 2, top-p 0.9999",
+]
+PANELS += ["T 0.7", "T 0.7, min-p 0.05", "T 1, top-k V/2, top-p 0.9"]
+REAL = {kind: lambda vocab, kind=kind: make_row(kind, vocab) for kind in ("dialogue", "news", "json")}
+
+
+def measure():
+    """Return the times: panel -> row -> microseconds for each vocabulary; and of np.max."""
+    times, floor = {name: {} for name in PANELS}, []
+    for vocab in VOCABS:
+        rounds = 15 if vocab < 1_000_000 else 5
+        for kind, make in {**REAL, **ROWS}.items():
+            print(f"V = {vocab:,}: {kind:20}", end="\r", file=sys.stderr)
+            row = make(vocab)
+            calls = dict(hard_calls(row))
+            for name in PANELS:
+                (figure,) = in_turn([calls[name]], rounds)
+                times[name].setdefault(kind, []).append(figure)
+        floor += in_turn([lambda row=row: np.max(row)], 101)
+    return times, floor
+
+
+def draw(times, floor, path):
+    figure, grid = plt.subplots(3, 3, figsize=(13, 12.5), sharex=True, sharey=True, layout="constrained")
+    colors = plt.get_cmap("tab10")
+    for axes, name in zip(grid.flat, PANELS, strict=True):
+        for number, kind in enumerate(ROWS):
+            axes.plot(VOCABS, times[name][kind], color=colors(number), linewidth=1, marker=".", label=kind)
+        for number, kind in enumerate(REAL):
+            style = {"color": "#22262a", "linewidth": 2, "label": "real-like" if number == 0 else None}
+            axes.plot(VOCABS, times[name][kind], **style)
+        axes.plot(VOCABS, floor, color="#6b737b", linestyle="--", linewidth=1.2, label="np.max")
+        axes.set_title(name, loc="left", fontsize=10, weight="bold")
+        axes.set(xscale="log", yscale="log")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[-1]:
+        axes.set_xlabel("logits in the row")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("microseconds")
+    machine = bench.machine()
+    about = f"toksample {toksample.__version__}, {toksample.isa()}, one thread, {machine['cpu'].split(' (')[0]}"
+    figure.suptitle(f"The cost of a call against the size of the vocabulary: {about}", fontsize=12, x=0.01, ha="left")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plot", required=True, metavar="FILE.png")
+    parser.add_argument("--json", metavar="FILE")
+    args = parser.parse_args()
+    times, floor = measure()
+    draw(times, floor, args.plot)
+    if args.json:
+        Path(args.json).write_text(json.dumps({"vocab": VOCABS, "np.max": floor, "microseconds": times}) + "\n")
+    print(f"{'growth of the time from V = 262,144 to 4,000,000 (15.3 times as many)':60}")
+    place = VOCABS.index(262_144)
+    for name in PANELS:
+        growth = {kind: each[-1] / each[place] for kind, each in times[name].items()}
+        worst = max(growth, key=growth.get)
+        print(f"  {name:28} worst {growth[worst]:6.1f} ({worst})")
+    print(f"  {'np.max':28}       {floor[-1] / floor[place]:6.1f}")
+
+
+if __name__ == "__main__":
+    main()

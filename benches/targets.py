@@ -1,0 +1,168 @@
+"""Prints how far toksample is from reading the logits once: each target, and what is measured here.
+
+    python benches/targets.py [--logits rows.npy] [--rounds 41]
+
+A figure is a multiple of `np.max(row)` on the same row in the same run: the median over the rows of the ratio of medians. The
+two are called in turn, each once untimed before it is timed. Without --logits the rows are made (toksample._bench_rows).
+The environment variable TOKSAMPLE_ISA chooses the instruction set.
+"""
+
+import argparse
+import functools
+import statistics
+import sys
+import time
+import timeit
+
+import numpy as np
+from hard_rows import ROWS, hard_calls
+
+import toksample
+from toksample import bench
+from toksample._bench_rows import KINDS, make_row
+
+SAMPLE = {
+    "sample: T 0.7, top-k 50, top-p 0.9": ({"temperature": 0.7, "top_k": 50, "top_p": 0.9}, 2.0, 1.4),
+    "sample: T 0.7, top-p 0.9": ({"temperature": 0.7, "top_p": 0.9}, 5, 3),
+    "sample: T 1.5, top-p 0.9": ({"temperature": 1.5, "top_p": 0.9}, 8, 4),
+    "sample: T 0.7": ({"temperature": 0.7}, 5, 3),
+    "sample: T 0.7, min-p 0.05": ({"temperature": 0.7, "min_p": 0.05}, 2.0, 1.4),
+}
+AVX2_FACTOR = 1.6  # with AVX2 alone the targets are so much wider
+HARD_LIMIT = 25
+
+
+def in_turn(functions, rounds):
+    """Return the median time of each function in microseconds."""
+    times = [[] for _ in functions]
+    for turn in range(rounds):
+        for place in range(len(functions)):
+            place = (place + turn) % len(functions)
+            function = functions[place]
+            function()
+            start = time.perf_counter_ns()
+            function()
+            times[place].append((time.perf_counter_ns() - start) / 1e3)
+    return [statistics.median(each) for each in times]
+
+
+def calls(row, threads=1):
+    """Yield name, function, must, aim of each target on one row."""
+    out = np.empty(row.shape, np.float32)
+    yield "argmax", lambda: toksample.argmax(row), 1.3, 1.1
+    for name, (params, must, aim) in SAMPLE.items():
+        positions = iter(range(2**62))
+        yield name, lambda p=params, n=positions: toksample.sample(row, **p, seed=1, position=next(n)), must, aim
+    yield "softmax with out=", lambda: toksample.softmax(row, out=out), 5, 4
+    yield "top_k(50)", lambda: toksample.top_k(row, 50), 1.8, 1.3
+
+
+def ratios(rows, rounds):
+    """Return for each target the ratio to np.max on each row."""
+    found = {}
+    for place, row in enumerate(rows):
+        print(f"row {place + 1} of {len(rows)}", end="\r", file=sys.stderr)
+        for name, function, must, aim in calls(row):
+            floor, measured = in_turn([lambda row=row: np.max(row), function], rounds)
+            found.setdefault(name, (must, aim, []))[2].append(measured / floor)
+    return found
+
+
+def verdict(value, must, aim, isa, *, more_is_better=False):
+    better = (lambda limit: value >= limit) if more_is_better else (lambda limit: value <= limit)
+    if better(aim):
+        return "aim"
+    if better(must):
+        return "must"
+    if isa == "avx2" and not more_is_better and better(must * AVX2_FACTOR):
+        return f"must x {AVX2_FACTOR} (AVX2)"
+    return "MISSED"
+
+
+def batch_speedup(rows, rounds):
+    batch = rows[np.arange(64) % len(rows)]
+    params = SAMPLE["sample: T 0.7, top-k 50, top-p 0.9"][0]
+    one, two = in_turn(
+        [lambda n=n: toksample.sample(batch, **params, seed=1, num_threads=n) for n in (1, 2)], max(rounds // 2, 5)
+    )
+    return one / two
+
+
+def small_call():
+    row = make_row("news", 16)
+    setup = {"sample": toksample.sample, "row": row}
+    statement = "sample(row, temperature=0.7, top_k=50, top_p=0.9, seed=1, position=3)"
+    runs = timeit.repeat(statement, globals=setup, number=5_000, repeat=15)
+    return statistics.median(runs) / 5_000 * 1e6
+
+
+def narrow_ratios(rows, rounds):
+    """Return for each 16-bit type and target the time relative to float32, the median over the rows."""
+    types = {"float16": np.float16}
+    try:
+        import ml_dtypes
+
+        types["bfloat16"] = ml_dtypes.bfloat16
+    except ModuleNotFoundError:
+        print("bfloat16 is left out: it needs ml_dtypes", file=sys.stderr)
+    for name, dtype in types.items():
+        found = {}
+        for row in rows[:: max(1, len(rows) // 5)]:
+            for wide, narrow in zip(calls(row), calls(row.astype(dtype)), strict=True):
+                wide_time, narrow_time = in_turn([wide[1], narrow[1]], rounds)
+                found.setdefault(wide[0], []).append(narrow_time / wide_time)
+        yield name, {call: statistics.median(each) for call, each in found.items()}
+
+
+def hard_ratios(vocab, rounds):
+    """Yield row, call and the ratio to np.max for each hard row."""
+    for kind, make in ROWS.items():
+        row = make(vocab)
+        for name, function in hard_calls(row):
+            floor, measured = in_turn([functools.partial(np.max, row), function], rounds)
+            yield kind, name, measured / floor
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logits", help="rows (B, V) in .npy format")
+    parser.add_argument("--rounds", type=int, default=41)
+    args = parser.parse_args()
+    if args.logits:
+        rows = np.ascontiguousarray(np.load(args.logits), np.float32)
+        source = f"{len(rows)} real rows"
+    else:
+        rows = np.stack([make_row(kind, 262_144, seed) for seed in range(4) for kind in KINDS])
+        source = f"{len(rows)} made rows"
+    isa, machine = toksample.isa(), bench.machine()
+    print(
+        f"toksample {toksample.__version__}, {isa}, {machine['cpu']}, {source} of {rows.shape[1]:,} logits, one thread"
+    )
+    print(
+        f"\n{'x np.max(row), median over the rows':38}{'must':>6}{'aim':>6}{'median':>9}{'least':>8}{'most':>8}  reached"
+    )
+    for name, (must, aim, each) in ratios(rows, args.rounds).items():
+        median = statistics.median(each)
+        reached = verdict(median, must, aim, isa)
+        print(f"{name:38}{must:>6}{aim:>6}{median:>9.2f}{min(each):>8.2f}{max(each):>8.2f}  {reached}")
+    speedup = batch_speedup(rows, args.rounds)
+    reached = verdict(speedup, 1.8, 1.95, isa, more_is_better=True)
+    print(f"{'batch of 64, k + p: 2 threads, speed-up':38}{1.8:>5}{1.95:>6}{speedup:>9.2f}{'':16}  {reached}")
+    small = small_call()
+    print(f"{'a sample call on 16 logits, us':38}{1:>6}{0.5:>6}{small:>9.2f}{'':16}  {verdict(small, 1, 0.5, isa)}")
+    print("\n16-bit rows, time relative to float32, must be at most 1.3")
+    for dtype, each in narrow_ratios(rows, args.rounds):
+        worst = max(each, key=each.get)
+        print(f"  {dtype:9} worst {each[worst]:.2f} ({worst}); " + ", ".join(f"{ratio:.2f}" for ratio in each.values()))
+    print(f"\nhard rows, x np.max(row), must be at most {HARD_LIMIT}")
+    hard = list(hard_ratios(rows.shape[1], max(args.rounds // 4, 5)))
+    names = list(dict.fromkeys(name for _, name, _ in hard))
+    print(f"{'':27}" + "".join(f"{kind:>12}" for kind in ROWS))
+    for name in names:
+        print(f"  {name:25}" + "".join(f"{ratio:>12.1f}" for _, other, ratio in hard if other == name))
+    kind, name, ratio = max(hard, key=lambda one: one[2])
+    print(f"worst: {ratio:.1f} ({kind}; {name}): {'reached' if ratio <= HARD_LIMIT else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The command `toksample bench`: the figures, the files and the errors; and what the made rows are like."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+import toksample
+from toksample import bench
+from toksample._bench_engines import CALLS, ENGINES, Engine, Toksample, check
+from toksample._bench_rows import KINDS, make_row, make_rows
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return bench.run(parser.parse_args(arguments))
+
+
+NUCLEI = [(1, 1, 6), (10, 132, 3140), (65, 215, 823), (204, 1414, 8216), (93, 4263, 48963)]
+QUICK = ("--quick", "--rounds", "2", "--seconds", "0.01", "--vocab", "512", "--engines", "toksample,numpy")
+
+
+def test_a_table_with_every_engine_beside_np_max(capsys):
+    assert run(*QUICK, "--calls", "argmax,k-p,16") == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # no terminal, no progress
+    for text in (
+        "V = 512, 1 row, 1 thread",
+        "V = 16, 1 row, 1 thread",
+        "x np.max",
+        "x toksample",
+        "versions: toksample ",
+    ):
+        assert text in out
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("    ")].count("toksample") == 3
+
+
+def test_the_json_holds_what_the_table_says(tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    assert run(*QUICK, "--calls", "p", "--batch", "1,3", "--threads", "1,2", "--json", str(file)) == 0
+    report = bench.from_json(file.read_text(encoding="utf-8"))
+    assert bench.table(report) + "\n" == capsys.readouterr().out
+    assert len(report.figures) == 2 * 2 * 3
+    assert all(figure.checked >= 2 for figure in report.figures if figure.engine != "np.max")
+    assert json.loads(bench.to_json(report)) == json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_rows_from_a_file(tmp_path, capsys):
+    file = tmp_path / "rows.npy"
+    np.save(file, make_rows(300, 4).astype(np.float16))
+    assert run("--quick", "--rounds", "2", "--logits", str(file), "--engines", "toksample", "--calls", "t") == 0
+    out = capsys.readouterr().out
+    assert "rows: 4 from rows.npy" in out
+    assert "V = 300" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--calls", "argmin"], "calls must be some of argmax, top-k, .*, got 'argmin'"),
+        (["--engines", "abacus"], "engines must be some of toksample, .*, got 'abacus'"),
+        (["--vocab", "12"], r"vocab must be an integer in \[64, 4194304\], got '12'"),
+        (["--batch", "0"], r"batch must be an integer in \[1, 4194304\], got '0'"),
+        (["--threads", "x"], "threads must be an integer in .*, got 'x'"),
+        (["--rounds", "1.5"], "rounds must be an integer in .*, got '1.5'"),
+        (["--seconds", "nan"], "seconds must be a number > 0, got 'nan'"),
+        (
+            ["--plot", "picture.gif"],
+            r"plot must be a file name that ends with \.png, \.svg or \.html, got 'picture.gif'",
+        ),
+        (["--json", "no/such/folder.json"], "no/such/folder.json: there is no such folder"),
+        (["--logits", "no_such.npy"], "no_such.npy: No such file or directory"),
+    ],
+)
+def test_bad_input(arguments, text, capsys):
+    with pytest.raises(ValueError, match=text):
+        run(*arguments)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.zeros((2, 2, 2), np.float32), "must be floats of shape"),
+        (np.zeros(5, np.int64), "must be floats of shape"),
+        (np.float32([0, np.nan]), "must be finite"),
+    ],
+)
+def test_bad_rows(array, text, tmp_path):
+    np.save(tmp_path / "bad.npy", array)
+    with pytest.raises(ValueError, match=text):
+        run("--logits", str(tmp_path / "bad.npy"))
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg", ".html"])
+def test_a_picture(ending, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / f"picture{ending}"
+    assert run(*QUICK, "--calls", "argmax,k-p,16", "--plot", str(file)) == 0
+    assert file.stat().st_size > 5_000
+
+
+def test_a_wrong_answer_is_no_figure():
+    class Wrong(Engine):
+        name = "wrong"
+
+        def argmax(self, rows):
+            return lambda: 0
+
+    call = CALLS[0]
+    figures = bench.measure(bench.Case(call, 200, 1, 1), [Toksample, Wrong], [make_row("news", 200)], rounds=2)
+    (wrong,) = [figure for figure in figures if figure.engine == "wrong"]
+    assert wrong.error == "AssertionError: argmax: 0"
+    assert [figure.error for figure in figures if figure.engine != "wrong"] == [None, None]
+
+
+def test_an_illegal_draw_is_seen():
+    row = make_row("news", 5_000)
+    call = next(call for call in CALLS if call.name == "k-p")
+    with pytest.raises(AssertionError, match="is not a legal draw"):
+        check(call, row, int(row.argmin()))
+
+
+def test_each_engine_has_a_name_of_its_own():
+    assert len({engine.name for engine in ENGINES}) == len(ENGINES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    list(zip(KINDS, NUCLEI, strict=True)),
+)
+def test_made_rows_have_the_nuclei_of_the_real_ones(kind, sizes):
+    row = make_row(kind, 262_144)
+    made = [len(toksample.candidates(row, temperature=t, top_p=0.9)[0]) for t in (0.7, 1.0, 1.5)]
+    assert made == pytest.approx(sizes, rel=0.02, abs=1)

@@ -1,0 +1,54 @@
+"""Every call of `toksample bench` by every engine that is installed, on real and on made rows; each answer is checked.
+
+pytest-benchmark groups them by call and rows, so that toksample stands beside the others and beside `np.max`.
+"""
+
+import numpy as np
+import pytest
+from case_rows import ROWS
+
+from toksample._bench_engines import CALLS, ENGINES, check
+from toksample._bench_rows import make_row
+
+INSTALLED = [engine for engine in ENGINES if engine.is_installed()]
+LARGE = [call for call in CALLS if call.vocab is None]
+SMALL = [call for call in CALLS if call.vocab is not None]
+
+
+def by_name(one):
+    return one.name
+
+
+@pytest.fixture(scope="module", params=list(ROWS))
+def named_rows(request):
+    return request.param, ROWS[request.param]()
+
+
+def run(benchmark, group, engine, call, rows):
+    instance = engine(threads=1)
+    function = instance.prepare(call, rows)
+    if function is None:
+        pytest.skip(f"{engine.name} has no {call.name}")
+    benchmark.group = group
+    check(call, rows, instance.answer(call, benchmark(function)))
+
+
+@pytest.mark.parametrize("engine", INSTALLED, ids=by_name)
+@pytest.mark.parametrize("call", LARGE, ids=by_name)
+def test_call(benchmark, engine, call, named_rows):
+    name, rows = named_rows
+    run(benchmark, f"{call.title} ({name})", engine, call, rows)
+
+
+@pytest.mark.parametrize("engine", INSTALLED, ids=by_name)
+@pytest.mark.parametrize("call", SMALL, ids=by_name)
+def test_small_call(benchmark, engine, call):
+    run(benchmark, call.title, engine, call, make_row("news", call.vocab))
+
+
+@pytest.mark.parametrize("call", LARGE, ids=by_name)
+def test_floor(benchmark, call, named_rows):
+    """`np.max` in each group: the time to read the logits once."""
+    name, rows = named_rows
+    benchmark.group = f"{call.title} ({name})"
+    assert benchmark(np.max, rows) == rows.max()

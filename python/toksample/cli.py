@@ -1,0 +1,360 @@
+"""The command line: ``toksample generate`` and ``toksample sample``.
+
+Text and tokens go to stdout, everything else to stderr. Exit codes: 0; 1 if ``--check`` found a token that differs; 2 for
+bad input (or a full disk, say): one line says what is wrong, and nothing is on stdout; 130 after Ctrl-C; 141 if stdout was
+closed by its reader.
+
+A subcommand is one entry of `COMMANDS`: its name, what it is for, and two functions, which may live in a file of their own:
+one that adds options to a parser, and one that runs with the parsed options and returns the exit code. It raises
+`CommandError` for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+import toksample
+from toksample import Sampler, SamplingParams, reference
+from toksample.demo import load_model
+from toksample.gemma import Gemma
+
+__all__ = ["COMMANDS", "Command", "CommandError", "add_sampling_options", "main", "sampling_params"]
+
+
+class CommandError(Exception):
+    """Bad input; the text is one line for the user."""
+
+
+class Command(NamedTuple):
+    """A subcommand."""
+
+    name: str
+    summary: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; for bad usage, ``--help`` and ``--version`` raise SystemExit."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
+    try:
+        exit_code: int = args.run(args)
+        print(end="", flush=True)  # what a pipe or a disk refuses shows here, not at exit
+        return exit_code
+    except CommandError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _discard_stdout()
+        return 141
+    except OSError as error:
+        _discard_stdout()
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="toksample", description="An exact and fast token sampler for language models on the CPU.")
+    parser.add_argument("--version", action="version", version=f"toksample {toksample.__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
+        command.add_options(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(allow_abbrev=False, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def _discard_stdout() -> None:
+    """Send what stdout still buffers nowhere: it was refused once, and the interpreter would try again at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+@contextlib.contextmanager
+def _bad_input(*errors: type[Exception]) -> Iterator[None]:
+    """Report these errors, whose text is meant for users, as bad input."""
+    try:
+        yield
+    except errors as error:
+        raise CommandError(str(error)) from error
+
+
+# ---- options of the sampler ------------------------------------------------------------------------------------------
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
+
+
+class _Option(NamedTuple):
+    field: str  # of SamplingParams
+    type: Callable[[str], Any]
+    metavar: str
+    help: str
+
+
+_TEMPERATURE = _Option("temperature", _number, "T", "divide the logits by T: below 1, likely tokens become more likely")
+_SAMPLING_OPTIONS = (
+    _Option("top_k", _integer, "K", "keep the K most probable tokens; 0 is off"),
+    _Option("top_p", _number, "P", "keep the most probable tokens that sum to P; 1 is off"),
+    _Option("min_p", _number, "P", "keep tokens at least P times as probable as the most probable one; 0 is off"),
+    _Option("seed", _integer, "N", "draw the same tokens again"),
+)
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `sampling_params` reads."""
+    group = parser.add_argument_group("sampling")
+    temperature = group.add_mutually_exclusive_group()
+    _add(temperature, _TEMPERATURE)
+    greedy = "take the most probable token: temperature 0"
+    temperature.add_argument("--greedy", dest="temperature", action="store_const", const=0.0, help=greedy)
+    for option in _SAMPLING_OPTIONS:
+        _add(group, option)
+
+
+def _add(group: argparse._ActionsContainer, option: _Option) -> None:
+    default = _DEFAULTS[option.field]
+    shown = "fresh entropy" if default is None else default
+    group.add_argument(
+        f"--{option.field.replace('_', '-')}",
+        type=option.type,
+        default=default,
+        metavar=option.metavar,
+        help=f"{option.help} (default: {shown})",
+    )
+
+
+def sampling_params(args: argparse.Namespace) -> SamplingParams:
+    """Return the sampler's parameters, each in its range."""
+    fields = [option.field for option in (_TEMPERATURE, *_SAMPLING_OPTIONS)]
+    with _bad_input(ValueError, TypeError):
+        return SamplingParams(**{field: getattr(args, field) for field in fields})
+
+
+# ---- toksample generate ----------------------------------------------------------------------------------------------
+
+
+def _add_generate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", metavar="PROMPT", help="the text to continue")
+    add_sampling_options(parser)
+    length = "stop after so many tokens, if the text has not ended before (default: %(default)s)"
+    parser.add_argument("--max-new-tokens", type=_integer, default=256, metavar="N", help=length)
+    check = "draw every token a second time with the numpy reference, and fail if one differs"
+    parser.add_argument("--check", action="store_true", help=check)
+
+
+def _run_generate(args: argparse.Namespace) -> int:
+    params = sampling_params(args)
+    _check_prompt(args.prompt)
+    if args.max_new_tokens < 0:
+        raise CommandError(f"max_new_tokens must be >= 0, got {args.max_new_tokens}")
+    model = _load()
+    prompt_ids = model.tokenizer.encode(args.prompt)
+    room = model.context_length - len(prompt_ids) + 1  # the model gives a token after a full context, too
+    if room < 1:
+        limit = f"at most {model.context_length} tokens (the model's context)"
+        raise CommandError(f"the prompt must be {limit}, got {len(prompt_ids)}")
+    stopwatch = _Stopwatch(model, Sampler(params), args.check)
+    exit_code = 0
+    try:
+        _stream_text(stopwatch, args.prompt, prompt_ids, min(args.max_new_tokens, room))
+    except KeyboardInterrupt:
+        exit_code = 130
+    print(flush=True)  # before the figures, where both go to one terminal
+    print(stopwatch.figures(), file=sys.stderr)
+    if args.check:
+        print(stopwatch.verdict(), file=sys.stderr)
+        if stopwatch.differences:
+            exit_code = 1
+    return exit_code
+
+
+def _check_prompt(prompt: str) -> None:
+    if not prompt:
+        raise CommandError("the prompt must have at least one character, got ''")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise CommandError(f"the prompt must be valid UTF-8, got {prompt!a}") from None
+
+
+def _load() -> Gemma:
+    # A missing package, a damaged one, and a cache folder that cannot be written to.
+    with _bad_input(ModuleNotFoundError, RuntimeError, OSError), _Progress() as progress:
+        return load_model(progress=progress)
+
+
+class _Progress:
+    """Shows on stderr what takes long: a bar on a terminal, or else one line for each thing."""
+
+    WIDTH = 30
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._label = ""
+        self._shown = ""
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._redraw("")
+
+    def __call__(self, label: str, fraction: float) -> None:
+        if self._is_terminal:
+            done = round(fraction * self.WIDTH)
+            self._redraw(f"{label:24} {'#' * done}{'.' * (self.WIDTH - done)} {fraction:4.0%}")
+        elif label != self._label:
+            print(label, file=sys.stderr, flush=True)
+        self._label = label
+
+    def _redraw(self, line: str) -> None:
+        if line != self._shown:
+            blank = " " * len(self._shown)
+            print(f"\r{blank}\r{line}", end="", file=sys.stderr, flush=True)
+            self._shown = line
+
+
+class _Stopwatch:
+    """A model and a sampler that keep time; with `check`, each token is drawn by the reference too, off the clock."""
+
+    def __init__(self, model: Gemma, sampler: Sampler, check: bool) -> None:
+        self.tokenizer = model.tokenizer
+        self._model = model
+        self._sampler = sampler
+        self._check = check
+        self._model_ns: list[int] = []
+        self._sampler_ns: list[int] = []
+        self.differences: list[str] = []
+
+    def model(self, ids: list[int]) -> Any:
+        start = time.perf_counter_ns()
+        logits = self._model(ids)
+        self._model_ns.append(time.perf_counter_ns() - start)
+        return logits
+
+    def sampler(self, logits: Any) -> int:
+        position = self._sampler.position
+        start = time.perf_counter_ns()
+        token: int = self._sampler(logits)
+        self._sampler_ns.append(time.perf_counter_ns() - start)
+        if self._check:
+            keywords = {**self._sampler.params.keywords(), "seed": self._sampler.seed}
+            expected = reference.sample(logits, position=position, **keywords)
+            if token != expected:
+                self.differences.append(f"token {token} at position {position}, the numpy reference draws {expected}")
+        return token
+
+    def figures(self) -> str:
+        """Return one line: how many tokens (the one that ends the text included), how fast, and the seed."""
+        count = len(self._sampler_ns)
+        parts = [f"{count} token{'' if count == 1 else 's'}"]
+        if count:
+            in_model, in_sampler = sum(self._model_ns) / 1e9, sum(self._sampler_ns) / 1e9
+            parts.append(f"{count / (in_model + in_sampler):.1f} tokens/s")
+            parts.append(f"model {in_model:.2f} s")
+            parts.append(f"sampler {statistics.median(self._sampler_ns) / 1e3:.0f} us per token (median)")
+        return " | ".join([*parts, f"seed {self._sampler.seed}"])
+
+    def verdict(self) -> str:
+        """Return one line: whether the reference drew the same tokens."""
+        count = len(self._sampler_ns)
+        if not self.differences:
+            return f"check: all {count} tokens equal to the numpy reference"
+        return f"check: {len(self.differences)} of {count} tokens differ: {'; '.join(self.differences)}"
+
+
+def _stream_text(stopwatch: _Stopwatch, prompt: str, prompt_ids: list[int], max_new_tokens: int) -> None:
+    """Write the prompt and what follows it to stdout, each token as soon as it is drawn."""
+    _write(prompt)
+    text = stopwatch.tokenizer.stream()
+    ends = stopwatch.tokenizer.eos_ids
+    for token in toksample.generate(
+        stopwatch.model, prompt_ids, stopwatch.sampler, max_new_tokens=max_new_tokens, stop_token_ids=ends
+    ):
+        _write(text.push(token))
+    _write(text.finish())
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+# ---- toksample sample ------------------------------------------------------------------------------------------------
+
+
+def _add_sample_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE.npy", help="logits of shape (V,) or (B, V)")
+    add_sampling_options(parser)
+    position = "the place of the tokens in their texts (default: %(default)s)"
+    parser.add_argument("--position", type=_integer, default=0, metavar="N", help=position)
+    errors = "what to do if a row has no answer: fail, or give the token -1 (default: %(default)s)"
+    parser.add_argument("--errors", choices=("raise", "mark"), default="raise", help=errors)
+    threads = "use at most so many threads (default: as many as are worth it)"
+    parser.add_argument("--num-threads", type=_integer, metavar="N", help=threads)
+
+
+def _run_sample(args: argparse.Namespace) -> int:
+    params = sampling_params(args)
+    logits = _read_logits(args.file)
+    with _bad_input(ValueError, TypeError):
+        tokens = toksample.sample(
+            logits, position=args.position, errors=args.errors, num_threads=args.num_threads, **params.keywords()
+        )
+    for row, token in enumerate(np.atleast_1d(tokens).tolist()):
+        print(json.dumps({"row": row, "token": token}))
+    return 0
+
+
+def _read_logits(path: str) -> np.ndarray[Any, Any]:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise CommandError(f"{path}: the file must hold one array of numbers in .npy format") from error
+
+
+COMMANDS = (
+    Command("generate", "Continue a text with Gemma 3 270M.", _add_generate_options, _run_generate),
+    Command("sample", "Draw a token from each row of logits in a file.", _add_sample_options, _run_sample),
+)

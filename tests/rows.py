@@ -1,0 +1,243 @@
+"""Rows and parameters that are hard for a sampler, made from a random generator, and as hypothesis strategies.
+
+`make_rows` makes a whole batch of one kind at once, which is what the stress test needs; the strategies draw the kind, the
+length and the generator's seed, and besides them short rows of which hypothesis chooses, and shrinks, every value.
+"""
+
+import math
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+FIXTURES = Path(__file__).parent / "fixtures"
+DTYPES = ["float32", "float16", "bfloat16", "float64"]
+LN_2 = math.log(2)
+INF = np.float32(np.inf)
+TINY = np.float32(1.4e-45)  # the least subnormal
+FLOAT32_MAX = np.finfo(np.float32).max
+
+# The kernels work on blocks of 64 and groups of 8 blocks: lengths around multiples of both.
+LENGTHS = [*range(1, 18), 31, 32, 33, 63, 64, 65, 66, 127, 128, 129, 191, 192, 193, 255, 256, 257, 300]
+LONG_LENGTHS = [511, 512, 513, 575, 576, 577, 640, 1023, 1024, 1025, 1100]
+
+
+def cast(rows, dtype):
+    """Give float32 rows in another type of logit. What is beyond its range becomes its largest or smallest finite value."""
+    if dtype == "float32":
+        return rows
+    if dtype == "float64":
+        # Bits below those of a float32: rounding to float32 may make or break ties.
+        target, rows = np.dtype(dtype), rows.astype(np.float64) * (1 + np.arange(rows.shape[-1]) % 5 * 2.0**-26)
+        largest = float(FLOAT32_MAX)
+    else:
+        target = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+        largest = np.float32(ml_dtypes.finfo(target).max)
+    clipped = np.where(rows == -np.inf, rows, np.clip(rows, -largest, largest))
+    with np.errstate(under="ignore"):
+        return clipped.astype(target)
+
+
+# ---- rows --------------------------------------------------------------------------------------------------------------
+
+
+def _normal(rng, shape):
+    return rng.standard_normal(shape) * 10.0 ** rng.uniform(-2, 1.5, (shape[0], 1))
+
+
+def _few_values(rng, shape):
+    values = rng.choice([-8.0, -2.5, -1.0, -0.0, 0.0, 0.5, 1.0, 3.0, 30.0], (shape[0], 4))
+    return np.take_along_axis(values, rng.integers(0, rng.integers(1, 5), shape), axis=1)
+
+
+def _banned(rng, shape):
+    rows = _normal(rng, shape)
+    start = rng.integers(0, shape[1], (shape[0], 2, 1))
+    length = rng.integers(0, shape[1] + 1, (shape[0], 2, 1))
+    ids = np.arange(shape[1])
+    rows[((ids >= start) & (ids < start + length)).any(axis=1)] = -np.inf
+    rows[np.arange(shape[0]), rng.integers(0, shape[1], shape[0])] = rng.standard_normal(shape[0])
+    return rows
+
+
+def _denormal(rng, shape):
+    return rng.integers(-3, 4, shape).astype(np.float32) * TINY * rng.choice([np.float32(1), np.float32(-1)], shape)
+
+
+def _huge(rng, shape):
+    magnitude = 10.0 ** rng.uniform(-38, 38.4, shape)
+    return np.minimum(magnitude, FLOAT32_MAX) * rng.choice([-1.0, 1.0], shape)
+
+
+def _peaked(rng, shape):
+    rows = rng.uniform(-60, -20, (shape[0], 1)) + rng.standard_normal(shape)
+    rows[np.arange(shape[0]), rng.integers(0, shape[1], shape[0])] = 0
+    return rows
+
+
+def _ascending(rng, shape):
+    return np.sort(_normal(rng, shape), axis=1)
+
+
+def _descending(rng, shape):
+    return -np.sort(_normal(rng, shape), axis=1)
+
+
+def _thresholds(rng, shape):
+    """Tokens around the powers of two where a mass is rounded to 0 or 1, where light blocks begin and where t is cut off."""
+    power = rng.choice([-20.0, -21.0, -22.0, -40.0, -41.0, -42.0, -43.0, -44.0, -63.0, -64.0, -65.0, 0.0], shape)
+    rows = LN_2 * (power + rng.uniform(-1e-5, 1e-5, shape) * rng.integers(0, 2, shape))
+    rows[:, 0] = 0
+    return rng.permuted(rows, axis=1)
+
+
+def _halves(rng, shape):
+    """Powers of two near n + 1/2, where the polynomial's argument changes its end."""
+    return LN_2 * (rng.integers(-12, 1, shape) + 0.5 + rng.integers(-3, 4, shape) * 2.0**-22)
+
+
+def _neighbours(rng, shape):
+    """Float32 values next to each other: logits that differ and masses that may not."""
+    base = (rng.standard_normal((shape[0], 1)) * 10).astype(np.float32).view(np.int32)
+    return (base + rng.integers(-3, 4, shape, dtype=np.int32)).astype(np.int32).view(np.float32)
+
+
+def _rounded_to_half(rng, shape):
+    return (_normal(rng, shape)).astype(np.float16)
+
+
+def _rounded_to_brain(rng, shape):
+    return _normal(rng, shape).astype(ml_dtypes.bfloat16)
+
+
+KINDS = {
+    "normal": _normal,
+    "few values": _few_values,
+    "banned": _banned,
+    "denormal": _denormal,
+    "huge": _huge,
+    "peaked": _peaked,
+    "ascending": _ascending,
+    "descending": _descending,
+    "thresholds": _thresholds,
+    "halves": _halves,
+    "neighbours": _neighbours,
+    "rounded to float16": _rounded_to_half,
+    "rounded to bfloat16": _rounded_to_brain,
+}
+
+
+def make_rows(rng, kind, count, size):
+    """Make float32 rows of one kind, each of which has a finite value and none of which has NaN or +inf."""
+    return np.ascontiguousarray(KINDS[kind](rng, (count, size)), dtype=np.float32)
+
+
+# ---- parameters --------------------------------------------------------------------------------------------------------
+
+TEMPERATURES = [0.0, 5e-324, 1e-320, 1e-45, 1e-38, 1e-10, 0.01, 0.5, 0.7, 1.0, 1.5, 2.0, 100.0, 1e30, 1e300, 1.7e308]
+TOP_KS = [0, 1, 2, 3, 50, 2**31, 2**63, 2**64 - 1]
+TOP_PS = [5e-324, 1e-300, 1e-10, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**-41, 1 - 2.0**-53, 1.0]
+MIN_PS = [0.0, 5e-324, 1e-20, 2.0**-42, 2.0**-41, 2.0**-40.5, 0.05, 0.1, 0.25, 0.5, 1 - 2.0**-53, 1.0]
+WORDS = [0, 1, 2, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
+
+
+def _some(rng, fixed, random, rate=0.5):
+    """Each value from the list `fixed` or, at the given rate, from `random`."""
+    return np.where(rng.random(len(random)) < rate, random, rng.choice(fixed, len(random)))
+
+
+def make_params(rng, count, size):
+    """Make parameters for each of `count` rows of `size` tokens. A filter is off for a good part of them."""
+    on = rng.random((3, count)) < 0.6
+    ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
+    ties = rng.integers(1, size + 1, count) / size  # the share of a prefix of equal tokens
+    return {
+        "temperature": _some(rng, TEMPERATURES, 10.0 ** rng.uniform(-2, 2, count), 0.6),
+        "top_k": np.where(on[0], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(0)),
+        "top_p": np.where(on[1], _some(rng, TOP_PS, np.where(on[0], ties, 1 - rng.random(count)), 0.7), 1.0),
+        "min_p": np.where(on[2], _some(rng, MIN_PS, 10.0 ** rng.uniform(-13, 0, count)), 0.0),
+    }
+
+
+def make_words(rng, count):
+    """Make a seed, a stream and a position for each row."""
+    fixed = np.array(WORDS, np.uint64)
+    return {
+        name: _some(rng, fixed, rng.integers(0, 2**64, count, dtype=np.uint64), 0.8)
+        for name in ("seed", "stream", "position")
+    }
+
+
+def one_row(params, b):
+    """Give row `b`'s own parameters as Python numbers."""
+    return {name: values[b].item() for name, values in params.items()}
+
+
+# ---- hypothesis --------------------------------------------------------------------------------------------------------
+
+generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+lengths = st.one_of(st.sampled_from(LENGTHS), st.sampled_from(LONG_LENGTHS), st.integers(1, 1200))
+
+_values = st.one_of(
+    st.sampled_from(
+        [0.0, -0.0, 1.0, -1.0, float(TINY), -float(TINY), float(FLOAT32_MAX), -float(FLOAT32_MAX), -np.inf]
+    ),
+    st.integers(-8, 8).map(float),
+    st.floats(-50, 50, width=32),
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+_short_rows = hnp.arrays(np.float32, st.integers(1, 70), elements=_values, fill=st.nothing()).filter(
+    lambda row: bool(np.any(row > -np.inf))
+)
+_made_rows = st.builds(
+    lambda rng, kind, size: make_rows(rng, kind, 1, size)[0], generators, st.sampled_from(sorted(KINDS)), lengths
+)
+rows = st.one_of(_short_rows, _made_rows)
+
+
+def _mixed_batch(rng, kinds, size):
+    return np.concatenate([make_rows(rng, kind, 1, size) for kind in kinds])
+
+
+batches = st.builds(_mixed_batch, generators, st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=9), lengths)
+
+temperatures = st.one_of(
+    st.sampled_from(TEMPERATURES), st.floats(0.01, 100), st.floats(0, allow_infinity=False, allow_nan=False)
+)
+filter_params = st.fixed_dictionaries(
+    {
+        "temperature": temperatures,
+        "top_k": st.one_of(st.just(0), st.sampled_from(TOP_KS), st.integers(0, 1300)),
+        "top_p": st.one_of(st.just(1.0), st.sampled_from(TOP_PS), st.floats(0, 1, exclude_min=True)),
+        "min_p": st.one_of(st.just(0.0), st.sampled_from(MIN_PS), st.floats(0, 1)),
+    }
+)
+word = st.one_of(st.sampled_from(WORDS), st.integers(0, 2**64 - 1))
+words = st.fixed_dictionaries({"seed": word, "stream": word, "position": word})
+
+
+# ---- comparing ---------------------------------------------------------------------------------------------------------
+
+
+def assert_same(got, want):
+    """Assert that two results are the same to the bit: types, shapes and values."""
+    if isinstance(want, tuple):
+        assert isinstance(got, tuple)
+        for one, other in zip(got, want, strict=True):
+            assert_same(one, other)
+        return
+    if not isinstance(want, np.ndarray):
+        assert type(got) is type(want)
+        assert got == want
+        return
+    assert isinstance(got, np.ndarray)
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    different = _bits(got) != _bits(want)
+    at = tuple(int(i[0]) for i in np.nonzero(different)) if different.any() else None
+    assert at is None, f"{np.count_nonzero(different)} values differ, first at {at}: got {got[at]!r}, want {want[at]!r}"
+
+
+def _bits(array):
+    return np.ascontiguousarray(array).view(f"u{array.itemsize}")

