@@ -32,7 +32,7 @@ AVX2_FACTOR = 1.6  # with AVX2 alone the targets are so much wider
 HARD_LIMIT = 25
 
 
-def in_turn(functions, rounds):
+def in_turn(functions, rounds, threads=1):
     """Return the median time of each function in microseconds."""
     times = [[] for _ in functions]
     for turn in range(rounds):
@@ -40,9 +40,13 @@ def in_turn(functions, rounds):
             place = (place + turn) % len(functions)
             function = functions[place]
             function()
+            start_cpu = time.thread_time_ns()
             start = time.perf_counter_ns()
             function()
-            times[place].append((time.perf_counter_ns() - start) / 1e3)
+            elapsed = time.perf_counter_ns() - start
+            if threads == 1:
+                elapsed = min(elapsed, time.thread_time_ns() - start_cpu)  # less only if another process had the core
+            times[place].append(elapsed / 1e3)
     return [statistics.median(each) for each in times]
 
 
@@ -83,7 +87,9 @@ def batch_speedup(rows, rounds):
     batch = rows[np.arange(64) % len(rows)]
     params = SAMPLE["sample: T 0.7, top-k 50, top-p 0.9"][0]
     one, two = in_turn(
-        [lambda n=n: toksample.sample(batch, **params, seed=1, num_threads=n) for n in (1, 2)], max(rounds // 2, 5)
+        [lambda n=n: toksample.sample(batch, **params, seed=1, num_threads=n) for n in (1, 2)],
+        max(rounds // 2, 5),
+        threads=2,
     )
     return one / two
 
@@ -92,7 +98,7 @@ def small_call():
     row = make_row("news", 16)
     setup = {"sample": toksample.sample, "row": row}
     statement = "sample(row, temperature=0.7, top_k=50, top_p=0.9, seed=1, position=3)"
-    runs = timeit.repeat(statement, globals=setup, number=5_000, repeat=15)
+    runs = timeit.repeat(statement, globals=setup, number=5_000, repeat=15, timer=time.thread_time)
     return statistics.median(runs) / 5_000 * 1e6
 
 

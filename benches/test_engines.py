@@ -10,13 +10,10 @@ from case_rows import ROWS
 from toksample._bench_engines import CALLS, ENGINES, check
 from toksample._bench_rows import make_row
 
-INSTALLED = [engine for engine in ENGINES if engine.is_installed()]
-LARGE = [call for call in CALLS if call.vocab is None]
-SMALL = [call for call in CALLS if call.vocab is not None]
-
-
-def by_name(one):
-    return one.name
+PAIRS = [(engine, call) for call in CALLS for engine in ENGINES if engine.is_installed() and engine.can(call)]
+LARGE = [pytest.param(*pair, id=f"{pair[1].name}-{pair[0].name}") for pair in PAIRS if pair[1].vocab is None]
+SMALL = [pytest.param(*pair, id=f"{pair[1].name}-{pair[0].name}") for pair in PAIRS if pair[1].vocab is not None]
+LARGE_CALLS = [call for call in CALLS if call.vocab is None]
 
 
 @pytest.fixture(scope="module", params=list(ROWS))
@@ -26,27 +23,22 @@ def named_rows(request):
 
 def run(benchmark, group, engine, call, rows):
     instance = engine(threads=1)
-    function = instance.prepare(call, rows)
-    if function is None:
-        pytest.skip(f"{engine.name} has no {call.name}")
     benchmark.group = group
-    check(call, rows, instance.answer(call, benchmark(function)))
+    check(call, rows, instance.answer(call, benchmark(instance.prepare(call, rows))))
 
 
-@pytest.mark.parametrize("engine", INSTALLED, ids=by_name)
-@pytest.mark.parametrize("call", LARGE, ids=by_name)
+@pytest.mark.parametrize(("engine", "call"), LARGE)
 def test_call(benchmark, engine, call, named_rows):
     name, rows = named_rows
     run(benchmark, f"{call.title} ({name})", engine, call, rows)
 
 
-@pytest.mark.parametrize("engine", INSTALLED, ids=by_name)
-@pytest.mark.parametrize("call", SMALL, ids=by_name)
+@pytest.mark.parametrize(("engine", "call"), SMALL)
 def test_small_call(benchmark, engine, call):
     run(benchmark, call.title, engine, call, make_row("news", call.vocab))
 
 
-@pytest.mark.parametrize("call", LARGE, ids=by_name)
+@pytest.mark.parametrize("call", LARGE_CALLS, ids=lambda call: call.name)
 def test_floor(benchmark, call, named_rows):
     """`np.max` in each group: the time to read the logits once."""
     name, rows = named_rows

@@ -5,7 +5,7 @@
 //! start of a thread runs on the caller's.
 
 use std::num::NonZero;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use crate::recipe::Scratch;
@@ -41,13 +41,32 @@ pub fn map<J: Send, R: Send>(jobs: Vec<J>, threads: usize, run: impl Fn(J, &mut 
     thread::scope(|scope| {
         let mut runs = runs.into_iter();
         let first = runs.next().expect("at least one thread");
-        let others: Vec<_> = runs.map(|jobs| scope.spawn(move || work(jobs))).collect();
+        // A system that starts no more threads leaves the rest to this one.
+        let others: Vec<_> = runs.map(|jobs| spawn(scope, jobs, work)).collect();
         let mut results = work(first);
         for other in others {
-            results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            results.extend(match other {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(jobs) => work(jobs),
+            });
         }
         results
     })
+}
+
+/// Starts a thread for the jobs, or gives them back.
+fn spawn<'scope, J: Send + 'scope, R: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    jobs: Vec<J>,
+    work: &'scope (impl Fn(Vec<J>) -> Vec<R> + Sync),
+) -> Result<thread::ScopedJoinHandle<'scope, Vec<R>>, Vec<J>> {
+    // The jobs wait where both sides reach them: a thread that does not start would take them with it.
+    let waiting = Arc::new(Mutex::new(Some(jobs)));
+    let take = |waiting: &Mutex<Option<Vec<J>>>| {
+        waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take().unwrap_or_default()
+    };
+    let there = Arc::clone(&waiting);
+    thread::Builder::new().spawn_scoped(scope, move || work(take(&there))).map_err(|_| take(&waiting))
 }
 
 /// Lends one of the scratches that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary.

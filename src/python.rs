@@ -12,6 +12,7 @@ use numpy::{
 };
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyFloat, PyInt};
 
 use crate::batch;
@@ -220,9 +221,10 @@ impl Number for u64 {
     }
     fn out_of_range(name: &str, value: &Bound<'_, PyAny>) -> Option<PyErr> {
         let index = value.call_method0("__index__").ok()?;
+        let is_negative = index.lt(0).ok()?;
         let rule = match name {
-            "top_k" => ">= 0",
-            "k" | "num_threads" => ">= 1",
+            "top_k" if is_negative => ">= 0",
+            "num_threads" if is_negative => ">= 1",
             _ => "in [0, 2**64)",
         };
         Some(value_error(format!("{name} must be {rule}, got {index}")))
@@ -256,7 +258,13 @@ impl<P: Number> PerRow<P> {
         if let Ok(array) = value.extract::<PyReadonlyArray1<'_, P>>() {
             return Ok(PerRow::Many(array.as_array().to_vec()));
         }
-        let items = value.try_iter()?.map(|item| one(&item?));
+        let items = value.try_iter()?.enumerate().map(|(row, item)| {
+            let item = item?;
+            item.extract::<P>().map_err(|_| match P::out_of_range(name, &item) {
+                Some(error) => value_error(format!("{} (row {row})", error.value(item.py()))),
+                None => wrong_type(),
+            })
+        });
         Ok(PerRow::Many(items.collect::<PyResult<_>>()?))
     }
 }
@@ -347,11 +355,23 @@ fn extract_threads(num_threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<us
     }
 }
 
+/// The k of `top_k`, in [1, most].
+fn extract_count(k: &Bound<'_, PyAny>, most: usize) -> PyResult<usize> {
+    let Ok(index) = k.call_method0("__index__") else {
+        return Err(PyTypeError::new_err(format!("k must be an integer, got {}", k.repr()?)));
+    };
+    match index.extract::<usize>() {
+        Ok(k) if 1 <= k && k <= most => Ok(k),
+        _ => Err(value_error(format!("k must be in [1, {most}], got {index}"))),
+    }
+}
+
 /// `out` as an array of `P` with this shape, contiguous and writable.
 fn extract_out<'py, P: Element>(
     out: &Bound<'py, PyAny>,
     dtype: &str,
     shape: &[usize],
+    logits: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyArrayDyn<P>>> {
     let rule = || format!("out must be a writable C-contiguous {dtype} array of shape {}", shape_text(shape));
     let Ok(array) = out.cast::<PyUntypedArray>() else {
@@ -367,11 +387,20 @@ fn extract_out<'py, P: Element>(
     if !typed.is_c_contiguous() {
         return Err(value_error(format!("{}, got one that is not contiguous", rule())));
     }
-    if typed.getattr("flags")?.getattr("writeable")?.extract::<bool>()? {
-        Ok(typed.clone())
-    } else {
-        Err(value_error(format!("{}, got one that is read-only", rule())))
+    let flags = typed.getattr("flags")?;
+    if !flags.getattr("aligned")?.extract::<bool>()? {
+        return Err(value_error(format!("{}, got one that is not aligned", rule())));
     }
+    if !flags.getattr("writeable")?.extract::<bool>()? {
+        return Err(value_error(format!("{}, got one that is read-only", rule())));
+    }
+    // By their bounds, which is exact for rows and `out` that are each in one piece; numpy's borrow checks would not see two
+    // arrays that were made of one foreign buffer.
+    let may_share = out.py().import("numpy")?.getattr("may_share_memory")?;
+    if may_share.call1((logits, out))?.extract::<bool>()? {
+        return Err(value_error("out must not share memory with logits, got one that does"));
+    }
+    Ok(typed.clone())
 }
 
 // ---- functions ------------------------------------------------------------------------------------------------------
@@ -425,20 +454,23 @@ fn sample<'py>(
     seed: Option<&Bound<'py, PyAny>>,
     position: &Bound<'py, PyAny>,
     stream: Option<&Bound<'py, PyAny>>,
-    errors: &str,
+    errors: &Bound<'py, PyAny>,
     num_threads: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
-    if errors != "raise" && errors != "mark" {
-        return Err(value_error(format!("errors must be 'raise' or 'mark', got '{errors}'")));
-    }
+    let mark = match errors.extract::<PyBackedStr>().as_deref() {
+        Ok("raise") => false,
+        Ok("mark") => true,
+        _ => return Err(value_error(format!("errors must be 'raise' or 'mark', got {}", errors.repr()?))),
+    };
+    let array = logits;
     with_logits!(logits, |logits: T| {
         let Rows { rows, tokens, is_batch } = Rows::<T>::new(&logits)?;
         let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.len(), is_batch)?;
         let words = Words::extract(seed, stream, position, rows.len(), is_batch)?;
         let shape = if is_batch { &[rows.len()][..] } else { &[] };
-        let out = out.map(|out| extract_out(out, "int64", shape)).transpose()?;
+        let out = out.map(|out| extract_out(out, "int64", shape, array)).transpose()?;
         let threads = batch::threads(wanted, rows.len(), tokens);
         let jobs: Vec<_> = rows.into_iter().enumerate().collect();
         let results = py.detach(|| {
@@ -446,7 +478,7 @@ fn sample<'py>(
                 recipe::sample(isa, row, &filters.get(b), words.get(b), scratch)
             })
         });
-        let tokens = if errors == "mark" {
+        let tokens = if mark {
             results.into_iter().map(|token| token.map_or(-1, |id| id as i64)).collect()
         } else {
             all_rows(results, is_batch)?.into_iter().map(|id| id as i64).collect()
@@ -531,6 +563,7 @@ fn probabilities<'py>(
     log: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    let array = logits;
     with_logits!(logits, |logits: T| {
         let shape = logits.shape().to_vec();
         let rows = Rows::<T>::new(&logits)?;
@@ -542,11 +575,10 @@ fn probabilities<'py>(
             all_rows(py.detach(|| batch::map(rows, threads, |row, scratch| recipe::argmax(isa, row, scratch))), true)?;
         }
         let out = match out {
-            Some(out) => extract_out::<f32>(out, "float32", &shape)?,
+            Some(out) => extract_out::<f32>(out, "float32", &shape, array)?,
             None => PyArrayDyn::<f32>::zeros(py, shape, false),
         };
-        let mut writing =
-            out.try_readwrite().map_err(|_| value_error("out must not share memory with logits, got one that does"))?;
+        let mut writing = out.try_readwrite().map_err(value_error)?;
         let written = writing.as_slice_mut().map_err(value_error)?;
         let jobs: Vec<_> = rows.rows.into_iter().zip(written.chunks_mut(rows.tokens)).enumerate().collect();
         let results = py.detach(|| {
@@ -571,11 +603,7 @@ fn top_k<'py>(
     with_logits!(logits, |logits: T| {
         let rows = Rows::<T>::new(&logits)?;
         let (threads, is_batch, count) = (rows.threads(wanted), rows.is_batch, rows.rows.len());
-        let k = PerRow::<u64>::extract("k", k, 1, false)?.get(0);
-        if k == 0 || k > rows.tokens as u64 {
-            return Err(value_error(format!("k must be in [1, {}], got {k}", rows.tokens)));
-        }
-        let k = k as usize;
+        let k = extract_count(k, rows.tokens)?;
         let values = PyArray2::<<T as ArrayElement>::Stored>::zeros(py, [count, k], false);
         let ids = PyArray2::<i64>::zeros(py, [count, k], false);
         let (mut writing_values, mut writing_ids) = (values.readwrite(), ids.readwrite());

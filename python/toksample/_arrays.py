@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import sys
 from typing import Any
 
@@ -13,6 +15,7 @@ Array = npt.NDArray[Any]
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT16 = np.dtype(np.float16)
 _UINT16 = np.dtype(np.uint16)
+_IN_PLACE = 0x0101  # numpy's flags C_CONTIGUOUS and ALIGNED
 
 
 def as_native(logits: object) -> Array:
@@ -23,17 +26,21 @@ def as_native(logits: object) -> Array:
     """
     if type(logits) is np.ndarray:
         dtype = logits.dtype
-        if (dtype is _FLOAT32 or dtype is _FLOAT16) and 0 < logits.ndim < 3 and logits.flags.c_contiguous:
+        if (
+            (dtype is _FLOAT32 or dtype is _FLOAT16)
+            and 0 < logits.ndim < 3
+            and logits.flags.num & _IN_PLACE == _IN_PLACE
+        ):
             return logits
     array = _to_numpy(logits)
     if array.ndim not in (1, 2):
         raise ValueError(f"logits must be of shape (V,) or (B, V), got shape {array.shape}")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.float64:
         with np.errstate(over="ignore", under="ignore"):  # beyond float32 is inf, which is then reported
             array = array.astype(np.float32)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
-        array = np.ascontiguousarray(array)
+        array = array.copy(order="C")
     return array
 
 
@@ -79,10 +86,7 @@ def _from_torch(tensor: Any, torch: Any) -> Array:
 
 def _from_other(logits: object) -> Array:
     if isinstance(logits, (list, tuple)):
-        try:
-            return np.asarray(logits, dtype=np.float32)
-        except (TypeError, ValueError):
-            raise TypeError(f"logits must be an array, got a {type(logits).__name__} not made of numbers") from None
+        return _from_list(logits)
     if hasattr(logits, "__array__"):
         return np.asarray(logits)
     if hasattr(logits, "__dlpack__"):
@@ -91,6 +95,28 @@ def _from_other(logits: object) -> Array:
         return np.asarray(memoryview(logits))  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"logits must be an array, got {type(logits).__name__}") from None
+
+
+def _from_list(logits: list[Any] | tuple[Any, ...]) -> Array:
+    try:
+        array = np.asarray(logits)
+        if array.dtype.kind == "O":  # integers that no array holds, or what is not a number
+            array = np.vectorize(_float, otypes=[np.float64])(array)
+        if array.dtype.kind in "biuf":
+            return array.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"logits must be an array, got a {type(logits).__name__} not made of numbers")
+
+
+def _float(number: Any) -> float:
+    if isinstance(number, complex) or not isinstance(number, numbers.Number):
+        raise TypeError
+    value: Any = number
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _bfloat16() -> np.dtype[Any]:

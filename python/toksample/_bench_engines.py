@@ -76,15 +76,14 @@ class Engine:
         """Return the versions of its packages."""
         return {name: importlib.metadata.version(name) for name in cls.packages}
 
-    def prepare(self, call: Call, rows: Rows) -> Timed | None:
-        """Return a function that does the call on these rows; None if the engine cannot do it.
+    @classmethod
+    def can(cls, call: Call) -> bool:
+        """Whether it can do the call."""
+        return hasattr(cls, call.operation)
 
-        A single row is given as an array of shape (V,), a batch as (B, V).
-        """
-        method = getattr(self, call.operation, None)
-        if method is None:
-            return None
-        timed: Timed | None = method(rows, **call.params)
+    def prepare(self, call: Call, rows: Rows) -> Timed:
+        """Return a function that does the call on these rows: one row as an array of shape (V,), a batch as (B, V)."""
+        timed: Timed = getattr(self, call.operation)(rows, **call.params)
         return timed
 
     def answer(self, call: Call, result: Any) -> Any:
@@ -122,7 +121,9 @@ class Toksample(Engine):
 
     def sample(self, rows: Rows, **params: Any) -> Timed:
         position = iter(range(2**62))
-        return lambda: toksample.sample(rows, **params, seed=1, position=next(position), num_threads=self.threads)
+        if rows.ndim > 1:
+            params["num_threads"] = self.threads
+        return lambda: toksample.sample(rows, seed=1, position=next(position), **params)
 
 
 class Reference(Engine):

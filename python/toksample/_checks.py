@@ -58,51 +58,66 @@ def _row_text(b: int, what: str, where: str, is_batch: bool) -> str:
     return f"{what} at row {b}, {where}" if where else f"{what} in row {b}"
 
 
-def numbers(name: str, value: object, rows: Rows) -> list[float]:
-    """Give a float parameter for each row."""
-    return _per_row(name, value, rows, float, "a number")
+Rule = tuple[str, Callable[[Any], bool]]
 
-
-def integers(name: str, value: object, rows: Rows) -> list[int]:
-    """Give an integer parameter in [0, 2**64) for each row."""
-    return _per_row(name, value, rows, lambda one: _unsigned(name, one), "an integer")
-
-
-_INTEGER_RULES = {"top_k": ">= 0", "k": ">= 1"}
-
-
-def _unsigned(name: str, value: object) -> int:
-    number = operator.index(value)  # type: ignore[arg-type]
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{name} must be {_INTEGER_RULES.get(name, 'in [0, 2**64)')}, got {number}")
-    return number
-
-
-def _per_row(name: str, value: Any, rows: Rows, convert: Callable[[Any], Any], what: str) -> list[Any]:
-    count = len(rows.rows)
-    wrong_type = TypeError(f"{name} must be {what}{' or one for each row' if rows.is_batch else ''}, got {value!r}")
-    try:
-        length = len(value)
-    except TypeError:
-        try:
-            return [convert(value)] * count
-        except TypeError:
-            raise wrong_type from None
-    if isinstance(value, str) or not rows.is_batch:
-        raise wrong_type
-    if length != count:
-        raise ValueError(f"{name} must have one value for each of the {count} rows, got {length}")
-    try:
-        return [convert(one) for one in value]
-    except TypeError:
-        raise wrong_type from None
-
-
-_RULES: dict[str, tuple[str, Callable[[float], bool]]] = {
+_RULES: dict[str, Rule] = {
     "temperature": ("finite and >= 0", lambda x: math.isfinite(x) and x >= 0),
     "top_p": ("in (0, 1]", lambda x: 0 < x <= 1),
     "min_p": ("in [0, 1]", lambda x: 0 <= x <= 1),
 }
+
+
+def numbers(name: str, value: object, rows: Rows) -> list[float]:
+    """Give a float parameter for each row."""
+    return _per_row(name, value, rows, _number, "a number", _RULES[name])
+
+
+def integers(name: str, value: object, rows: Rows) -> list[int]:
+    """Give an integer parameter in [0, 2**64) for each row."""
+    rule = ("in [0, 2**64)", lambda x: 0 <= x < 2**64)
+    if name == "top_k":
+        return _per_row(name, value, rows, operator.index, "an integer", (">= 0", lambda x: x >= 0), rule)
+    return _per_row(name, value, rows, operator.index, "an integer", rule)
+
+
+def count(name: str, value: object, most: int) -> int:
+    """Give an integer in [1, most]."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} must be in [1, {most}], got {number}")
+    return number
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError
+    return float(value)
+
+
+def _per_row(name: str, value: Any, rows: Rows, convert: Callable[[Any], Any], what: str, *rules: Rule) -> list[Any]:
+    count = len(rows.rows)
+    wrong_type = TypeError(f"{name} must be {what}{' or one for each row' if rows.is_batch else ''}, got {value!r}")
+    try:
+        values = list(value) if len(value) >= 0 else []
+    except TypeError:
+        values = None
+    if values is not None:
+        if isinstance(value, str) or not rows.is_batch:
+            raise wrong_type
+        if len(values) != count:
+            raise ValueError(f"{name} must have one value for each of the {count} rows, got {len(values)}")
+    try:
+        converted = [convert(one) for one in ([value] if values is None else values)]
+    except (TypeError, ValueError, OverflowError):
+        raise wrong_type from None
+    for b, one in enumerate(converted):
+        for rule, holds in rules:
+            if not holds(one):
+                raise ValueError(f"{name} must be {rule}, got {one!r}{'' if values is None else f' (row {b})'}")
+    return converted * count if values is None else converted
 
 
 class Filters(NamedTuple):
@@ -122,21 +137,13 @@ def filters(temperature: object, top_k: object, top_p: object, min_p: object, ro
         numbers("top_p", top_p, rows),
         numbers("min_p", min_p, rows),
     )
-    each = [Filters(*row) for row in zip(*columns, strict=True)]
-    any_per_row = any(np.ndim(value) for value in (temperature, top_k, top_p, min_p))  # type: ignore[arg-type]
-    for b, row in enumerate(each):
-        for name, (rule, holds) in _RULES.items():
-            value = getattr(row, name)
-            if not holds(value):
-                raise ValueError(f"{name} must be {rule}, got {value!r}{f' (row {b})' if any_per_row else ''}")
-    return each
+    return [Filters(*row) for row in zip(*columns, strict=True)]
 
 
-def errors_mode(errors: str) -> str:
+def errors_mode(errors: object) -> None:
     """Check the parameter ``errors``."""
-    if errors not in ("raise", "mark"):
-        raise ValueError(f"errors must be 'raise' or 'mark', got '{errors}'")
-    return errors
+    if not isinstance(errors, str) or errors not in ("raise", "mark"):
+        raise ValueError(f"errors must be 'raise' or 'mark', got {errors!r}")
 
 
 def write_out(result: npt.NDArray[Any], out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

@@ -47,18 +47,31 @@ def generate(
     >>> list(toksample.generate(model, [2], temperature=0, stop_token_ids=[6]))
     [3, 4, 5]
     """
-    ids = [operator.index(token) for token in prompt_ids]
+    ids = _token_ids("prompt_ids", prompt_ids)
     if not ids:
         raise ValueError("prompt_ids must have at least one token id, got none")
-    if operator.index(max_new_tokens) < 0:
-        raise ValueError(f"max_new_tokens must be >= 0, got {max_new_tokens}")
+    try:
+        most = operator.index(max_new_tokens)
+    except TypeError:
+        raise TypeError(f"max_new_tokens must be an integer, got {max_new_tokens!r}") from None
+    if most < 0:
+        raise ValueError(f"max_new_tokens must be >= 0, got {most}")
+    if params is not None and not isinstance(params, SamplingParams) and not callable(params):
+        raise TypeError(f"params must be a SamplingParams or a sampler, got {params!r}")
     if params is not None and not isinstance(params, SamplingParams):
         if keywords:
             raise TypeError(f"a sampler and keywords must not both be given, got {', '.join(keywords)}")
         sampler = params
     else:
         sampler = Sampler(params, **keywords)
-    return _tokens(model, ids, sampler, max_new_tokens, frozenset(stop_token_ids))
+    return _tokens(model, ids, sampler, most, frozenset(_token_ids("stop_token_ids", stop_token_ids)))
+
+
+def _token_ids(name: str, ids: Collection[int]) -> list[int]:
+    try:
+        return [operator.index(token) for token in ids]
+    except TypeError:
+        raise TypeError(f"{name} must be integers, got {ids!r}") from None
 
 
 def _tokens(

@@ -90,12 +90,14 @@ class Sampler:
     >>> sampler = toksample.Sampler(temperature=0.7, top_p=0.9, seed=1)
     >>> logits = np.float32([1.0, 3.0, 2.0, -1.0])
     >>> [sampler(logits) for _ in range(8)]
-    [1, 1, 1, 1, 1, 1, 1, 1]
+    [1, 1, 2, 1, 1, 1, 2, 1]
     """
 
     def __init__(self, params: SamplingParams | None = None, **keywords: Any) -> None:
         if params is not None and keywords:
             raise TypeError(f"params and keywords must not both be given, got params and {', '.join(keywords)}")
+        if params is not None and not isinstance(params, SamplingParams):
+            raise TypeError(f"params must be a SamplingParams, got {params!r}")
         self.params = SamplingParams(**keywords) if params is None else params
         self._keywords = self.params.keywords()
         self._lock = threading.Lock()
@@ -123,4 +125,5 @@ class Sampler:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._keywords = dict(self._keywords)  # a copy must not share it
         self._lock = threading.Lock()

@@ -197,7 +197,7 @@ def sample(
     >>> toksample.sample(logits, temperature=0.7, top_p=0.9, seed=1)
     1
     >>> toksample.sample(np.stack([logits, logits]), temperature=[0.0, 1.0], top_k=2, seed=1, position=5)
-    array([1, 1])
+    array([1, 2])
     """
     return _native.sample(
         as_native(logits), temperature, top_k, top_p, min_p, seed, position, stream, errors, num_threads, out
@@ -231,7 +231,7 @@ def candidates(
     Examples
     --------
     >>> toksample.candidates(np.float32([0.0, 0.0, 5.0, 0.0]), top_k=2)
-    (array([2, 0]), array([0.99330716, 0.00669284]))
+    (array([2, 0]), array([0.99330715, 0.00669285]))
     """
     return _native.candidates(as_native(logits), temperature, top_k, top_p, min_p)
 

@@ -130,7 +130,6 @@ class _Lane:
         self.call = call
         self.inputs = inputs
         self.functions = [engine.prepare(call, rows) for rows in inputs]
-        self.can = None not in self.functions
         self.times: list[list[float]] = [[] for _ in inputs]
         self.checked = 0
         self.repeats = 1
@@ -140,7 +139,7 @@ class _Lane:
     def warm_up(self) -> None:
         """Do the call on each of the inputs, check the answers, and see how long it takes."""
         for place, rows in enumerate(self.inputs):
-            function = self._function(place)
+            function = self.functions[place]
             for number in range(4):
                 start = time.perf_counter()
                 result = function()
@@ -154,19 +153,18 @@ class _Lane:
             self.repeats = math.ceil(200e-6 / self.seconds)
 
     def time(self, place: int) -> None:
-        function = self._function(place)
+        function = self.functions[place]
         if self.seconds < LONG:
             function()
         repeats = range(self.repeats)
+        start_cpu = time.thread_time_ns()
         start = time.perf_counter_ns()
         for _ in repeats:
             function()
-        self.times[place].append((time.perf_counter_ns() - start) / self.repeats / 1e3)
-
-    def _function(self, place: int) -> Timed:
-        function = self.functions[place]
-        assert function is not None
-        return function
+        elapsed = time.perf_counter_ns() - start
+        if self.engine.threads == 1:
+            elapsed = min(elapsed, time.thread_time_ns() - start_cpu)  # less only if another process had the core
+        self.times[place].append(elapsed / self.repeats / 1e3)
 
     def medians(self) -> list[float]:
         return [statistics.median(times) for times in self.times]
@@ -199,11 +197,8 @@ def measure(
         Called with a line of text before each round.
     """
     floor = _Lane(_Floor(case.threads), _FLOOR, inputs)
-    lanes = [floor]
-    for engine in engines:
-        lane = _Lane(engine(case.threads), case.call, inputs)
-        if lane.can:
-            lanes.append(lane)
+    able = [engine for engine in engines if engine.can(case.call)]
+    lanes = [floor, *(_Lane(engine(case.threads), case.call, inputs) for engine in able)]
     for lane in lanes:
         progress(f"{lane.engine.name}: the first call")
         try:
@@ -306,6 +301,8 @@ def machine() -> dict[str, str]:
     facts["system"] = f"{platform.system()} {platform.machine()}"
     facts["python"] = f"{platform.python_implementation()} {platform.python_version()}"
     facts["toksample uses"] = toksample.isa()
+    if hasattr(os, "getloadavg"):
+        facts["load before"] = f"{os.getloadavg()[0]:.1f} processes"
     return facts
 
 
@@ -421,11 +418,12 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{path}: there is no such folder")
     if args.plot:
         _check_plot(args.plot)
+    facts = machine()
     report = Report(
         command=" ".join(["toksample bench", *_given(args)]),
         date=time.strftime("%Y-%m-%d"),
         rows=_rows_text(args.logits, logits),
-        machine=machine(),
+        machine=facts,
         versions={name: version for engine in engines for name, version in engine.versions().items()},
         notes={engine.name: engine.note for engine in engines if engine.note},
         figures=_measure_all(cases, engines, logits, rounds, seconds),

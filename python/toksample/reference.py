@@ -24,6 +24,7 @@ from toksample._arrays import as_native, like
 from toksample._checks import (
     Filters,
     as_rows,
+    count,
     errors_mode,
     filters,
     integers,
@@ -219,11 +220,9 @@ def log_softmax(
 def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], Ids]:
     """See :func:`toksample.top_k`."""
     rows = as_rows(logits)
-    k = integers("k", k, as_rows(rows.rows[0]))[0]
-    if not 1 <= k <= rows.rows.shape[1]:
-        raise ValueError(f"k must be in [1, {rows.rows.shape[1]}], got {k}")
+    k = count("k", k, rows.rows.shape[1])
     raise_row_errors(rows)
-    ids = np.stack([order(row)[:k] for row in rows.rows])
+    ids = np.array([order(row)[:k] for row in rows.rows], np.int64).reshape(-1, k)
     values = np.take_along_axis(np.atleast_2d(as_native(logits)), ids, axis=1)
     return like(values if rows.is_batch else values[0], logits), ids if rows.is_batch else ids[0]
 
