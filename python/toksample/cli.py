@@ -1,4 +1,4 @@
-"""The command line: ``toksample generate`` and ``toksample sample``.
+"""The command line: ``toksample generate``, ``toksample sample`` and ``toksample bench``.
 
 Text and tokens go to stdout, everything else to stderr. Exit codes: 0; 1 if ``--check`` found a token that differs; 2 for
 bad input (or a full disk, say): one line says what is wrong, and nothing is on stdout; 130 after Ctrl-C; 141 if stdout was
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 import toksample
-from toksample import Sampler, SamplingParams, reference
+from toksample import Sampler, SamplingParams, bench, reference
 from toksample.demo import load_model
 from toksample.gemma import Gemma
 
@@ -354,7 +354,18 @@ def _read_logits(path: str) -> np.ndarray[Any, Any]:
         raise CommandError(f"{path}: the file must hold one array of numbers in .npy format") from error
 
 
+# ---- bench -----------------------------------------------------------------------------------------------------------
+
+
+def _run_bench(args: argparse.Namespace) -> int:
+    try:
+        return bench.run(args)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise CommandError(str(error)) from error
+
+
 COMMANDS = (
     Command("generate", "Continue a text with Gemma 3 270M.", _add_generate_options, _run_generate),
     Command("sample", "Draw a token from each row of logits in a file.", _add_sample_options, _run_sample),
+    Command("bench", "Compare toksample with what is installed.", bench.add_arguments, _run_bench),
 )
