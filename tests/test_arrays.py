@@ -1,7 +1,6 @@
 """Logits of any kind: what holds them changes no answer, and no copy is made of what the kernels can read in place."""
 
 import array
-import os
 import tracemalloc
 
 import ml_dtypes
@@ -249,6 +248,18 @@ def test_torch_that_is_not_a_float(torch, module):
         module.sample(torch.arange(4))
 
 
-@pytest.mark.skipif("TOKSAMPLE_TEST_TORCH" not in os.environ, reason="says that torch must be installed")
-def test_torch_is_installed():
-    import torch  # noqa: F401
+def test_torch_flushes_subnormals(torch):
+    """`torch.set_flush_denormal` changes how the thread computes; the answers stay those of IEEE 754."""
+    row = make_rows(np.random.default_rng(3), "denormal", 1, 500)[0]
+    words = {"temperature": 1e-44, "top_p": 0.9, "position": list(range(20)), "seed": 1}
+    rows = np.tile(row, (20, 1))
+    want = answers(toksample, rows), toksample.sample(rows, **words)
+    assert torch.set_flush_denormal(True)
+    try:
+        got = answers(toksample, rows), toksample.sample(rows, **words)
+        still_flushed = float(torch.tensor(1e-40) * 1) == 0
+    finally:
+        torch.set_flush_denormal(False)
+    assert still_flushed  # it was, and the call gave the thread back as it was
+    assert_all_same(got[0], want[0])
+    assert_same(got[1], want[1])

@@ -329,3 +329,12 @@ def test_examples(module, least):
 def test_every_public_name_is_documented():
     for name in toksample.__all__:
         assert name.startswith("__") or getattr(toksample, name).__doc__, name
+
+
+@pytest.mark.parametrize("module", [toksample, reference])
+def test_the_parameters_of_a_draw_serve_every_function(module):
+    """One dict of parameters, seed and all: what is drawn is among the candidates and left by the mask."""
+    same = {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.01, "seed": 5, "position": 3, "stream": 2}
+    token = module.sample(LOGITS, **same)
+    assert token in module.candidates(LOGITS, **same)[0]
+    assert np.isfinite(module.mask_logits(LOGITS, **same)[token])

@@ -211,6 +211,9 @@ def candidates(
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
+    seed: object = None,
+    position: object = 0,
+    stream: object = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return what survives the filters of one row, most probable first.
 
@@ -220,6 +223,8 @@ def candidates(
         As in :func:`sample`.
     temperature, top_k, top_p, min_p
         As in :func:`sample`.
+    seed, position, stream
+        Not used, for nothing is drawn: they are taken so that the parameters of a draw can be given as they are.
 
     Returns
     -------
@@ -243,6 +248,9 @@ def mask_logits(
     top_k: int | npt.ArrayLike = 0,
     top_p: float | npt.ArrayLike = 1.0,
     min_p: float | npt.ArrayLike = 0.0,
+    seed: object = None,
+    position: object = 0,
+    stream: object = None,
     num_threads: int | None = None,
 ) -> npt.NDArray[Any]:
     """Return a copy of the logits with -inf where a filter drops the token. They are not divided by the temperature.
@@ -253,6 +261,8 @@ def mask_logits(
         As in :func:`sample`.
     temperature, top_k, top_p, min_p, num_threads
         As in :func:`sample`.
+    seed, position, stream
+        Not used, for nothing is drawn: they are taken so that the parameters of a draw can be given as they are.
 
     Returns
     -------

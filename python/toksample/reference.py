@@ -260,7 +260,15 @@ def sample(
 
 
 def candidates(
-    logits: object, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+    logits: object,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    seed: object = None,
+    position: object = 0,
+    stream: object = None,
 ) -> tuple[Ids, npt.NDArray[np.float64]]:
     """See :func:`toksample.candidates`."""
     rows = as_rows(logits)
@@ -279,6 +287,9 @@ def mask_logits(
     top_k: int | npt.ArrayLike = 0,
     top_p: float | npt.ArrayLike = 1.0,
     min_p: float | npt.ArrayLike = 0.0,
+    seed: object = None,
+    position: object = 0,
+    stream: object = None,
     num_threads: int | None = None,
 ) -> npt.NDArray[Any]:
     """See :func:`toksample.mask_logits`."""
