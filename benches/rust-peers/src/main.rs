@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};
-use llm_samplers::prelude as llm;
+use llm_samplers::prelude::{self as llm, Sampler as _};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use token_sampling as ts;
