@@ -23,6 +23,9 @@ const STEPS: usize = 32;
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
 const BUCKETS: usize = (S as usize + 1) * STEPS + 1;
 
+/// So few tokens are sorted at once: clearing and searching the buckets would take longer.
+const FEW: usize = 64;
+
 /// The mass that the nucleus must reach.
 #[inline(always)]
 pub fn need(top_p: f64, total: u64) -> u64 {
@@ -71,9 +74,12 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Sorts masses into the buckets.
+    /// Sorts masses into the buckets; of a few, which `last_key` looks at without them, it keeps none.
     #[inline(always)]
     pub fn fill(&mut self, masses: &[u64]) {
+        if masses.len() <= FEW {
+            return;
+        }
         self.0.fill(0);
         for &mass in masses {
             self.0[bucket(mass).min(BUCKETS - 1)] += mass;
@@ -102,12 +108,17 @@ pub fn last_key(
     buckets: &Buckets,
     work: &mut Vec<(u64, u64)>,
 ) -> Option<u64> {
+    work.clear();
+    if keys.len() <= FEW {
+        work.extend(keys.iter().copied().zip(masses.iter().copied()));
+        let last = crossing_key(work, low_need);
+        return (low_need == high_need || crossing_key(work, high_need) == last).then_some(last);
+    }
     let (crossing, before) = buckets.crossing(low_need);
     if buckets.crossing(high_need).0 != crossing {
         return None;
     }
     let (least, next) = (lowest_mass(crossing), lowest_mass(crossing + 1));
-    work.clear();
     for (&key, &mass) in keys.iter().zip(masses) {
         if least <= mass && mass < next {
             work.push((key, mass));
@@ -135,7 +146,6 @@ fn lowest_mass(bucket: usize) -> u64 {
 
 /// The first key, in key order, at which the running mass reaches `need`.
 fn crossing_key(mut tokens: &mut [(u64, u64)], mut need: u64) -> u64 {
-    const FEW: usize = 16;
     while tokens.len() > FEW {
         let middle = tokens.len() / 2;
         tokens.select_nth_unstable(middle);
