@@ -38,7 +38,7 @@ def measure():
     """Return the times: panel -> row -> microseconds for each vocabulary; and of np.max."""
     times, floor = {name: {} for name in PANELS}, []
     for vocab in VOCABS:
-        rounds = 15 if vocab < 1_000_000 else 5
+        rounds = 7 if vocab < 200_000 else 3 if vocab < 1_000_000 else 1
         for kind, make in {**REAL, **ROWS}.items():
             print(f"V = {vocab:,}: {kind:20}", end="\r", file=sys.stderr)
             row = make(vocab)
