@@ -48,7 +48,8 @@ impl Kept {
     }
 }
 
-/// Applies the filters, in their order; None if there is none, and every token is kept. `scratch.maxima` are the maxima of the row's blocks; the temperature is not 0.
+/// Applies the filters, in their order; None if there is none, and every token is kept. `scratch.maxima` are the maxima of
+/// the row's blocks; the temperature is not 0.
 #[inline(always)]
 fn keep<I: Vector, T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Option<Kept> {
     let k = usize::try_from(params.top_k).unwrap_or(usize::MAX);

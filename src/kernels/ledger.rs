@@ -15,8 +15,8 @@ use super::{BLOCK, block};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// How much of a row's mass may stay open at first, as a power of two. More makes a second look more likely, less makes the
-/// first one longer.
+/// At first, one part in 2**OPEN of a row's mass may stay open. A larger share makes a second look more likely, a smaller one
+/// makes the first look longer.
 const OPEN: u32 = 8;
 
 /// The bounds of the blocks of one row.

@@ -90,7 +90,7 @@ impl Mass {
 
     /// A logit such that every token below it has a mass below `least`.
     #[inline(always)]
-    pub fn floor(self, least: u64) -> f32 {
+    pub(crate) fn floor(self, least: u64) -> f32 {
         // An estimate a little low, then lower until it is certain.
         let power = (least as f64).log2() - f64::from(S);
         let mut x = (f64::from(self.maximum) + (power - 1e-5) / f64::from(self.scale)) as f32;
