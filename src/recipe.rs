@@ -4,16 +4,19 @@
 //! of its last token. The steps of a draw:
 //!
 //! 1. `argmax`: the maxima of the blocks, and the row's;
-//! 2. the tokens that can survive: at most a few thousand, in id order (`candidates`), or all;
-//! 3. their masses, and the filters on them: `top_k`, `top_p`, min-p;
-//! 4. the draw, in id order.
+//! 2. the filters, `top_k`, `top_p` and min-p: on a list of the tokens that can survive, in id order (`candidates`), where
+//!    that is short, else by passes over the row (`prefix`);
+//! 3. the draw, in id order.
 
 use crate::error::RowError;
 use crate::isa::{Vector, per_isa};
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
+use crate::kernels::order::{self, Prefix};
+use crate::kernels::prefix::{self, Blocks};
+use crate::kernels::survey::Survey;
 use crate::kernels::top_p::Buckets;
-use crate::kernels::{argmax, candidates, draw, order, softmax, top_k, top_p};
+use crate::kernels::{BLOCK, argmax, candidates, draw, softmax, top_k, top_p};
 use crate::logit::Logit;
 use crate::params::Params;
 
@@ -24,29 +27,53 @@ pub struct Scratch {
     maxima: Vec<f32>,
     /// What is known of the mass of each block.
     ledger: Ledger,
-    /// The tokens that may survive, in id order, as keys; and their masses.
+    /// Listed tokens, in id order, as keys; and their masses.
     keys: Vec<u64>,
     masses: Vec<u64>,
+    /// For a prefix that is not listed: a sample of the row, and the masses of its blocks.
+    survey: Survey,
+    blocks: Blocks,
     work_maxima: Vec<f32>,
     work_keys: Vec<u64>,
     work_pairs: Vec<(u64, u64)>,
     buckets: Buckets,
 }
 
-/// What survives the filters: the listed tokens up to the key `last` that have a mass of at least `least`. The list is
-/// `scratch.keys`, with `scratch.masses`.
-#[derive(Clone, Copy)]
-struct Kept {
-    last: u64,
-    least: u64,
+/// What survives the filters: the tokens up to the key `last`.
+enum Kept {
+    /// All of them are listed, with their masses; perhaps others, too.
+    Listed { last: u64 },
+    /// Too many for a list. If `near` is given, `scratch.blocks` has the masses of those up to it, and the others are listed.
+    Long { last: u64, near: Option<u64> },
 }
 
 impl Kept {
-    #[inline(always)]
-    fn holds(self, key: u64, mass: u64) -> bool {
-        (key <= self.last) & (mass >= self.least)
+    fn last(&self) -> u64 {
+        let (Kept::Listed { last } | Kept::Long { last, .. }) = *self;
+        last
+    }
+
+    /// What of it a further filter keeps, one that keeps the tokens up to `limit`.
+    fn up_to(self, limit: u64) -> Kept {
+        match self {
+            Kept::Listed { last } => Kept::Listed { last: last.min(limit) },
+            Kept::Long { last, near } => Kept::Long { last: last.min(limit), near: near.filter(|&near| near <= limit) },
+        }
     }
 }
+
+/// The key of the last token that has a logit of at least `floor`, if there is any number of tokens.
+fn down_to(floor: f32) -> u64 {
+    order::key(floor, u32::MAX as usize)
+}
+
+/// So many tokens may be listed: more take longer than passes over the row.
+fn most_listed(tokens: usize) -> usize {
+    (tokens / 16).max(1024)
+}
+
+/// If the deviation of an estimate is a larger share of it, something better is needed.
+const UNSURE: f64 = 1.0 / 64.0;
 
 /// Applies the filters, in their order; None if there is none, and every token is kept. `scratch.maxima` are the maxima of
 /// the row's blocks; the temperature is not 0.
@@ -54,56 +81,30 @@ impl Kept {
 fn keep<I: Vector, T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Option<Kept> {
     let k = usize::try_from(params.top_k).unwrap_or(usize::MAX);
     let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
-    let mut last = u64::MAX;
-    if 0 < k && k < row.len() {
-        scratch.list_top_k::<I, T>(row, k);
-        scratch.weigh(mass);
-        if params.top_p < 1.0 {
-            let need = top_p::need(params.top_p, scratch.masses.iter().sum());
-            scratch.buckets.fill(&scratch.masses);
-            last = scratch.last_of_nucleus((need, need)).expect("one need has one answer");
+    let lightest = if least > 0 { down_to(mass.least_logit(least)) } else { u64::MAX };
+    let kept = if 0 < k && k < row.len() {
+        if k <= most_listed(row.len()) {
+            let last = scratch.list_top_k::<I, T>(row, k);
+            scratch.weigh(mass);
+            Kept::Listed { last: if params.top_p < 1.0 { scratch.last_of_listed(params.top_p) } else { last } }
+        } else {
+            let last = scratch.last_of_top_k::<I, T>(row, k);
+            if params.top_p < 1.0 {
+                scratch.long_nucleus::<I, T>(row, mass, params.top_p, last, None)
+            } else {
+                Kept::Long { last, near: None }
+            }
         }
     } else if params.top_p < 1.0 {
-        last = list_nucleus::<I, T>(row, mass, params.top_p, scratch);
-    } else if least > 0 {
-        candidates::collect::<I, T>(row, &scratch.maxima, mass.floor(least), &mut scratch.keys);
-        scratch.weigh(mass);
-    } else {
+        scratch.nucleus::<I, T>(row, mass, params.top_p)
+    } else if least == 0 {
         return None;
-    }
-    Some(Kept { last, least })
-}
-
-/// Lists tokens that hold the nucleus of a whole row, and gives the key of its last. Lists ever more of the heaviest tokens
-/// until they hold it, and refines what is known of the row's mass until the last token is certain.
-#[inline(always)]
-fn list_nucleus<I: Vector, T: Logit>(row: &[T], mass: Mass, p: f64, scratch: &mut Scratch) -> u64 {
-    const FEW: u64 = 1 << (S - 6); // a small nucleus has only tokens at least so heavy
-    scratch.ledger.open::<I, T>(row, &scratch.maxima, mass);
-    let mut least = FEW;
-    let mut guessed = false;
-    scratch.list::<I, T>(row, mass, least);
-    loop {
-        let (low_total, high_total) = scratch.ledger.total();
-        let needs = (top_p::need(p, low_total), top_p::need(p, high_total));
-        let listed: u64 = scratch.masses.iter().sum();
-        if listed >= needs.1 {
-            if let Some(last) = scratch.last_of_nucleus(needs) {
-                return last;
-            }
-        } else if least > 1 {
-            least = if guessed {
-                least >> 3
-            } else {
-                top_p::guess_least_mass(row, mass, needs.0, low_total).min(least >> 3)
-            };
-            least = least.max(1);
-            guessed = true;
-            scratch.list::<I, T>(row, mass, least);
-            continue;
-        }
-        scratch.ledger.refine::<I, T>(row, mass);
-    }
+    } else if scratch.list::<I, T>(row, mass, lightest, most_listed(row.len())) {
+        Kept::Listed { last: lightest }
+    } else {
+        Kept::Long { last: lightest, near: None }
+    };
+    Some(kept.up_to(lightest))
 }
 
 impl Scratch {
@@ -112,43 +113,163 @@ impl Scratch {
         mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses);
     }
 
-    /// Lists the tokens with a mass of at least `least`.
+    /// Lists the tokens up to `last`, with their masses; false if they are more than `limit`.
     #[inline(always)]
-    fn list<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, least: u64) {
-        candidates::collect::<I, T>(row, &self.maxima, mass.floor(least), &mut self.keys);
-        self.weigh(mass);
-        self.buckets.fill(&self.masses);
+    fn list<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, last: u64, limit: usize) -> bool {
+        let listed = candidates::collect::<I, T>(row, &self.maxima, Prefix::to(last), limit, &mut self.keys);
+        if listed {
+            self.weigh(mass);
+        }
+        listed
     }
 
-    /// The key of the last token of the nucleus of what is listed, if it is the same for the least and the most needed mass.
+    /// Lists the k largest, or all that are not banned, if those are fewer, and gives a key that comes after them and before
+    /// the others.
     #[inline(always)]
-    fn last_of_nucleus(&mut self, needs: (u64, u64)) -> Option<u64> {
+    fn list_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> u64 {
+        let floor = top_k::floor(&self.maxima, k, &mut self.work_maxima);
+        // Only ties at the floor can make them more.
+        let limit = k.saturating_mul(BLOCK).min(most_listed(row.len()));
+        if candidates::collect::<I, T>(row, &self.maxima, Prefix::to(down_to(floor)), limit, &mut self.keys) {
+            let last = top_k::last_key(&self.keys, k, &mut self.work_keys);
+            self.keys.retain(|&key| key <= last);
+            last
+        } else {
+            let last = self.last_of_top_k::<I, T>(row, k);
+            candidates::collect::<I, T>(row, &self.maxima, Prefix::to(last), k, &mut self.keys);
+            last
+        }
+    }
+
+    /// The key of the last of the k largest, banned ones among them. k < row.len()
+    #[inline(always)]
+    fn last_of_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> u64 {
+        self.survey.take(row);
+        self.survey.seek_count(row.len() - k);
+        loop {
+            let (near, far) = self.survey.between(order::end(row.len()));
+            let count = prefix::count::<I, T>(row, &self.maxima, Prefix::to(near), Prefix::to(far), &mut self.keys);
+            if count < k && k - count <= self.keys.len() {
+                return top_k::last_key(&self.keys, k - count, &mut self.work_keys);
+            }
+        }
+    }
+
+    /// The key of the last token of the nucleus of what is listed.
+    #[inline(always)]
+    fn last_of_listed(&mut self, p: f64) -> u64 {
+        let need = top_p::need(p, self.masses.iter().sum());
+        self.listed_last((need, need)).expect("one need has one answer")
+    }
+
+    /// The key of the listed token at which the mass, in the total order, reaches what is needed, if it is the same for the
+    /// least and the most of it.
+    #[inline(always)]
+    fn listed_last(&mut self, needs: (u64, u64)) -> Option<u64> {
+        self.buckets.fill(&self.masses);
         top_p::last_key(&self.keys, &self.masses, needs, &self.buckets, &mut self.work_pairs)
     }
 
-    /// Lists the k largest.
+    /// The nucleus of a whole row. Where few tokens hold it, it is found in a list of the heaviest ones, and what is known of
+    /// the row's mass is refined until the last token is certain.
     #[inline(always)]
-    fn list_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) {
-        let floor = top_k::floor(&self.maxima, k, &mut self.work_maxima);
-        candidates::collect::<I, T>(row, &self.maxima, floor, &mut self.keys);
-        let last = top_k::last_key(&self.keys, k, &mut self.work_keys);
-        self.keys.retain(|&key| key <= last);
+    fn nucleus<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, p: f64) -> Kept {
+        const HEAVY: u64 = 1 << (S - 6); // a small nucleus has only tokens at least so heavy
+        let limit = most_listed(row.len());
+        let (mut least, mut is_refined) = (HEAVY, false);
+        let mut listed = self.list::<I, T>(row, mass, down_to(mass.floor(HEAVY)), limit / 4);
+        let is_open = listed;
+        if is_open {
+            self.ledger.open::<I, T>(row, &self.maxima, mass);
+        }
+        while listed {
+            let (low_total, high_total) = self.ledger.total();
+            let needs = (top_p::need(p, low_total), top_p::need(p, high_total));
+            if self.masses.iter().sum::<u64>() >= needs.1 {
+                if let Some(last) = self.listed_last(needs) {
+                    return Kept::Listed { last };
+                } else if is_refined {
+                    break;
+                }
+                self.ledger.refine::<I, T>(row, mass);
+                is_refined = true;
+            } else {
+                least = match least {
+                    HEAVY => top_p::guess_least_mass(row, mass, needs.0, low_total).min(HEAVY >> 3),
+                    guess => guess >> 4,
+                };
+                listed = least > 0 && self.list::<I, T>(row, mass, down_to(mass.floor(least)), limit);
+            }
+        }
+        let total = is_open.then(|| self.ledger.total().0);
+        self.survey.take(row);
+        self.long_nucleus::<I, T>(row, mass, p, order::end(row.len()), total)
     }
 
-    /// The mass of each listed token, 0 for one that is not kept.
+    /// The nucleus of the tokens up to `last`, of a row that has been surveyed. `total` is nearly the row's mass, if it is
+    /// known.
     #[inline(always)]
-    fn kept_masses(&self, kept: Kept) -> impl Iterator<Item = u64> {
-        let listed = self.keys.iter().zip(&self.masses);
-        listed.map(move |(&key, &mass)| if kept.holds(key, mass) { mass } else { 0 })
+    fn long_nucleus<I: Vector, T: Logit>(
+        &mut self,
+        row: &[T],
+        mass: Mass,
+        p: f64,
+        last: u64,
+        total: Option<u64>,
+    ) -> Kept {
+        let after = self.survey.weigh(mass, last);
+        let (mut estimate, deviation) = self.survey.total(mass, &self.maxima, last);
+        if let Some(total) = total {
+            estimate = total as f64 - after;
+        } else if deviation > UNSURE * estimate {
+            self.ledger.open::<I, T>(row, &self.maxima, mass);
+            estimate = self.ledger.total().0 as f64 - after;
+        }
+        self.survey.seek((1.0 - p) * estimate);
+        let mut is_exact = false;
+        loop {
+            let (near, far) = self.survey.between(last);
+            let total = self.blocks.weigh::<I, T>(row, &self.maxima, mass, [near, far, last], &mut self.keys);
+            self.weigh(mass);
+            let (need, before) = (top_p::need(p, total), self.blocks.total());
+            if before < need && need - before <= self.masses.iter().sum() {
+                let need = need - before;
+                let last = self.listed_last((need, need)).expect("one need has one answer");
+                return Kept::Long { last, near: Some(near) };
+            }
+            if !is_exact {
+                self.survey.seek((total - need) as f64);
+                is_exact = true;
+            }
+        }
     }
 
-    /// The kept tokens and their masses, most probable first.
-    fn sorted(&mut self, kept: Kept) -> &[(u64, u64)] {
-        let listed = self.keys.iter().copied().zip(self.masses.iter().copied());
-        self.work_pairs.clear();
-        self.work_pairs.extend(listed.filter(|&(key, mass)| kept.holds(key, mass)));
-        self.work_pairs.sort_unstable();
-        &self.work_pairs
+    /// The listed tokens up to `last`, with their masses.
+    #[inline(always)]
+    fn listed(&self, last: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.keys.iter().copied().zip(self.masses.iter().copied()).filter(move |&(key, _)| key <= last)
+    }
+
+    /// The token that the word draws from what is kept.
+    #[inline(always)]
+    fn draw<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, kept: Kept, word: u64) -> usize {
+        match kept {
+            Kept::Listed { last } => {
+                let masses = || {
+                    let listed = self.keys.iter().zip(&self.masses);
+                    listed.map(move |(&key, &mass)| if key <= last { mass } else { 0 })
+                };
+                order::id(self.keys[draw::find(masses(), draw::target(word, masses().sum()))])
+            }
+            Kept::Long { last, near } => {
+                if near.is_none() {
+                    self.blocks.weigh::<I, T>(row, &self.maxima, mass, [last; 3], &mut self.keys);
+                    self.masses.clear();
+                }
+                let total = self.blocks.total() + self.listed(last).map(|(_, mass)| mass).sum::<u64>();
+                self.blocks.find::<I, T>(row, mass, last, draw::target(word, total), self.listed(last))
+            }
+        }
     }
 }
 
@@ -171,9 +292,7 @@ per_isa! {
         }
         let mass = Mass::new(maximum, params.temperature);
         if let Some(kept) = keep::<I, T>(row, mass, params, scratch) {
-            let total = scratch.kept_masses(kept).sum();
-            let place = draw::find(scratch.kept_masses(kept), draw::target(word, total));
-            return Ok(order::id(scratch.keys[place]));
+            return Ok(scratch.draw::<I, T>(row, mass, kept, word));
         }
         let Scratch { ledger, maxima, .. } = scratch;
         ledger.open::<I, T>(row, maxima, mass);
@@ -196,16 +315,13 @@ per_isa! {
             return Ok((vec![argmax::argmax(row, &scratch.maxima, maximum) as i64], vec![1.0]));
         }
         let mass = Mass::new(maximum, params.temperature);
-        let kept = match keep::<I, T>(row, mass, params, scratch) {
-            Some(kept) => kept,
-            None => {
-                candidates::collect::<I, T>(row, &scratch.maxima, f32::MIN, &mut scratch.keys);
-                scratch.weigh(mass);
-                Kept { last: u64::MAX, least: 0 }
-            }
-        };
-        let total = scratch.kept_masses(kept).sum::<u64>() as f64;
-        Ok(scratch.sorted(kept).iter().map(|&(key, mass)| (order::id(key) as i64, mass as f64 / total)).unzip())
+        let kept = keep::<I, T>(row, mass, params, scratch);
+        let last = kept.map_or(u64::MAX, |kept| kept.last()).min(down_to(f32::MIN));
+        scratch.list::<I, T>(row, mass, last, usize::MAX);
+        let total = scratch.masses.iter().sum::<u64>() as f64;
+        let mut sorted: Vec<(u64, u64)> = scratch.listed(last).collect();
+        sorted.sort_unstable();
+        Ok(sorted.into_iter().map(|(key, mass)| (order::id(key) as i64, mass as f64 / total)).unzip())
     }
 }
 
@@ -225,11 +341,9 @@ per_isa! {
             out.copy_from_slice(row);
             return Ok(());
         };
-        out.fill(T::NEG_INFINITY);
-        for (&key, &mass) in scratch.keys.iter().zip(&scratch.masses) {
-            if kept.holds(key, mass) {
-                out[order::id(key)] = row[order::id(key)];
-            }
+        let last = kept.last();
+        for (id, (out, &x)) in out.iter_mut().zip(row).enumerate() {
+            *out = if order::key(x.to_f32(), id) <= last { x } else { T::NEG_INFINITY };
         }
         Ok(())
     }
@@ -277,7 +391,12 @@ per_isa! {
     ) -> Result<(), RowError> {
         argmax::block_maxima(row, &mut scratch.maxima)?;
         let k = values.len();
-        scratch.list_top_k::<I, T>(row, k);
+        if k <= most_listed(row.len()) {
+            scratch.list_top_k::<I, T>(row, k);
+        } else {
+            let last = if k < row.len() { scratch.last_of_top_k::<I, T>(row, k) } else { order::end(row.len()) };
+            candidates::collect::<I, T>(row, &scratch.maxima, Prefix::to(last), k, &mut scratch.keys);
+        }
         if scratch.keys.len() < k {
             // Fewer than k are finite: banned tokens fill the rest, as in any sort.
             let banned = row.iter().enumerate().filter(|(_, x)| x.to_f32() == f32::NEG_INFINITY);

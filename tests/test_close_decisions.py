@@ -81,7 +81,7 @@ def neighbours(p):
 
 
 @rows_and_temperatures
-@pytest.mark.parametrize("top_k", [0, 999])
+@pytest.mark.parametrize("top_k", [0, 999, 4_000])
 def test_shares_at_which_a_nucleus_ends(real_row, name, temperature, top_k):
     row = make_row(name, real_row)
     order = reference.order(row)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rows import (
     DTYPES,
+    KINDS,
     assert_same,
     batches,
     cast,
@@ -142,6 +143,54 @@ def test_real_rows_of_top_k(real_batch, real_row, as_dtype, k):
     for logits in (as_dtype(real_batch), as_dtype(real_row)):
         assert_same(toksample.argmax(logits), reference.argmax(logits))
         assert_same(toksample.top_k(logits, k), reference.top_k(logits, k))
+
+
+LONG_SETS = [
+    {"top_k": 3},
+    {"top_k": 10_000},
+    {"top_k": 15_000, "top_p": 0.9},
+    {"top_k": 15_000, "top_p": 0.999, "min_p": 0.9},
+    {"top_p": 0.01},
+    {"top_p": 0.5},
+    {"top_p": 0.9},
+    {"top_p": 0.9999},
+    {"top_p": 0.9, "min_p": 0.99},
+    {"min_p": 1e-3},
+]
+
+
+@pytest.mark.parametrize("size", [4_095, 4_096, 20_011])
+@pytest.mark.parametrize("temperature", [0.3, 2.0, 1e4])
+@pytest.mark.parametrize("kind", [*KINDS, "nearly flat", "one spike"])
+def test_what_is_too_much_for_a_list(kind, temperature, size):
+    """Flat rows, ties and large k: what survives is found by passes over the row (src/kernels/prefix.rs)."""
+    rng = np.random.default_rng(size)
+    if kind == "nearly flat":
+        row = (0.01 * rng.random(size)).astype(np.float32)
+    elif kind == "one spike":
+        row = np.where(np.arange(size) == size // 3, 30, 0).astype(np.float32)
+    else:
+        (row,) = make_rows(rng, kind, 1, size)
+    order = reference.order(row)
+    for params in LONG_SETS:
+        filters = reference.Filters(**({"temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | params))
+        ids, kept_masses = reference.survivors(row, filters)
+        masked = toksample.mask_logits(row, temperature=temperature, **params)
+        finite = np.sort(ids[row[ids] != -np.inf])
+        assert_same(np.flatnonzero(masked != -np.inf), finite)
+        tokens = toksample.sample(
+            np.broadcast_to(row, (5, size)),
+            temperature=temperature,
+            **params,
+            seed=size,
+            stream=range(5),
+            num_threads=1,
+        )
+        words = [reference.draw_word(size, stream, 0) for stream in range(5)]
+        assert tokens.tolist() == [reference.draw(ids, kept_masses, word) for word in words]
+    values, ids = toksample.top_k(row, size // 2)
+    assert_same(ids, order[: size // 2])
+    assert_same(values, row[order[: size // 2]])
 
 
 @pytest.mark.parametrize("kind", ["few values", "normal", "thresholds", "neighbours"])

@@ -1,42 +1,78 @@
-//! Collects the tokens that can survive: those whose logit is at least a floor.
+//! Lists the tokens that can survive: those of a prefix of the total order.
 //!
 //! ```text
-//! ids = np.flatnonzero(row >= floor)
+//! ids = np.flatnonzero(keys <= last)            # keys as in order.rs
 //! ```
 //!
-//! They come in id order, as keys of the total order (`order.rs`). A banned token (-inf) is never among them.
+//! They come in id order, as keys.
 //!
-//! How it is fast: a block whose maximum is below the floor is not looked at; of the others, one comparison gives a mask of
-//! the tokens, and only those are visited.
+//! How it is fast: a block whose maximum is too low is not looked at; of the others, a comparison gives a mask of the tokens,
+//! and only those are visited. A list that turns out to be long is given up: `prefix.rs` does without one.
 
+use super::order::Prefix;
 use super::{BLOCK, block, order};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// Keys that are held back before they are added to the list, which costs more than a store.
-const HELD: usize = 1024;
-
-/// Fills `keys` with the keys of the tokens whose logit is at least `floor`, which is finite.
+/// Fills `keys` with the tokens of the prefix; false, and not all of them, if they are more than `limit`.
 #[inline(always)]
-pub fn collect<I: Vector, T: Logit>(row: &[T], maxima: &[f32], floor: f32, keys: &mut Vec<u64>) {
+pub fn collect<I: Vector, T: Logit>(
+    row: &[T],
+    maxima: &[f32],
+    prefix: Prefix,
+    limit: usize,
+    keys: &mut Vec<u64>,
+) -> bool {
     keys.clear();
     let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
-    let (mut held, mut count) = ([0u64; HELD], 0);
+    let mut held = Held::default();
     for (index, &maximum) in maxima.iter().enumerate() {
-        if maximum >= floor {
+        if maximum >= prefix.floor(index) {
             let block = T::widen(block(row, index, &mut padded), &mut widened);
-            let mut mask = I::at_least(block, floor);
-            while mask != 0 {
-                let place = mask.trailing_zeros() as usize;
-                held[count % HELD] = order::key(block[place % BLOCK], index * BLOCK + place);
-                count += 1;
-                mask &= mask - 1;
-            }
-            if count > HELD - BLOCK {
-                keys.extend_from_slice(&held[..count]);
-                count = 0;
+            held.take(block, index, prefix.mask::<I>(block, index), keys);
+            if keys.len() > limit {
+                return false;
             }
         }
     }
-    keys.extend_from_slice(&held[..count]);
+    held.give(keys);
+    keys.len() <= limit
+}
+
+/// Keys that are held back before they are added to a list, which costs more than a store.
+pub struct Held {
+    keys: [u64; HELD],
+    count: usize,
+}
+
+const HELD: usize = 256;
+
+impl Default for Held {
+    #[inline(always)]
+    fn default() -> Self {
+        Held { keys: [0; HELD], count: 0 }
+    }
+}
+
+impl Held {
+    /// Takes the tokens of a block that the mask has.
+    #[inline(always)]
+    pub fn take(&mut self, block: &[f32; BLOCK], index: usize, mut mask: u64, keys: &mut Vec<u64>) {
+        if self.count > HELD - BLOCK {
+            self.give(keys);
+        }
+        while mask != 0 {
+            let place = mask.trailing_zeros() as usize;
+            self.keys[self.count % HELD] = order::key(block[place % BLOCK], index * BLOCK + place);
+            self.count += 1;
+            mask &= mask - 1;
+        }
+    }
+
+    /// Adds what is held to the list.
+    #[inline(always)]
+    pub fn give(&mut self, keys: &mut Vec<u64>) {
+        keys.extend_from_slice(&self.keys[..self.count.min(HELD)]);
+        self.count = 0;
+    }
 }

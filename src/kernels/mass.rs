@@ -20,7 +20,7 @@
 //! bits, ready to be shifted into the exponent; the power of two stands in the coefficients. Where the mass of a block need
 //! only be known within bounds, those come from fused operations and a float32 sum.
 
-use super::BLOCK;
+use super::{BLOCK, order};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -54,6 +54,25 @@ pub struct Mass {
     scale: f32,
 }
 
+/// 2**fraction is a weight, but for its exponent.
+#[derive(Clone, Copy)]
+struct Scaled {
+    fraction: f32,
+    exponent: u32,
+}
+
+impl Scaled {
+    /// The second half of a weight.
+    #[inline(always)]
+    fn weight(self, mul_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
+        let mut p = SCALED[4];
+        for c in [SCALED[3], SCALED[2], SCALED[1], SCALED[0], UNIT] {
+            p = mul_add(p, self.fraction, c);
+        }
+        f32::from_bits(p.to_bits().wrapping_add(self.exponent))
+    }
+}
+
 impl Mass {
     /// For a row with this maximum, which is finite, at this temperature, which is above 0.
     #[inline(always)]
@@ -65,21 +84,32 @@ impl Mass {
     /// The mass before rounding. Not 0 for a banned token, but less than a half.
     #[inline(always)]
     pub(crate) fn weight(self, x: f32) -> f32 {
-        self.weight_by(x, |a, b, c| a * b + c)
+        self.scaled(x).weight(|a, b, c| a * b + c)
     }
 
+    /// The first half of a weight.
     #[inline(always)]
-    fn weight_by(self, x: f32, mul_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    fn scaled(self, x: f32) -> Scaled {
         let t = (x - self.maximum) * self.scale + SHIFT;
         let t = if t > LOWEST { t } else { LOWEST };
         let rounded = t + ROUND32;
-        let f = t - (rounded - ROUND32);
-        let mut p = SCALED[4];
-        for c in [SCALED[3], SCALED[2], SCALED[1], SCALED[0], UNIT] {
-            p = mul_add(p, f, c);
+        // The low bits of `rounded` are n: shifted, they are added to an exponent.
+        Scaled { fraction: t - (rounded - ROUND32), exponent: rounded.to_bits() << 23 }
+    }
+
+    /// The weights of a block.
+    // Two loops, and what is between them in memory: in one loop each weight is a chain of operations too long for the CPU to
+    // work on many of them at once.
+    #[inline(always)]
+    fn weights_by<T: Logit>(self, block: &[T; BLOCK], mul_add: impl Fn(f32, f32, f32) -> f32) -> [f32; BLOCK] {
+        let (mut fractions, mut exponents, mut weights) = ([0f32; BLOCK], [0u32; BLOCK], [0f32; BLOCK]);
+        for ((fraction, exponent), x) in fractions.iter_mut().zip(&mut exponents).zip(block) {
+            Scaled { fraction: *fraction, exponent: *exponent } = self.scaled(x.to_f32());
         }
-        // The low bits of `rounded` are n: shifted, they are added to p's exponent.
-        f32::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 23))
+        for ((weight, &fraction), &exponent) in weights.iter_mut().zip(&fractions).zip(&exponents) {
+            *weight = Scaled { fraction, exponent }.weight(&mul_add);
+        }
+        weights
     }
 
     /// The mass at logit `x`.
@@ -102,6 +132,28 @@ impl Mass {
         x.max(f32::MIN)
     }
 
+    /// The least logit up to the maximum that has a mass of at least `least`, which is in [1, 2**S].
+    #[inline(always)]
+    pub fn least_logit(self, least: u64) -> f32 {
+        // All below `low` are too light, none from `high` on is.
+        let mut low = order::ascending(self.floor(least));
+        let (mut high, mut step) = (low, 16);
+        while self.of(order::from_ascending(high)) < least {
+            low = high + 1;
+            high = high.saturating_add(step).min(order::ascending(self.maximum));
+            step = step.saturating_mul(4);
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.of(order::from_ascending(middle)) < least {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        order::from_ascending(high)
+    }
+
     /// Bounds of the mass of a block, within 2**-19 of it, at two thirds of the cost of counting it.
     ///
     /// The weights are computed with fused operations where there are any, and summed as float32. A weight is then within
@@ -110,10 +162,7 @@ impl Mass {
     #[inline(always)]
     pub fn bounds_of_block<I: Vector, T: Logit>(self, block: &[T; BLOCK]) -> (u64, u64) {
         const LANES: usize = 8;
-        let mut weights = [0f32; BLOCK];
-        for (weight, x) in weights.iter_mut().zip(block) {
-            *weight = self.weight_by(x.to_f32(), I::nearly_mul_add);
-        }
+        let weights = self.weights_by(block, I::nearly_mul_add);
         let mut lanes = [0f32; LANES];
         for part in weights.as_chunks::<LANES>().0 {
             for lane in 0..LANES {
@@ -136,11 +185,7 @@ impl Mass {
     /// The weights of a block.
     #[inline(always)]
     pub(crate) fn weights<T: Logit>(self, block: &[T; BLOCK]) -> [f32; BLOCK] {
-        let mut weights = [0f32; BLOCK];
-        for (weight, x) in weights.iter_mut().zip(block) {
-            *weight = self.weight(x.to_f32());
-        }
-        weights
+        self.weights_by(block, |a, b, c| a * b + c)
     }
 
     /// The mass of a block from its weights.
@@ -205,7 +250,7 @@ mod tests {
         let mass = Mass { maximum: 0.0, scale: 1.0 };
         for step in 0..=1u32 << 22 {
             let x = -(step as f32) / (1 << 22) as f32;
-            let (exact, fused) = (mass.weight(x), mass.weight_by(x, f32::mul_add));
+            let (exact, fused) = (mass.weight(x), mass.scaled(x).weight(f32::mul_add));
             assert!((f64::from(fused) / f64::from(exact) - 1.0).abs() <= 1.0 / f64::from(1 << 22), "t = {x}");
         }
     }
@@ -232,6 +277,9 @@ mod tests {
                 for least in [1, 2, 1000, 1 << 20, (1 << S) - 1, 1 << S] {
                     let floor = mass.floor(least);
                     assert!(floor == f32::MIN || mass.of(floor.next_down()) < least, "{maximum} {temperature} {least}");
+                    let exact = mass.least_logit(least);
+                    assert!(mass.of(exact) >= least, "{maximum} {temperature} {least}");
+                    assert!(exact == f32::MIN || mass.of(exact.next_down()) < least, "{maximum} {temperature} {least}");
                 }
             }
         }

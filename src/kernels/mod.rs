@@ -9,7 +9,9 @@ pub mod draw;
 pub mod ledger;
 pub mod mass;
 pub mod order;
+pub mod prefix;
 pub mod softmax;
+pub mod survey;
 pub mod top_k;
 pub mod top_p;
 

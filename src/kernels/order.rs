@@ -5,15 +5,24 @@
 //! ```
 //!
 //! A token's place in it is one `u64`, its key, so that comparing, selecting and sorting are integer operations: the logit's
-//! bits, mapped to be descending, over the id. -0.0 and 0.0 are the same logit.
+//! bits, mapped to be descending, over the id. -0.0 and 0.0 are the same logit. Every filter keeps a prefix of this order.
+
+use super::BLOCK;
+use crate::isa::Vector;
+
+/// Comes before every key.
+pub const START: u64 = 0;
+
+/// The last key of a row of `tokens` tokens, were the last one banned.
+#[inline(always)]
+pub fn end(tokens: usize) -> u64 {
+    key(f32::NEG_INFINITY, tokens - 1)
+}
 
 /// The key of token `id` with logit `x`; a smaller key comes earlier. `x` is not NaN.
 #[inline(always)]
 pub fn key(x: f32, id: usize) -> u64 {
-    let bits = (x + 0.0).to_bits(); // -0.0 becomes 0.0
-    let sign = ((bits as i32) >> 31) as u32; // all ones for a negative number
-    let descending = !(bits ^ (sign | 0x8000_0000));
-    u64::from(descending) << 32 | id as u64
+    u64::from(!ascending(x)) << 32 | id as u64
 }
 
 /// The token id of a key.
@@ -25,9 +34,62 @@ pub fn id(key: u64) -> usize {
 /// The logit of a key.
 #[inline(always)]
 pub fn logit(key: u64) -> f32 {
-    let ascending = !((key >> 32) as u32);
-    let sign = ((!ascending as i32) >> 31) as u32;
-    f32::from_bits(ascending ^ (sign | 0x8000_0000))
+    from_ascending(!((key >> 32) as u32))
+}
+
+/// The place of a logit among all float32, the lowest first. `x` is not NaN.
+#[inline(always)]
+pub fn ascending(x: f32) -> u32 {
+    let bits = (x + 0.0).to_bits(); // -0.0 becomes 0.0
+    let sign = ((bits as i32) >> 31) as u32; // all ones for a negative number
+    bits ^ (sign | 0x8000_0000)
+}
+
+/// The logit at a place among all float32.
+#[inline(always)]
+pub fn from_ascending(place: u32) -> f32 {
+    let sign = ((!place as i32) >> 31) as u32;
+    f32::from_bits(place ^ (sign | 0x8000_0000))
+}
+
+/// A prefix of the total order: the tokens up to a key, as the blocks of a row see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix {
+    logit: f32,
+    above: f32,
+    block: usize,
+    within: u64,
+}
+
+impl Prefix {
+    /// The tokens up to `last`, that one among them.
+    #[inline(always)]
+    pub fn to(last: u64) -> Prefix {
+        if last == START {
+            return Prefix { logit: f32::INFINITY, above: f32::INFINITY, block: 0, within: 0 };
+        }
+        let (logit, id) = (logit(last), id(last));
+        Prefix { logit, above: logit.next_up(), block: id / BLOCK, within: u64::MAX >> (BLOCK - 1 - id % BLOCK) }
+    }
+
+    /// A logit that each of its tokens in this block reaches; in any block but the one with the last token, only they do.
+    #[inline(always)]
+    pub fn floor(self, index: usize) -> f32 {
+        if index <= self.block { self.logit } else { self.above }
+    }
+
+    /// True of the block with the last token.
+    #[inline(always)]
+    pub fn ends_in(self, index: usize) -> bool {
+        index == self.block
+    }
+
+    /// Bit i is set if token i of the block is one of them.
+    #[inline(always)]
+    pub fn mask<I: Vector>(self, block: &[f32; BLOCK], index: usize) -> u64 {
+        let mask = I::at_least(block, self.floor(index));
+        if self.ends_in(index) { mask & (self.within | I::at_least(block, self.above)) } else { mask }
+    }
 }
 
 #[cfg(test)]

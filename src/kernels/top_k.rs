@@ -40,10 +40,10 @@ fn kth_largest(values: &mut [f32], k: usize) -> f32 {
     *values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
 }
 
-/// The last key of the k smallest. `work` is scratch. 1 <= k.
+/// The last of the k smallest keys; one that comes after all, if there are not so many. `work` is scratch. 1 <= k.
 #[inline(always)]
 pub fn last_key(keys: &[u64], k: usize, work: &mut Vec<u64>) -> u64 {
-    if k >= keys.len() {
+    if k > keys.len() {
         return u64::MAX;
     }
     work.clear();

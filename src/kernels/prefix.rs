@@ -1,0 +1,147 @@
+//! A prefix of the total order that is too long to be listed: counted, weighed and drawn from by passes over the row.
+//!
+//! ```text
+//! count = np.count_nonzero(keys <= near)        # keys as in order.rs
+//! W     = mass[keys <= near].sum()
+//! rest  = np.flatnonzero((near < keys) & (keys <= far))
+//! ```
+//!
+//! The end of the prefix is known to lie between two keys (`survey.rs`). What comes before the first is measured block by
+//! block, what lies between them is listed, and the end is looked for in that list.
+//!
+//! How it is fast: comparisons and sums of whole blocks, without a branch for each token; the mass of a block is exact as in
+//! `mass.rs`, with 0 in the place of what is not in the prefix. Which tokens are, a comparison with one float tells, except
+//! in the block with the last token, where ties are split.
+
+use super::candidates::Held;
+use super::draw;
+use super::mass::Mass;
+use super::order::Prefix;
+use super::{BLOCK, block, order};
+use crate::isa::Vector;
+use crate::logit::Logit;
+
+/// Counts the tokens up to `near`, and fills `rest` with the keys of those after it and up to `far`.
+#[inline(always)]
+pub fn count<I: Vector, T: Logit>(row: &[T], maxima: &[f32], near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
+    rest.clear();
+    let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
+    let mut held = Held::default();
+    let mut count = 0;
+    for (index, &maximum) in maxima.iter().enumerate() {
+        if maximum >= far.floor(index) {
+            let block = T::widen(block(row, index, &mut padded), &mut widened);
+            let counted = near.mask::<I>(block, index);
+            count += counted.count_ones() as usize;
+            held.take(block, index, far.mask::<I>(block, index) & !counted, rest);
+        }
+    }
+    held.give(rest);
+    count
+}
+
+/// The mass of the tokens up to a key, in each block.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    masses: Vec<u64>,
+}
+
+impl Blocks {
+    /// Weighs the tokens up to `near`, fills `rest` with the keys of those after it and up to `far`, and gives the mass of all
+    /// tokens up to `last`, which is not before `far`.
+    #[inline(always)]
+    pub fn weigh<I: Vector, T: Logit>(
+        &mut self,
+        row: &[T],
+        maxima: &[f32],
+        mass: Mass,
+        [near, far, last]: [u64; 3],
+        rest: &mut Vec<u64>,
+    ) -> u64 {
+        let is_near_all = near == last;
+        let [near, far, last] = [near, far, last].map(Prefix::to);
+        self.masses.clear();
+        rest.clear();
+        let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
+        let mut held = Held::default();
+        let mut total = 0;
+        for (index, &maximum) in maxima.iter().enumerate() {
+            if maximum < last.floor(index) {
+                self.masses.push(0);
+                continue;
+            }
+            let block = T::widen(block(row, index, &mut padded), &mut widened);
+            let weights = mass.weights(block);
+            let up_to_near = mass_of::<I>(&weights, block, near, index);
+            self.masses.push(up_to_near);
+            if is_near_all {
+                total += up_to_near;
+                continue;
+            }
+            total += mass_of::<I>(&weights, block, last, index);
+            if maximum >= far.floor(index) {
+                held.take(block, index, far.mask::<I>(block, index) & !near.mask::<I>(block, index), rest);
+            }
+        }
+        held.give(rest);
+        total
+    }
+
+    /// The mass of the tokens up to `near`.
+    #[inline(always)]
+    pub fn total(&self) -> u64 {
+        self.masses.iter().sum()
+    }
+
+    /// The id at which the running mass of the tokens up to `last`, in id order, exceeds `target`. The keys and masses are
+    /// those of the tokens after `near` and up to `last`, in id order.
+    #[inline(always)]
+    pub fn find<I: Vector, T: Logit>(
+        &self,
+        row: &[T],
+        mass: Mass,
+        last: u64,
+        target: u64,
+        mut rest: impl Iterator<Item = (u64, u64)>,
+    ) -> usize {
+        let mut left = target;
+        let mut next = rest.next();
+        for (index, &up_to_near) in self.masses.iter().enumerate() {
+            let mut sum = up_to_near;
+            while let Some((key, mass)) = next
+                && order::id(key) / BLOCK == index
+            {
+                sum += mass;
+                next = rest.next();
+            }
+            if left < sum {
+                let block = block(row, index, &mut [T::NEG_INFINITY; BLOCK]).map(T::to_f32);
+                let mask = Prefix::to(last).mask::<I>(&block, index);
+                let mut masses = mass.of_each(&block);
+                for (place, mass) in masses.iter_mut().enumerate() {
+                    *mass *= mask >> place & 1;
+                }
+                return index * BLOCK + draw::find(masses.into_iter(), left);
+            }
+            left -= sum;
+        }
+        unreachable!("a target is below the mass it was taken from")
+    }
+}
+
+/// The mass of the tokens of a block that are in a prefix, from the weights of all.
+#[inline(always)]
+fn mass_of<I: Vector>(weights: &[f32; BLOCK], block: &[f32; BLOCK], prefix: Prefix, index: usize) -> u64 {
+    let floor = prefix.floor(index);
+    let mut kept = [0f32; BLOCK];
+    for ((kept, &weight), &x) in kept.iter_mut().zip(weights).zip(block) {
+        *kept = if x >= floor { weight } else { 0.0 };
+    }
+    if prefix.ends_in(index) {
+        let mask = prefix.mask::<I>(block, index);
+        for (place, kept) in kept.iter_mut().enumerate() {
+            *kept = if mask >> place & 1 == 1 { *kept } else { 0.0 };
+        }
+    }
+    Mass::of_weights(&kept)
+}

@@ -1,0 +1,158 @@
+//! A sample of a row's tokens, and where it says that a prefix of the total order ends.
+//!
+//! A prefix with thousands of tokens is found as R. W. Floyd and R. L. Rivest find an order statistic ("Expected time bounds
+//! for selection", Communications of the ACM 18, 1975): a sorted sample gives two keys between which the last token almost
+//! certainly lies; one pass over the row (`prefix.rs`) measures what comes before them and lists what lies between them. If
+//! the last token is not there, the keys were too close. So the sample decides how long it takes, and nothing else.
+//!
+//! The places of the sample are multiples of the golden ratio, modulo 1: evenly spread, and in step with no period of a row.
+
+use super::mass::Mass;
+use super::{BLOCK, order};
+use crate::logit::Logit;
+
+/// 2**64 divided by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A row with fewer tokens is not sampled.
+const FEW: usize = 1 << 12;
+
+/// How far from the guess to look, in standard deviations; how many times as far if that was too close; and when to give up.
+const DOUBT: f64 = 2.5;
+const WIDER: f64 = 8.0;
+const HOPELESS: f64 = 200.0;
+
+/// Sampled tokens, in the total order.
+#[derive(Debug, Default)]
+pub struct Survey {
+    keys: Vec<u64>,
+    /// What each of them measures: 1 to count tokens, or its mass.
+    measures: Vec<f64>,
+    /// How many tokens of the row one of the sample stands for.
+    scale: f64,
+    left_out: f64,
+    doubt: f64,
+}
+
+impl Survey {
+    /// Samples a row. The number balances the time for the sample with that for the tokens between the two keys.
+    #[inline(always)]
+    pub fn take<T: Logit>(&mut self, row: &[T]) {
+        let count = if row.len() < FEW { 0 } else { ((row.len() as f64).powf(2.0 / 3.0) / 2.0) as u64 };
+        self.scale = row.len() as f64 / count.max(1) as f64;
+        self.keys.clear();
+        self.keys.extend((1..=count).map(|i| {
+            let id = ((u128::from(i.wrapping_mul(GOLDEN)) * row.len() as u128) >> 64) as usize;
+            order::key(row[id].to_f32(), id)
+        }));
+        self.keys.sort_unstable();
+    }
+
+    /// Looks for the end of a prefix by the number of tokens that it leaves out.
+    #[inline(always)]
+    pub fn seek_count(&mut self, left_out: usize) {
+        self.measures.clear();
+        self.measures.resize(self.keys.len(), 1.0);
+        self.seek(left_out as f64);
+    }
+
+    /// Measures masses, in the prefix up to `last`, and gives what the tokens after it weigh, all of them.
+    #[inline(always)]
+    pub fn weigh(&mut self, mass: Mass, last: u64) -> f64 {
+        let weight = |&key: &u64| f64::from(mass.weight(order::logit(key)));
+        let (kept, rest) = self.keys.split_at(self.keys.partition_point(|&key| key <= last));
+        self.measures.clear();
+        self.measures.extend(kept.iter().map(weight));
+        let rest: f64 = rest.iter().map(weight).sum();
+        self.keys.truncate(self.measures.len());
+        rest * self.scale
+    }
+
+    /// An estimate of the mass of the tokens up to `last`, and its standard deviation.
+    ///
+    /// The masses of the blocks' maxima are known, and only the rest is estimated: so one heavy token, which is probably not
+    /// in the sample, is not missed.
+    #[inline(always)]
+    pub fn total(&self, mass: Mass, maxima: &[f32], last: u64) -> (f64, f64) {
+        let floor = order::logit(last);
+        let kept = |maximum: f32| if maximum >= floor { f64::from(mass.weight(maximum)) } else { 0.0 };
+        let heaviest: f64 = maxima.iter().map(|&maximum| kept(maximum)).sum();
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for (&key, m) in self.keys.iter().zip(&self.measures) {
+            let rest = m - kept(maxima[order::id(key) / BLOCK]) / BLOCK as f64;
+            sum += rest;
+            squares += rest * rest;
+        }
+        let variance = squares - sum * sum / self.keys.len().max(1) as f64;
+        (heaviest + sum.max(0.0) * self.scale, variance.max(0.0).sqrt() * self.scale)
+    }
+
+    /// Looks for the end of the prefix that leaves out this measure of what was measured.
+    #[inline(always)]
+    pub fn seek(&mut self, left_out: f64) {
+        self.left_out = left_out;
+        self.doubt = DOUBT;
+    }
+
+    /// Two keys, up to `last`, such that the prefix probably ends after the first and not after the second. Each call gives
+    /// keys that are farther apart; in the end nothing lies outside them.
+    #[inline(always)]
+    pub fn between(&mut self, last: u64) -> (u64, u64) {
+        let (mut near, mut far) = (order::START, last);
+        if self.doubt > HOPELESS {
+            return (near, far);
+        }
+        let goal = self.left_out / self.scale;
+        let all: f64 = self.measures.iter().map(|m| m * m).sum();
+        let (mut left, mut squares, mut last_square) = (0.0, 0.0, all);
+        for m in self.measures.iter().rev() {
+            left += m;
+            squares += m * m;
+            if left > goal {
+                last_square = m * m;
+                break;
+            }
+        }
+        let distance = self.doubt * squares.min(all - squares + last_square).sqrt();
+        left = 0.0;
+        for (&key, m) in self.keys.iter().zip(&self.measures).rev() {
+            left += m;
+            if left <= goal - distance {
+                far = key;
+            } else if left > goal + distance {
+                near = key;
+                break;
+            }
+        }
+        self.doubt *= WIDER;
+        (near, far)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_token_lies_between_the_keys_or_they_become_everything() {
+        let rows: [Box<dyn Fn(usize) -> f32>; 3] =
+            [Box::new(|_| 1.0), Box::new(|id| (id % 977) as f32), Box::new(|id| id as f32)];
+        for row in rows {
+            let row: Vec<f32> = (0..100_000).map(row).collect();
+            let mut keys: Vec<u64> = row.iter().enumerate().map(|(id, &x)| order::key(x, id)).collect();
+            keys.sort_unstable();
+            let mut survey = Survey::default();
+            survey.take(&row);
+            for k in [1, 2, 1000, 50_000, 99_999] {
+                survey.seek_count(row.len() - k);
+                let wanted = keys[k - 1];
+                let (near, far) = survey.between(order::end(row.len()));
+                assert!(near < wanted && wanted <= far, "{k}: {near:x} {wanted:x} {far:x}");
+                let between = keys.iter().filter(|&&key| near < key && key <= far).count();
+                assert!(between < 12_000, "{k}: {between}");
+                let widest = (0..5).map(|_| survey.between(order::end(row.len()))).last();
+                assert_eq!(widest, Some((order::START, order::end(row.len()))));
+            }
+        }
+    }
+}
