@@ -15,7 +15,10 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use half::f16;
+
 use crate::kernels::BLOCK;
+use crate::logit::Logit;
 
 /// The environment variable that chooses the instruction set.
 pub const VARIABLE: &str = "TOKSAMPLE_ISA";
@@ -49,6 +52,7 @@ impl Isa {
             // The same lists as in `per_isa!`, below. AVX-512 is used from Ice Lake and Zen 4 on.
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
                 && is_x86_feature_detected!("bmi1")
                 && is_x86_feature_detected!("bmi2")
                 && is_x86_feature_detected!("lzcnt")
@@ -195,6 +199,16 @@ pub trait Vector {
 
     /// Bit i is set if `block[i] >= floor`.
     fn at_least(block: &[f32; BLOCK], floor: f32) -> u64;
+
+    /// The block as float32.
+    #[inline(always)]
+    fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
+        let mut wide = [0.0; BLOCK];
+        for (wide, x) in wide.iter_mut().zip(block) {
+            *wide = Logit::to_f32(*x); // not half's own, which asks the CPU each time
+        }
+        wide
+    }
 }
 
 #[doc(hidden)]
@@ -211,6 +225,18 @@ impl Vector for Portable {
         }
         mask
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx,f16c")]
+#[inline]
+fn eight_from_f16(x: &[f16; 8]) -> [f32; 8] {
+    use std::arch::x86_64::*;
+
+    let mut wide = [0.0; 8];
+    // SAFETY: the load is of eight float16 and the store of eight float32, neither of which need be aligned.
+    unsafe { _mm256_storeu_ps(wide.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast()))) };
+    wide
 }
 
 #[doc(hidden)]
@@ -241,6 +267,16 @@ impl Vector for Avx2 {
         }
         mask
     }
+
+    #[inline(always)]
+    fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
+        let mut wide = [0.0; BLOCK];
+        for (wide, x) in wide.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0) {
+            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have F16C.
+            *wide = unsafe { eight_from_f16(x) };
+        }
+        wide
+    }
 }
 
 #[doc(hidden)]
@@ -270,6 +306,11 @@ impl Vector for Avx512 {
         }
         mask
     }
+
+    #[inline(always)]
+    fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
+        Avx2::widen(block) // the clones that have AVX-512 have F16C
+    }
 }
 
 /// Compiles a function for every instruction set: `fn name<I: Vector, T: Logit>(args) -> R { body }` becomes
@@ -292,13 +333,13 @@ macro_rules! per_isa {
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+            #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
             fn avx2<$t: $bound>($($arg: $type),*) -> $ret {
                 body::<$crate::isa::Avx2, $t>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+            #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
             #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi2")]
             fn avx512<$t: $bound>($($arg: $type),*) -> $ret {
                 body::<$crate::isa::Avx512, $t>($($arg),*)

@@ -5,7 +5,9 @@
 
 use half::{bf16, f16};
 
+use crate::isa::Vector;
 use crate::kernels::BLOCK;
+use crate::kernels::argmax::{self, GROUP, LANES};
 
 /// A type of logit, which float32 holds exactly.
 pub trait Logit: Copy + Send + Sync + 'static {
@@ -15,10 +17,15 @@ pub trait Logit: Copy + Send + Sync + 'static {
     /// The same value as a float32.
     fn to_f32(self) -> f32;
 
+    /// Eight values whose maximum is the block's, as `argmax::lanes` has them.
+    fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP];
+
     /// A block as float32, in `buffer` if it has to be widened.
     #[inline(always)]
-    fn widen<'a>(block: &'a [Self; BLOCK], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
-        *buffer = block.map(Self::to_f32);
+    fn widen<'a, I: Vector>(block: &'a [Self; BLOCK], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+        for (wide, x) in buffer.iter_mut().zip(block) {
+            *wide = x.to_f32();
+        }
         buffer
     }
 }
@@ -32,7 +39,12 @@ impl Logit for f32 {
     }
 
     #[inline(always)]
-    fn widen<'a>(block: &'a [f32; BLOCK], _: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+    fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        argmax::lanes(block, nan)
+    }
+
+    #[inline(always)]
+    fn widen<'a, I: Vector>(block: &'a [f32; BLOCK], _: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
         block
     }
 }
@@ -43,6 +55,11 @@ impl Logit for bf16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn lanes(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7f80, bf16::from_bits, nan)
     }
 }
 
@@ -60,6 +77,17 @@ impl Logit for f16 {
         let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
         let value = (f32::from_bits(magnitude) * REBIAS).to_bits() | special;
         f32::from_bits(value | (bits & 0x8000) << 16)
+    }
+
+    #[inline(always)]
+    fn lanes(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7c00, f16::from_bits, nan)
+    }
+
+    #[inline(always)]
+    fn widen<'a, I: Vector>(block: &'a [f16; BLOCK], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+        *buffer = I::widen(block);
+        buffer
     }
 }
 

@@ -195,7 +195,7 @@ impl Scratch {
                 is_refined = true;
             } else {
                 least = match least {
-                    HEAVY => top_p::guess_least_mass(row, mass, needs.0, low_total).min(HEAVY >> 3),
+                    HEAVY => top_p::guess_least_mass::<I, T>(row, mass, needs.0, low_total).min(HEAVY >> 3),
                     guess => guess >> 4,
                 };
                 listed = least > 0 && self.list::<I, T>(row, mass, down_to(mass.floor(least)), limit);
@@ -297,7 +297,7 @@ per_isa! {
         let Scratch { ledger, maxima, .. } = scratch;
         ledger.open::<I, T>(row, maxima, mass);
         loop {
-            if let Some(id) = draw::from_row(row, mass, ledger, word) {
+            if let Some(id) = draw::from_row::<I, T>(row, mass, ledger, word) {
                 return Ok(id);
             }
             ledger.refine::<I, T>(row, mass);
@@ -359,7 +359,7 @@ per_isa! {
             out.fill(0.0);
             out[argmax::argmax(row, &scratch.maxima, maximum)] = 1.0;
         } else {
-            softmax::softmax(row, Mass::new(maximum, temperature), out);
+            softmax::softmax::<I, T>(row, Mass::new(maximum, temperature), out);
         }
         Ok(())
     }
@@ -376,7 +376,7 @@ per_isa! {
             out[argmax::argmax(row, &scratch.maxima, maximum)] = 0.0;
         } else {
             let mass = Mass::new(maximum, temperature);
-            let total = scratch.ledger.exact_total(row, mass);
+            let total = scratch.ledger.exact_total::<I, T>(row, mass);
             softmax::log_softmax(row, maximum, temperature, total, out);
         }
         Ok(())

@@ -19,10 +19,10 @@ use crate::error::RowError;
 use crate::logit::Logit;
 
 /// Values that a loop body handles side by side: one AVX-512 register of float32, two of AVX2, four of SSE2 or NEON.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Blocks whose maxima are folded together.
-const GROUP: usize = 8;
+pub(crate) const GROUP: usize = 8;
 
 /// The larger of two floats, as the vector instruction has it; `a` if one is NaN.
 #[inline(always)]
@@ -61,17 +61,17 @@ pub fn block_maxima<T: Logit>(row: &[T], maxima: &mut Vec<f32>) -> Result<f32, R
 fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
     let mut lanes = [[0f32; GROUP]; GROUP];
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
-        *lanes = block_lanes(block, nan);
+        *lanes = T::lanes(block, nan);
     }
     fold_together(&lanes)
 }
 
 /// Eight values whose maximum is the block's.
 #[inline(always)]
-fn block_lanes<T: Logit>(block: &[T; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+pub(crate) fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
     let mut lanes = [0f32; LANES];
     for lane in 0..LANES {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|part| block[part * LANES + lane].to_f32());
+        let [a, b, c, d] = [0, 1, 2, 3].map(|part| block[part * LANES + lane]);
         let is_nan = (a.is_nan() | b.is_nan()) | (c.is_nan() | d.is_nan());
         nan[lane] |= if is_nan { u32::MAX } else { 0 };
         lanes[lane] = max(max(a, b), max(c, d));
@@ -79,6 +79,39 @@ fn block_lanes<T: Logit>(block: &[T; BLOCK], nan: &mut [u32; LANES]) -> [f32; GR
     let mut half = [0f32; GROUP];
     for lane in 0..GROUP {
         half[lane] = max(lanes[lane], lanes[lane + GROUP]);
+    }
+    half
+}
+
+/// The same of floats of 16 bits, by their bits, of which `infinity` are those of +inf: compared as integers, twice as many
+/// at once, and only the eight are widened.
+#[inline(always)]
+pub(crate) fn narrow_lanes<T: Logit>(
+    bits: impl Fn(usize) -> u16,
+    infinity: i16,
+    from_bits: impl Fn(u16) -> T,
+    nan: &mut [u32; LANES],
+) -> [f32; GROUP] {
+    // The bits below the sign are turned over in negative numbers, or turned back.
+    let turned = |x: i16| x ^ ((x >> 15) & i16::MAX);
+    let (mut keys, mut magnitudes) = ([0i16; BLOCK], [0i16; BLOCK]);
+    for i in 0..BLOCK {
+        let x = bits(i) as i16;
+        keys[i] = turned(x);
+        magnitudes[i] = x & i16::MAX;
+    }
+    for half in [BLOCK / 2, LANES] {
+        for i in 0..half {
+            keys[i] = keys[i].max(keys[i + half]);
+            magnitudes[i] = magnitudes[i].max(magnitudes[i + half]);
+        }
+    }
+    for lane in 0..LANES {
+        nan[lane] |= if magnitudes[lane] > infinity { u32::MAX } else { 0 };
+    }
+    let mut half = [0f32; GROUP];
+    for lane in 0..GROUP {
+        half[lane] = from_bits(turned(keys[lane].max(keys[lane + GROUP])) as u16).to_f32();
     }
     half
 }

@@ -10,7 +10,7 @@
 //! and only those are visited. A list that turns out to be long is given up: `prefix.rs` does without one.
 
 use super::order::Prefix;
-use super::{BLOCK, block, order};
+use super::{BLOCK, Buffer, block, order};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -24,11 +24,11 @@ pub fn collect<I: Vector, T: Logit>(
     keys: &mut Vec<u64>,
 ) -> bool {
     keys.clear();
-    let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
+    let mut buffer = Buffer::new();
     let mut held = Held::default();
     for (index, &maximum) in maxima.iter().enumerate() {
         if maximum >= prefix.floor(index) {
-            let block = T::widen(block(row, index, &mut padded), &mut widened);
+            let block = block::<I, T>(row, index, &mut buffer);
             held.take(block, index, prefix.mask::<I>(block, index), keys);
             if keys.len() > limit {
                 return false;

@@ -12,7 +12,8 @@
 
 use super::ledger::Ledger;
 use super::mass::Mass;
-use super::{BLOCK, block};
+use super::{BLOCK, Buffer, block};
+use crate::isa::Vector;
 use crate::logit::Logit;
 
 /// The point of the mass line that a word hits.
@@ -39,7 +40,7 @@ pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> usize {
 /// The target lies between the targets for the least and the largest total, and so does every running sum between its own
 /// bounds. The token is certain if both ends of the first fall into the same token at both ends of the second.
 #[inline(always)]
-pub fn from_row<T: Logit>(row: &[T], mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
+pub fn from_row<I: Vector, T: Logit>(row: &[T], mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
     let (low_total, high_total) = ledger.total();
     let (first, last) = (target(word, low_total), target(word, high_total));
     let (mut low_before, mut high_before) = (0, 0);
@@ -48,7 +49,7 @@ pub fn from_row<T: Logit>(row: &[T], mass: Mass, ledger: &Ledger, word: u64) -> 
             if high_before > first {
                 return None;
             }
-            let masses = mass.of_each(block(row, index, &mut [T::NEG_INFINITY; BLOCK]));
+            let masses = mass.of_each(block::<I, T>(row, index, &mut Buffer::new()));
             let place = find(masses.into_iter(), first - high_before);
             let same = place == find(masses.into_iter(), last - low_before);
             return same.then_some(index * BLOCK + place);

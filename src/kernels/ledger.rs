@@ -11,7 +11,7 @@
 //! to the exact masses. The answer is exact either way; only the time differs.
 
 use super::mass::Mass;
-use super::{BLOCK, block};
+use super::{BLOCK, Buffer, block};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -57,10 +57,10 @@ impl Ledger {
 
     /// The exact mass of a row.
     #[inline(always)]
-    pub fn exact_total<T: Logit>(&mut self, row: &[T], mass: Mass) -> u64 {
+    pub fn exact_total<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass) -> u64 {
         self.low.resize(row.len().div_ceil(BLOCK), 0);
         self.high.resize(row.len().div_ceil(BLOCK), 0);
-        self.count_exactly(row, mass);
+        self.count_exactly::<I, T>(row, mass);
         self.total().0
     }
 
@@ -71,17 +71,17 @@ impl Ledger {
             self.known = Known::Nearly;
             self.count::<I, T>(1, row, mass);
         } else {
-            self.count_exactly(row, mass);
+            self.count_exactly::<I, T>(row, mass);
         }
     }
 
     /// Counts every block exactly.
     #[inline(always)]
-    fn count_exactly<T: Logit>(&mut self, row: &[T], mass: Mass) {
+    fn count_exactly<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass) {
         self.known = Known::Exactly;
-        let mut padded = [T::NEG_INFINITY; BLOCK];
+        let mut buffer = Buffer::new();
         for index in 0..self.low.len() {
-            let sum = mass.of_block(block(row, index, &mut padded));
+            let sum = mass.of_block(block::<I, T>(row, index, &mut buffer));
             self.low[index] = sum;
             self.high[index] = sum;
         }
@@ -90,11 +90,11 @@ impl Ledger {
     /// Counts the blocks known by their maxima alone, if that of the maximum is at least `least`.
     #[inline(always)]
     fn count<I: Vector, T: Logit>(&mut self, least: u64, row: &[T], mass: Mass) {
-        let mut padded = [T::NEG_INFINITY; BLOCK];
+        let mut buffer = Buffer::new();
         for index in 0..self.low.len() {
             let by_maximum = self.high[index] == self.low[index] * BLOCK as u64;
             if by_maximum && self.low[index] >= least {
-                let bounds = mass.bounds_of_block::<I, T>(block(row, index, &mut padded));
+                let bounds = mass.bounds_of_block::<I>(block::<I, T>(row, index, &mut buffer));
                 (self.low[index], self.high[index]) = bounds;
             }
         }

@@ -22,7 +22,6 @@
 
 use super::{BLOCK, order};
 use crate::isa::Vector;
-use crate::logit::Logit;
 
 /// The mass of the row's maximum is 2**S.
 pub const S: u32 = 41;
@@ -101,10 +100,10 @@ impl Mass {
     // Two loops, and what is between them in memory: in one loop each weight is a chain of operations too long for the CPU to
     // work on many of them at once.
     #[inline(always)]
-    fn weights_by<T: Logit>(self, block: &[T; BLOCK], mul_add: impl Fn(f32, f32, f32) -> f32) -> [f32; BLOCK] {
+    fn weights_by(self, block: &[f32; BLOCK], mul_add: impl Fn(f32, f32, f32) -> f32) -> [f32; BLOCK] {
         let (mut fractions, mut exponents, mut weights) = ([0f32; BLOCK], [0u32; BLOCK], [0f32; BLOCK]);
         for ((fraction, exponent), x) in fractions.iter_mut().zip(&mut exponents).zip(block) {
-            Scaled { fraction: *fraction, exponent: *exponent } = self.scaled(x.to_f32());
+            Scaled { fraction: *fraction, exponent: *exponent } = self.scaled(*x);
         }
         for ((weight, &fraction), &exponent) in weights.iter_mut().zip(&fractions).zip(&exponents) {
             *weight = Scaled { fraction, exponent }.weight(&mul_add);
@@ -160,7 +159,7 @@ impl Mass {
     /// 2**-22 of itself (tests try every value of `f`), a sum of 64 positive numbers in eight lanes within 10 * 2**-24, and
     /// the rounding of the masses adds a half for each token.
     #[inline(always)]
-    pub fn bounds_of_block<I: Vector, T: Logit>(self, block: &[T; BLOCK]) -> (u64, u64) {
+    pub fn bounds_of_block<I: Vector>(self, block: &[f32; BLOCK]) -> (u64, u64) {
         const LANES: usize = 8;
         let weights = self.weights_by(block, I::nearly_mul_add);
         let mut lanes = [0f32; LANES];
@@ -178,13 +177,13 @@ impl Mass {
     /// The mass of a block.
     // Here two loops are faster than one: float32 and float64 work with different numbers of lanes.
     #[inline(always)]
-    pub fn of_block<T: Logit>(self, block: &[T; BLOCK]) -> u64 {
+    pub fn of_block(self, block: &[f32; BLOCK]) -> u64 {
         Self::of_weights(&self.weights(block))
     }
 
     /// The weights of a block.
     #[inline(always)]
-    pub(crate) fn weights<T: Logit>(self, block: &[T; BLOCK]) -> [f32; BLOCK] {
+    pub(crate) fn weights(self, block: &[f32; BLOCK]) -> [f32; BLOCK] {
         self.weights_by(block, |a, b, c| a * b + c)
     }
 
@@ -200,10 +199,10 @@ impl Mass {
 
     /// The mass of each token of a block.
     #[inline(always)]
-    pub(crate) fn of_each<T: Logit>(self, block: &[T; BLOCK]) -> [u64; BLOCK] {
+    pub(crate) fn of_each(self, block: &[f32; BLOCK]) -> [u64; BLOCK] {
         let mut masses = [0; BLOCK];
         for (mass, x) in masses.iter_mut().zip(block) {
-            *mass = self.of(x.to_f32());
+            *mass = self.of(*x);
         }
         masses
     }
@@ -263,7 +262,7 @@ mod tests {
             let block = std::array::from_fn(|place| top - (place * place % 41) as f32 * 0.37);
             let exact = mass.of_block(&block);
             assert_eq!(exact, mass.of_each(&block).iter().sum::<u64>());
-            let (low, high) = mass.bounds_of_block::<Portable, f32>(&block);
+            let (low, high) = mass.bounds_of_block::<Portable>(&block);
             assert!(low <= exact && exact <= high, "{low} <= {exact} <= {high}");
             assert!(high - low <= (exact >> 18) + 2 * BLOCK as u64, "{low} {high}");
         }

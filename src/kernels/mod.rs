@@ -15,22 +15,41 @@ pub mod survey;
 pub mod top_k;
 pub mod top_p;
 
+use crate::isa::Vector;
 use crate::logit::Logit;
 
 /// Logits a block. Four cache lines of float32: small enough that passing over one says much about its 64 tokens, large
 /// enough that a row of 262,144 has only 4,096 maxima.
 pub const BLOCK: usize = 64;
 
-/// Block `index` of a row, in place; the last one padded with -inf in `padded`, if it is not whole.
+/// Where a block is made that is not in the row as it is wanted: as 64 float32.
+pub(crate) struct Buffer<T> {
+    padded: [T; BLOCK],
+    widened: [f32; BLOCK],
+}
+
+impl<T: Logit> Buffer<T> {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Buffer { padded: [T::NEG_INFINITY; BLOCK], widened: [0.0; BLOCK] }
+    }
+}
+
+/// Block `index` of a row as float32, in place if it can be; the last one padded with -inf.
 #[inline(always)]
-pub(crate) fn block<'a, T: Logit>(row: &'a [T], index: usize, padded: &'a mut [T; BLOCK]) -> &'a [T; BLOCK] {
+pub(crate) fn block<'a, I: Vector, T: Logit>(
+    row: &'a [T],
+    index: usize,
+    buffer: &'a mut Buffer<T>,
+) -> &'a [f32; BLOCK] {
     let rest = &row[index * BLOCK..];
-    match rest.first_chunk::<BLOCK>() {
+    let block = match rest.first_chunk::<BLOCK>() {
         Some(block) => block,
         None => {
-            *padded = [T::NEG_INFINITY; BLOCK];
-            padded[..rest.len()].copy_from_slice(rest);
-            padded
+            buffer.padded = [T::NEG_INFINITY; BLOCK];
+            buffer.padded[..rest.len()].copy_from_slice(rest);
+            &buffer.padded
         }
-    }
+    };
+    T::widen::<I>(block, &mut buffer.widened)
 }

@@ -17,7 +17,7 @@ use super::candidates::Held;
 use super::draw;
 use super::mass::Mass;
 use super::order::Prefix;
-use super::{BLOCK, block, order};
+use super::{BLOCK, Buffer, block, order};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -25,12 +25,12 @@ use crate::logit::Logit;
 #[inline(always)]
 pub fn count<I: Vector, T: Logit>(row: &[T], maxima: &[f32], near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
     rest.clear();
-    let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
+    let mut buffer = Buffer::new();
     let mut held = Held::default();
     let mut count = 0;
     for (index, &maximum) in maxima.iter().enumerate() {
         if maximum >= far.floor(index) {
-            let block = T::widen(block(row, index, &mut padded), &mut widened);
+            let block = block::<I, T>(row, index, &mut buffer);
             let counted = near.mask::<I>(block, index);
             count += counted.count_ones() as usize;
             held.take(block, index, far.mask::<I>(block, index) & !counted, rest);
@@ -62,7 +62,7 @@ impl Blocks {
         let [near, far, last] = [near, far, last].map(Prefix::to);
         self.masses.clear();
         rest.clear();
-        let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
+        let mut buffer = Buffer::new();
         let mut held = Held::default();
         let mut total = 0;
         for (index, &maximum) in maxima.iter().enumerate() {
@@ -70,7 +70,7 @@ impl Blocks {
                 self.masses.push(0);
                 continue;
             }
-            let block = T::widen(block(row, index, &mut padded), &mut widened);
+            let block = block::<I, T>(row, index, &mut buffer);
             let weights = mass.weights(block);
             let up_to_near = mass_of::<I>(&weights, block, near, index);
             self.masses.push(up_to_near);
@@ -115,9 +115,10 @@ impl Blocks {
                 next = rest.next();
             }
             if left < sum {
-                let block = block(row, index, &mut [T::NEG_INFINITY; BLOCK]).map(T::to_f32);
-                let mask = Prefix::to(last).mask::<I>(&block, index);
-                let mut masses = mass.of_each(&block);
+                let mut buffer = Buffer::new();
+                let block = block::<I, T>(row, index, &mut buffer);
+                let mask = Prefix::to(last).mask::<I>(block, index);
+                let mut masses = mass.of_each(block);
                 for (place, mass) in masses.iter_mut().enumerate() {
                     *mass *= mask >> place & 1;
                 }

@@ -13,16 +13,17 @@
 //! a second pass.
 
 use super::mass::{LEAST_WEIGHT, Mass, S};
-use super::{BLOCK, block};
+use super::{BLOCK, Buffer, block};
+use crate::isa::Vector;
 use crate::logit::Logit;
 
 /// Fills `out` with the probabilities.
 #[inline(always)]
-pub fn softmax<T: Logit>(row: &[T], mass: Mass, out: &mut [f32]) {
+pub fn softmax<I: Vector, T: Logit>(row: &[T], mass: Mass, out: &mut [f32]) {
     let mut total = 0;
-    let mut padded = [T::NEG_INFINITY; BLOCK];
+    let mut buffer = Buffer::new();
     for (index, out) in out.chunks_mut(BLOCK).enumerate() {
-        let weights = mass.weights(block(row, index, &mut padded));
+        let weights = mass.weights(block::<I, T>(row, index, &mut buffer));
         total += Mass::of_weights(&weights);
         out.copy_from_slice(&weights[..out.len()]);
     }

@@ -16,6 +16,7 @@
 
 use super::BLOCK;
 use super::mass::{Mass, S};
+use crate::isa::Vector;
 use crate::logit::Logit;
 
 /// Buckets for one power of two.
@@ -37,13 +38,13 @@ pub fn need(top_p: f64, total: u64) -> u64 {
 ///
 /// It is estimated from what is left out, which is many light tokens, evenly spread; the heavy ones may not be in the sample.
 #[inline(always)]
-pub fn guess_least_mass<T: Logit>(row: &[T], mass: Mass, need: u64, total: u64) -> u64 {
+pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, total: u64) -> u64 {
     const SAMPLE: usize = 64;
     let blocks = row.as_chunks::<BLOCK>().0;
     let step = (blocks.len() / SAMPLE).max(1);
     let mut sums = [0f32; BUCKETS];
     for block in blocks.iter().step_by(step) {
-        for weight in mass.weights(block) {
+        for weight in mass.weights(T::widen::<I>(block, &mut [0.0; BLOCK])) {
             sums[bucket_of(f64::from(weight)).min(BUCKETS - 1)] += weight;
         }
     }
