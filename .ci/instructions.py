@@ -1,0 +1,77 @@
+"""Count the instructions of fixed calls, and compare with the counts in instructions.json: ``instructions.py [--update]``.
+
+A time depends on the machine and its other work, a count does not: a loop that is no longer vectorized, or a pass over the
+row too many, shows at once. valgrind shows the same CPU to the program everywhere, one with AVX2, and two runs with different
+numbers of repeats leave nothing of the start and of the making of the row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+COMMITTED = Path(__file__).with_suffix(".json")
+# Another rustc, or its standard library, compiles to slightly other code: a few percent. A loop that lost its vector code
+# takes several times its instructions, and is most of a case or a large part of it.
+MARGIN = 0.10
+
+
+def build() -> Path:
+    """Compile instructions.rs with the profile of the wheel, but the symbols kept, and readable; return the program."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        sys.exit("NOT CHECKED: this check is for Linux on x86-64")
+    command = ["cargo", "rustc", "--release", "--locked", "--example", "instructions", "--message-format=json"]
+    options = ["--", "-C", "strip=none", "-C", "symbol-mangling-version=v0"]
+    messages = subprocess.run(command + options, stdout=subprocess.PIPE, check=True).stdout.splitlines()
+    return Path(next(filter(None, (json.loads(message).get("executable") for message in messages))))
+
+
+def count(program: Path, case: str, repeats: int) -> int:
+    """Return the instructions of a whole run."""
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, case, str(repeats)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    collected = re.search(r"Collected : (\d+)", run.stderr)
+    if run.returncode or not collected:
+        sys.exit(f"{case}: {run.stderr}")
+    return int(collected[1])
+
+
+def per_call(program: Path, case: str) -> int:
+    """Return the instructions of one call, with the memory of a call before."""
+    return (count(program, case, 3) - count(program, case, 1)) // 2
+
+
+def main(arguments: list[str]) -> None:
+    """Print a line for each case; exit with a message if one takes more than it may."""
+    program = build()
+    if not re.search(r"^flags\b.*\bavx2\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+        sys.exit("NOT CHECKED: this CPU has no AVX2")
+    rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    cases = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counts = dict(zip(cases, pool.map(lambda case: per_call(program, case), cases), strict=True))
+    if arguments == ["--update"]:
+        COMMITTED.write_text(json.dumps({"rustc": rustc, "instructions": counts}, indent=4) + "\n")
+    committed = json.loads(COMMITTED.read_text())
+
+    print(f"{'case':34}{'instructions':>14}{'committed':>14}{'ratio':>8}")
+    more = []
+    for case, seen in counts.items():
+        before = committed["instructions"].get(case, 0)
+        ratio = seen / before if before else float("inf")
+        verdict = "MORE" if ratio > 1 + MARGIN else "better: --update" if ratio < 1 - MARGIN else ""
+        more += [case] if verdict == "MORE" else []
+        print(f"{case:34}{seen:14,}{before:14,}{ratio:8.3f}  {verdict}".rstrip())
+    print(f"{rustc}; committed: {committed['rustc']}")
+    if more:
+        sys.exit(f"more than {MARGIN:.0%} above instructions.json: {'; '.join(more)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,142 @@
+//! Runs one case on a fixed row, by the AVX2 clone, so that `.ci/instructions.py` can count its instructions:
+//! `instructions CASE REPEATS`. Without arguments it lists the cases.
+//!
+//! It is also the binary of which `.ci/vector_code.py` reads the clones: it calls every recipe.
+
+use std::fmt::Debug;
+use std::hint::black_box;
+
+use half::{bf16, f16};
+use toksample::isa::Isa;
+use toksample::logit::Logit;
+use toksample::params::Params;
+use toksample::recipe::{self, Scratch};
+
+/// Tokens of a row.
+const V: usize = 262_144;
+/// The random word of the draws.
+const WORD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What a case does with a number of repeats.
+type Case = fn(usize);
+
+const CASES: [(&str, Case); 26] = [
+    ("argmax", |n| argmax(n, &typical())),
+    ("argmax, float16", |n| argmax(n, &float16(typical()))),
+    ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
+    ("sample k=50 p=0.9", |n| sample(n, &typical(), filters(0.7, 50, 0.9, 0.0))),
+    ("sample k=50 p=0.9, float16", |n| sample(n, &float16(typical()), filters(0.7, 50, 0.9, 0.0))),
+    ("sample k=50 p=0.9, bfloat16", |n| sample(n, &bfloat16(typical()), filters(0.7, 50, 0.9, 0.0))),
+    ("sample p=0.9", |n| sample(n, &typical(), filters(0.7, 0, 0.9, 0.0))),
+    ("sample T=1.5 p=0.9", |n| sample(n, &typical(), filters(1.5, 0, 0.9, 0.0))),
+    ("sample", |n| sample(n, &typical(), filters(0.7, 0, 1.0, 0.0))),
+    ("sample, float16", |n| sample(n, &float16(typical()), filters(0.7, 0, 1.0, 0.0))),
+    ("sample, bfloat16", |n| sample(n, &bfloat16(typical()), filters(0.7, 0, 1.0, 0.0))),
+    ("sample min_p=0.05", |n| sample(n, &typical(), filters(0.7, 0, 1.0, 0.05))),
+    ("sample k=50 p=0.9, 16 logits", |n| sample(n, &typical()[..16], filters(0.7, 50, 0.9, 0.0))),
+    ("softmax", |n| softmax(n, &typical())),
+    ("softmax, float16", |n| softmax(n, &float16(typical()))),
+    ("softmax, bfloat16", |n| softmax(n, &bfloat16(typical()))),
+    ("log_softmax", |n| log_softmax(n, &typical())),
+    ("log_softmax, float16", |n| log_softmax(n, &float16(typical()))),
+    ("log_softmax, bfloat16", |n| log_softmax(n, &bfloat16(typical()))),
+    ("top_k 50", |n| top_k(n, &typical(), 50)),
+    ("candidates p=0.9", |n| candidates(n, &typical(), filters(0.7, 0, 0.9, 0.0))),
+    ("mask_logits p=0.9", |n| mask_logits(n, &typical(), filters(0.7, 0, 0.9, 0.0))),
+    ("sample k=131072", |n| sample(n, &typical(), filters(0.7, V as u64 / 2, 1.0, 0.0))),
+    ("sample T=2 p=0.9999, nearly flat", |n| sample(n, &nearly_flat(), filters(2.0, 0, 0.9999, 0.0))),
+    ("sample p=0.9, all equal", |n| sample(n, &all_equal(), filters(0.7, 0, 0.9, 0.0))),
+    ("top_k 50, all equal", |n| top_k(n, &all_equal(), 50)),
+];
+
+// ---- the rows --------------------------------------------------------------------------------------------------------
+
+/// Shaped like a model's logits: nearly normal with mean -4 and standard deviation 5, the upper tail heavier.
+fn typical() -> Vec<f32> {
+    normals().map(|z| 5.0 * z * (1.0 + z.max(0.0) / 20.0) - 4.0).collect()
+}
+
+fn nearly_flat() -> Vec<f32> {
+    normals().map(|z| z / 100.0).collect()
+}
+
+fn all_equal() -> Vec<f32> {
+    vec![1.0; V]
+}
+
+/// Nearly normal numbers, the same on every machine: sums of twelve uniform ones.
+fn normals() -> impl Iterator<Item = f32> {
+    let mut state = 1u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    (0..V).map(move |_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0)
+}
+
+fn float16(row: Vec<f32>) -> Vec<f16> {
+    row.into_iter().map(f16::from_f32).collect()
+}
+
+fn bfloat16(row: Vec<f32>) -> Vec<bf16> {
+    row.into_iter().map(bf16::from_f32).collect()
+}
+
+// ---- the calls -------------------------------------------------------------------------------------------------------
+
+fn argmax<T: Logit>(repeats: usize, row: &[T]) {
+    repeat(repeats, |isa, scratch| recipe::argmax(isa, row, scratch));
+}
+
+fn sample<T: Logit>(repeats: usize, row: &[T], params: Params) {
+    repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, WORD, scratch));
+}
+
+fn softmax<T: Logit>(repeats: usize, row: &[T]) {
+    let mut out = vec![0.0; row.len()];
+    repeat(repeats, |isa, scratch| recipe::softmax(isa, row, 0.7, &mut out, scratch).map(|()| out[0]));
+}
+
+fn log_softmax<T: Logit>(repeats: usize, row: &[T]) {
+    let mut out = vec![0.0; row.len()];
+    repeat(repeats, |isa, scratch| recipe::log_softmax(isa, row, 0.7, &mut out, scratch).map(|()| out[0]));
+}
+
+fn top_k<T: Logit>(repeats: usize, row: &[T], k: usize) {
+    let (mut values, mut ids) = (vec![T::NEG_INFINITY; k], vec![0; k]);
+    repeat(repeats, |isa, scratch| recipe::top_k(isa, row, &mut values, &mut ids, scratch).map(|()| ids[k - 1]));
+}
+
+fn candidates<T: Logit>(repeats: usize, row: &[T], params: Params) {
+    repeat(repeats, |isa, scratch| recipe::candidates(isa, row, &params, scratch).map(|(ids, _)| ids.len()));
+}
+
+fn mask_logits<T: Logit>(repeats: usize, row: &[T], params: Params) {
+    let mut out = vec![T::NEG_INFINITY; row.len()];
+    repeat(repeats, |isa, scratch| recipe::mask_logits(isa, row, &params, &mut out, scratch).map(|()| out[0].to_f32()));
+}
+
+fn filters(temperature: f64, top_k: u64, top_p: f64, min_p: f64) -> Params {
+    Params { temperature, top_k, top_p, min_p }
+}
+
+/// Repeats a call, with the memory of the calls before, and prints the last answer.
+fn repeat<R: Debug>(repeats: usize, mut call: impl FnMut(Isa, &mut Scratch) -> R) {
+    // A black box: the compiler would otherwise leave out the other clones.
+    let avx2 = Isa::available().into_iter().find(|isa| isa.name() == "avx2").expect("this CPU has no AVX2");
+    let mut scratch = Scratch::default();
+    let answer = (0..repeats).map(|_| call(black_box(avx2), &mut scratch)).last();
+    println!("{answer:?}");
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [] => CASES.iter().for_each(|(name, _)| println!("{name}")),
+        [case, repeats] => {
+            let (_, run) = CASES.iter().find(|(name, _)| name == case).expect("one of the cases");
+            run(repeats.parse().expect("a number of repeats"));
+        }
+        _ => panic!("usage: instructions [CASE REPEATS]"),
+    }
+}

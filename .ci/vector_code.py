@@ -1,0 +1,67 @@
+"""Check in the disassembly that the clones of `per_isa!` are vector code, and call no kernel that is compiled apart.
+
+A kernel that is not inlined into a clone is compiled for the baseline of the target: it is right, and slow.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from instructions import build
+
+REGISTER = {"avx2": "%ymm", "avx512": "%zmm"}
+CLONE = re.compile(r"toksample::recipe::(\w+)::(portable|avx2|avx512)::<(.*)>")
+# Moves do not count: any copy of memory may use wide registers.
+SCALAR = re.compile(r"v(?!mov)\w+s[sd]")
+CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
+# What a clone may call: an error, and selecting and sorting, which are no vector code anywhere.
+MAY_CALL = re.compile(
+    r"toksample::kernels::(argmax::first_not_finite|top_p::crossing_key)\b|<\[\w+\]>::select_nth_unstable|core::slice::sort::"
+)
+# The least of wide instructions in a clone: the smallest has about 120, one without vector code a few.
+LEAST = 60
+
+
+def functions(program: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name and the instructions of each function."""
+    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", program]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for function in listing.split("\n\n"):
+        head, *lines = function.strip().splitlines()
+        if name := re.fullmatch(r"[0-9a-f]+ <(.*)>:", head):
+            yield name[1], [line.partition("\t")[2] for line in lines]
+
+
+def faults(name: str, isa: str, instructions: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a clone."""
+    wide = sum(REGISTER[isa] in each and not each.startswith("vmov") for each in instructions)
+    scalar = sum(SCALAR.match(each) is not None for each in instructions)
+    print(f"{name:60}{len(instructions):6} instructions, {wide:5} on {REGISTER[isa]}, {scalar:4} scalar")
+    if wide < max(LEAST, scalar):
+        yield f"{name}: {wide} instructions on {REGISTER[isa]}, {scalar} scalar: a loop is not vectorized"
+    called = Counter(match[1] for each in instructions if (match := CALL.match(each)))
+    for callee in called:
+        if "toksample::" in callee and callee != name and not MAY_CALL.match(callee):
+            yield f"{name}: calls what should be inlined: {callee}"
+
+
+def main() -> None:
+    """Print a line for each clone; exit with what is wrong."""
+    found = {clone.groups(): lines for name, lines in functions(build()) if (clone := CLONE.fullmatch(name))}
+    wrong = [] if found else ["the program has no clones"]
+    for recipe, _, logit in sorted(key for key in found if key[1] == "portable"):
+        for isa in REGISTER:
+            name = f"toksample::recipe::{recipe}::{isa}::<{logit}>"
+            lines = found.get((recipe, isa, logit), [])
+            wrong += faults(name, isa, lines) if lines else [f"{name}: there is no such clone"]
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()
