@@ -12,7 +12,7 @@
 
 use super::argmax::max;
 
-/// Maxima a group.
+/// Maxima a group, at most.
 const GROUP: usize = 16;
 
 /// A logit that each of the k largest reaches. 1 <= k.
@@ -23,8 +23,15 @@ pub fn floor(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
     }
     work.clear();
     if k <= maxima.len() / GROUP {
-        // Only maxima that reach the k-th largest group maximum can be among the k largest.
-        work.extend(maxima.chunks(GROUP).map(|group| group.iter().fold(f32::NEG_INFINITY, |a, &b| max(a, b))));
+        // Only maxima that reach the k-th largest group maximum can be among the k largest. A group's members are spread over
+        // the row, so that the maxima of many groups are found side by side.
+        let (first, rest) = maxima.split_at(maxima.len().div_ceil(GROUP));
+        work.extend_from_slice(first);
+        for next in rest.chunks(first.len()) {
+            for (maximum, &m) in work.iter_mut().zip(next) {
+                *maximum = max(*maximum, m);
+            }
+        }
         let least = kth_largest(work, k);
         work.clear();
         work.extend(maxima.iter().filter(|&&m| m >= least));
