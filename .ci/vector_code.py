@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,28 +37,24 @@ def functions(program: Path) -> Iterator[tuple[str, list[str]]]:
             yield name[1], [line.partition("\t")[2] for line in lines]
 
 
-def faults(name: str, isa: str, instructions: list[str]) -> Iterator[str]:
-    """Yield what is wrong with a clone."""
-    wide = sum(REGISTER[isa] in each and not each.startswith("vmov") for each in instructions)
-    scalar = sum(SCALAR.match(each) is not None for each in instructions)
-    print(f"{name:60}{len(instructions):6} instructions, {wide:5} on {REGISTER[isa]}, {scalar:4} scalar")
-    if wide < max(LEAST, scalar):
-        yield f"{name}: {wide} instructions on {REGISTER[isa]}, {scalar} scalar: a loop is not vectorized"
-    called = Counter(match[1] for each in instructions if (match := CALL.match(each)))
-    for callee in called:
-        if "toksample::" in callee and callee != name and not MAY_CALL.match(callee):
-            yield f"{name}: calls what should be inlined: {callee}"
-
-
 def main() -> None:
     """Print a line for each clone; exit with what is wrong."""
-    found = {clone.groups(): lines for name, lines in functions(build()) if (clone := CLONE.fullmatch(name))}
-    wrong = [] if found else ["the program has no clones"]
-    for recipe, _, logit in sorted(key for key in found if key[1] == "portable"):
-        for isa in REGISTER:
-            name = f"toksample::recipe::{recipe}::{isa}::<{logit}>"
-            lines = found.get((recipe, isa, logit), [])
-            wrong += faults(name, isa, lines) if lines else [f"{name}: there is no such clone"]
+    clones = {clone.groups(): lines for name, lines in functions(build()) if (clone := CLONE.fullmatch(name))}
+    wrong = [] if clones else ["the program has no clones"]
+    apart = defaultdict(list)  # what is not inlined: the clones that call it
+    for recipe, _, logit in sorted(key for key in clones if key[1] == "portable"):
+        for isa, register in REGISTER.items():
+            name = f"{recipe}::{isa}::<{logit}>"
+            instructions = clones.get((recipe, isa, logit), [])
+            wide = sum(register in each and not each.startswith("vmov") for each in instructions)
+            scalar = sum(SCALAR.match(each) is not None for each in instructions)
+            print(f"{name:45}{len(instructions):6} instructions,{wide:5} on {register},{scalar:4} scalar")
+            if wide < max(LEAST, scalar):
+                wrong.append(f"not vectorized: {name}: {wide} instructions on {register}, {scalar} scalar")
+            for callee in {match[1] for each in instructions if (match := CALL.match(each))}:
+                if "toksample::" in callee and not CLONE.fullmatch(callee) and not MAY_CALL.match(callee):
+                    apart[callee].append(name)
+    wrong += [f"not inlined: {callee}\n    into {', '.join(names)}" for callee, names in apart.items()]
     if wrong:
         sys.exit("\n".join(wrong))
 
