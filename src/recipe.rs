@@ -81,7 +81,7 @@ const UNSURE: f64 = 1.0 / 64.0;
 fn keep<I: Vector, T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Option<Kept> {
     let k = usize::try_from(params.top_k).unwrap_or(usize::MAX);
     let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
-    let lightest = if least > 0 { down_to(mass.least_logit(least)) } else { u64::MAX };
+    let lightest = if least > 0 { down_to(mass.least_logit(least)) } else { order::end(row.len()) };
     let kept = if 0 < k && k < row.len() {
         if k <= most_listed(row.len()) {
             let last = scratch.list_top_k::<I, T>(row, k);
@@ -127,7 +127,7 @@ impl Scratch {
     /// the others.
     #[inline(always)]
     fn list_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> u64 {
-        let floor = top_k::floor(&self.maxima, k, &mut self.work_maxima);
+        let floor = top_k::floor::<I>(&self.maxima, k, &mut self.work_maxima);
         // Only ties at the floor can make them more.
         let limit = k.saturating_mul(BLOCK).min(most_listed(row.len()));
         if candidates::collect::<I, T>(row, &self.maxima, Prefix::to(down_to(floor)), limit, &mut self.keys) {
@@ -319,9 +319,14 @@ per_isa! {
         let last = kept.map_or(u64::MAX, |kept| kept.last()).min(down_to(f32::MIN));
         scratch.list::<I, T>(row, mass, last, usize::MAX);
         let total = scratch.masses.iter().sum::<u64>() as f64;
-        let mut sorted: Vec<(u64, u64)> = scratch.listed(last).collect();
-        sorted.sort_unstable();
-        Ok(sorted.into_iter().map(|(key, mass)| (order::id(key) as i64, mass as f64 / total)).unzip())
+        let Scratch { keys, masses, .. } = scratch;
+        keys.sort_unstable();
+        mass.of_all(keys.iter().map(|&key| order::logit(key)), masses);
+        let (mut ids, mut probs) = (vec![0; keys.len()], vec![0.0; keys.len()]);
+        for (place, (&key, &mass)) in keys.iter().zip(&*masses).enumerate() {
+            (ids[place], probs[place]) = (order::id(key) as i64, mass as f64 / total);
+        }
+        Ok((ids, probs))
     }
 }
 
@@ -342,9 +347,7 @@ per_isa! {
             return Ok(());
         };
         let last = kept.last();
-        for (id, (out, &x)) in out.iter_mut().zip(row).enumerate() {
-            *out = if order::key(x.to_f32(), id) <= last { x } else { T::NEG_INFINITY };
-        }
+        prefix::copy::<I, T>(row, &scratch.maxima, Prefix::to(last), out);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@
 //! and only those are visited. A list that turns out to be long is given up: `prefix.rs` does without one.
 
 use super::order::Prefix;
-use super::{BLOCK, Buffer, block, order};
+use super::{BLOCK, Buffer, block, order, reaching};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -26,13 +26,11 @@ pub fn collect<I: Vector, T: Logit>(
     keys.clear();
     let mut buffer = Buffer::new();
     let mut held = Held::default();
-    for (index, &maximum) in maxima.iter().enumerate() {
-        if maximum >= prefix.floor(index) {
-            let block = block::<I, T>(row, index, &mut buffer);
-            held.take(block, index, prefix.mask::<I>(block, index), keys);
-            if keys.len() > limit {
-                return false;
-            }
+    for index in reaching::<I>(maxima, prefix.least()) {
+        let block = block::<I, T>(row, index, &mut buffer);
+        held.take(block, index, prefix.mask::<I>(block, index), keys);
+        if keys.len() > limit {
+            return false;
         }
     }
     held.give(keys);

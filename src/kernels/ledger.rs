@@ -42,10 +42,11 @@ impl Ledger {
     /// Opens the ledger of a row: the bounds that the blocks' maxima give, and closer ones of the heaviest blocks.
     #[inline(always)]
     pub fn open<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
-        self.low.clear();
-        self.low.extend(maxima.iter().map(|&maximum| mass.of(maximum)));
-        self.high.clear();
-        self.high.extend(self.low.iter().map(|&largest| largest * BLOCK as u64));
+        mass.of_all(maxima.iter().copied(), &mut self.low);
+        self.high.resize(maxima.len(), 0);
+        for (high, largest) in self.high.iter_mut().zip(&self.low) {
+            *high = largest * BLOCK as u64;
+        }
         self.known = Known::Heaviest;
         let open = self.low.iter().sum::<u64>() >> OPEN;
         let mut least = 1u64 << 32;

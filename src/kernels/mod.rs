@@ -15,12 +15,52 @@ pub mod survey;
 pub mod top_k;
 pub mod top_p;
 
+use std::marker::PhantomData;
+
 use crate::isa::Vector;
 use crate::logit::Logit;
 
 /// Logits a block. Four cache lines of float32: small enough that passing over one says much about its 64 tokens, large
 /// enough that a row of 262,144 has only 4,096 maxima.
 pub const BLOCK: usize = 64;
+
+/// The blocks whose maximum is at least `floor`, in their order: a comparison for each 64 of them.
+#[inline(always)]
+pub(crate) fn reaching<I: Vector>(maxima: &[f32], floor: f32) -> Reaching<'_, I> {
+    Reaching { maxima, floor, start: 0, mask: 0, isa: PhantomData }
+}
+
+pub(crate) struct Reaching<'a, I> {
+    maxima: &'a [f32],
+    floor: f32,
+    /// One past the maxima that `mask` is about.
+    start: usize,
+    mask: u64,
+    isa: PhantomData<I>,
+}
+
+impl<I: Vector> Iterator for Reaching<'_, I> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.mask == 0 {
+            let rest = self.maxima.get(self.start..).filter(|rest| !rest.is_empty())?;
+            self.mask = match rest.first_chunk::<BLOCK>() {
+                Some(chunk) => I::at_least(chunk, self.floor),
+                None => {
+                    let mut padded = [f32::NAN; BLOCK]; // which reaches nothing
+                    padded[..rest.len()].copy_from_slice(rest);
+                    I::at_least(&padded, self.floor)
+                }
+            };
+            self.start += BLOCK;
+        }
+        let place = self.mask.trailing_zeros() as usize;
+        self.mask &= self.mask - 1;
+        Some(self.start - BLOCK + place)
+    }
+}
 
 /// Where a block is made that is not in the row as it is wanted: as 64 float32.
 pub(crate) struct Buffer<T> {

@@ -72,6 +72,12 @@ impl Prefix {
         Prefix { logit, above: logit.next_up(), block: id / BLOCK, within: u64::MAX >> (BLOCK - 1 - id % BLOCK) }
     }
 
+    /// A logit that each of its tokens reaches.
+    #[inline(always)]
+    pub fn least(self) -> f32 {
+        self.logit
+    }
+
     /// A logit that each of its tokens in this block reaches; in any block but the one with the last token, only they do.
     #[inline(always)]
     pub fn floor(self, index: usize) -> f32 {

@@ -17,7 +17,7 @@ use super::candidates::Held;
 use super::draw;
 use super::mass::Mass;
 use super::order::Prefix;
-use super::{BLOCK, Buffer, block, order};
+use super::{BLOCK, Buffer, block, order, reaching};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -28,16 +28,29 @@ pub fn count<I: Vector, T: Logit>(row: &[T], maxima: &[f32], near: Prefix, far: 
     let mut buffer = Buffer::new();
     let mut held = Held::default();
     let mut count = 0;
-    for (index, &maximum) in maxima.iter().enumerate() {
-        if maximum >= far.floor(index) {
-            let block = block::<I, T>(row, index, &mut buffer);
-            let counted = near.mask::<I>(block, index);
-            count += counted.count_ones() as usize;
-            held.take(block, index, far.mask::<I>(block, index) & !counted, rest);
-        }
+    for index in reaching::<I>(maxima, far.least()) {
+        let block = block::<I, T>(row, index, &mut buffer);
+        let counted = near.mask::<I>(block, index);
+        count += counted.count_ones() as usize;
+        held.take(block, index, far.mask::<I>(block, index) & !counted, rest);
     }
     held.give(rest);
     count
+}
+
+/// Fills `out` with the tokens of a prefix, -inf in the place of the others.
+#[inline(always)]
+pub fn copy<I: Vector, T: Logit>(row: &[T], maxima: &[f32], prefix: Prefix, out: &mut [T]) {
+    out.fill(T::NEG_INFINITY);
+    let mut buffer = Buffer::new();
+    for index in reaching::<I>(maxima, prefix.least()) {
+        let mut mask = prefix.mask::<I>(block::<I, T>(row, index, &mut buffer), index);
+        while mask != 0 {
+            let id = index * BLOCK + mask.trailing_zeros() as usize;
+            out[id] = row[id];
+            mask &= mask - 1;
+        }
+    }
 }
 
 /// The mass of the tokens up to a key, in each block.
@@ -59,21 +72,21 @@ impl Blocks {
         rest: &mut Vec<u64>,
     ) -> u64 {
         let is_near_all = near == last;
-        let [near, far, last] = [near, far, last].map(Prefix::to);
+        let (near, far, last) = (Prefix::to(near), Prefix::to(far), Prefix::to(last));
         self.masses.clear();
+        self.masses.resize(maxima.len(), 0);
         rest.clear();
         let mut buffer = Buffer::new();
         let mut held = Held::default();
         let mut total = 0;
         for (index, &maximum) in maxima.iter().enumerate() {
             if maximum < last.floor(index) {
-                self.masses.push(0);
                 continue;
             }
             let block = block::<I, T>(row, index, &mut buffer);
             let weights = mass.weights(block);
             let up_to_near = mass_of::<I>(&weights, block, near, index);
-            self.masses.push(up_to_near);
+            self.masses[index] = up_to_near;
             if is_near_all {
                 total += up_to_near;
                 continue;

@@ -38,13 +38,14 @@ impl Survey {
     /// Samples a row. The number balances the time for the sample with that for the tokens between the two keys.
     #[inline(always)]
     pub fn take<T: Logit>(&mut self, row: &[T]) {
-        let count = if row.len() < FEW { 0 } else { ((row.len() as f64).powf(2.0 / 3.0) / 2.0) as u64 };
+        let count = if row.len() < FEW { 0 } else { ((row.len() as f64).powf(2.0 / 3.0) / 2.0) as usize };
         self.scale = row.len() as f64 / count.max(1) as f64;
-        self.keys.clear();
-        self.keys.extend((1..=count).map(|i| {
-            let id = ((u128::from(i.wrapping_mul(GOLDEN)) * row.len() as u128) >> 64) as usize;
-            order::key(row[id].to_f32(), id)
-        }));
+        self.keys.resize(count, 0);
+        for (i, key) in self.keys.iter_mut().enumerate() {
+            let place = (i as u64 + 1).wrapping_mul(GOLDEN);
+            let id = ((u128::from(place) * row.len() as u128) >> 64) as usize;
+            *key = order::key(row[id].to_f32(), id);
+        }
         self.keys.sort_unstable();
     }
 
@@ -59,13 +60,15 @@ impl Survey {
     /// Measures masses, in the prefix up to `last`, and gives what the tokens after it weigh, all of them.
     #[inline(always)]
     pub fn weigh(&mut self, mass: Mass, last: u64) -> f64 {
-        let weight = |&key: &u64| f64::from(mass.weight(order::logit(key)));
-        let (kept, rest) = self.keys.split_at(self.keys.partition_point(|&key| key <= last));
-        self.measures.clear();
-        self.measures.extend(kept.iter().map(weight));
-        let rest: f64 = rest.iter().map(weight).sum();
-        self.keys.truncate(self.measures.len());
-        rest * self.scale
+        self.measures.resize(self.keys.len(), 0.0);
+        for (measure, &key) in self.measures.iter_mut().zip(&self.keys) {
+            *measure = f64::from(mass.weight(order::logit(key)));
+        }
+        let kept = self.keys.partition_point(|&key| key <= last);
+        let after: f64 = self.measures[kept..].iter().sum();
+        self.keys.truncate(kept);
+        self.measures.truncate(kept);
+        after * self.scale
     }
 
     /// An estimate of the mass of the tokens up to `last`, and its standard deviation.
@@ -76,7 +79,10 @@ impl Survey {
     pub fn total(&self, mass: Mass, maxima: &[f32], last: u64) -> (f64, f64) {
         let floor = order::logit(last);
         let kept = |maximum: f32| if maximum >= floor { f64::from(mass.weight(maximum)) } else { 0.0 };
-        let heaviest: f64 = maxima.iter().map(|&maximum| kept(maximum)).sum();
+        let mut heaviest = 0.0;
+        for &maximum in maxima {
+            heaviest += kept(maximum);
+        }
         let (mut sum, mut squares) = (0.0, 0.0);
         for (&key, m) in self.keys.iter().zip(&self.measures) {
             let rest = m - kept(maxima[order::id(key) / BLOCK]) / BLOCK as f64;

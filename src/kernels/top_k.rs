@@ -11,13 +11,15 @@
 //! is found the same way, from the maxima of groups of maxima.
 
 use super::argmax::max;
+use super::reaching;
+use crate::isa::Vector;
 
 /// Maxima a group, at most.
 const GROUP: usize = 16;
 
 /// A logit that each of the k largest reaches. 1 <= k.
 #[inline(always)]
-pub fn floor(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
+pub fn floor<I: Vector>(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
     if k > maxima.len() {
         return f32::MIN; // every token that is not banned
     }
@@ -34,7 +36,9 @@ pub fn floor(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
         }
         let least = kth_largest(work, k);
         work.clear();
-        work.extend(maxima.iter().filter(|&&m| m >= least));
+        for index in reaching::<I>(maxima, least) {
+            work.push(maxima[index]);
+        }
     } else {
         work.extend_from_slice(maxima);
     }
