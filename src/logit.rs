@@ -17,8 +17,17 @@ pub trait Logit: Copy + Send + Sync + 'static {
     /// The same value as a float32.
     fn to_f32(self) -> f32;
 
-    /// Eight values whose maximum is the block's, as `argmax::lanes` has them.
-    fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP];
+    /// What its maxima are found with: something in the same order.
+    type Lane: Copy + Default;
+
+    /// Eight values whose maximum is the block's; sets a lane of `nan` if there is one in it.
+    fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [Self::Lane; GROUP];
+
+    /// The larger of two.
+    fn larger(a: Self::Lane, b: Self::Lane) -> Self::Lane;
+
+    /// The logit as a float32.
+    fn of_lane(lane: Self::Lane) -> f32;
 
     /// A block as float32, in `buffer` if it has to be widened.
     #[inline(always)]
@@ -38,9 +47,21 @@ impl Logit for f32 {
         self
     }
 
+    type Lane = f32;
+
     #[inline(always)]
     fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
         argmax::lanes(block, nan)
+    }
+
+    #[inline(always)]
+    fn larger(a: f32, b: f32) -> f32 {
+        argmax::max(a, b)
+    }
+
+    #[inline(always)]
+    fn of_lane(lane: f32) -> f32 {
+        lane
     }
 
     #[inline(always)]
@@ -57,9 +78,21 @@ impl Logit for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
+    type Lane = i16;
+
     #[inline(always)]
-    fn lanes(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7f80, bf16::from_bits, nan)
+    fn lanes(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
+        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7f80, nan)
+    }
+
+    #[inline(always)]
+    fn larger(a: i16, b: i16) -> i16 {
+        a.max(b)
+    }
+
+    #[inline(always)]
+    fn of_lane(lane: i16) -> f32 {
+        Logit::to_f32(bf16::from_bits(argmax::turned(lane) as u16))
     }
 }
 
@@ -79,9 +112,21 @@ impl Logit for f16 {
         f32::from_bits(value | (bits & 0x8000) << 16)
     }
 
+    type Lane = i16;
+
     #[inline(always)]
-    fn lanes(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7c00, f16::from_bits, nan)
+    fn lanes(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
+        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7c00, nan)
+    }
+
+    #[inline(always)]
+    fn larger(a: i16, b: i16) -> i16 {
+        a.max(b)
+    }
+
+    #[inline(always)]
+    fn of_lane(lane: i16) -> f32 {
+        Logit::to_f32(f16::from_bits(argmax::turned(lane) as u16))
     }
 
     #[inline(always)]

@@ -59,11 +59,11 @@ pub fn block_maxima<T: Logit>(row: &[T], maxima: &mut Vec<f32>) -> Result<f32, R
 /// The maxima of eight blocks; sets a lane of `nan` if there is one in them.
 #[inline(always)]
 fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-    let mut lanes = [[0f32; GROUP]; GROUP];
+    let mut lanes = [[T::Lane::default(); GROUP]; GROUP];
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
         *lanes = T::lanes(block, nan);
     }
-    fold_together(&lanes)
+    fold_together(&lanes, T::larger).map(T::of_lane)
 }
 
 /// Eight values whose maximum is the block's.
@@ -83,17 +83,9 @@ pub(crate) fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP
     half
 }
 
-/// The same of floats of 16 bits, by their bits, of which `infinity` are those of +inf: compared as integers, twice as many
-/// at once, and only the eight are widened.
+/// The same of floats of 16 bits, as integers in the order of the floats; `infinity` are the bits of +inf.
 #[inline(always)]
-pub(crate) fn narrow_lanes<T: Logit>(
-    bits: impl Fn(usize) -> u16,
-    infinity: i16,
-    from_bits: impl Fn(u16) -> T,
-    nan: &mut [u32; LANES],
-) -> [f32; GROUP] {
-    // The bits below the sign are turned over in negative numbers, or turned back.
-    let turned = |x: i16| x ^ ((x >> 15) & i16::MAX);
+pub(crate) fn narrow_lanes(bits: impl Fn(usize) -> u16, infinity: i16, nan: &mut [u32; LANES]) -> [i16; GROUP] {
     let (mut keys, mut magnitudes) = ([0i16; BLOCK], [0i16; BLOCK]);
     for i in 0..BLOCK {
         let x = bits(i) as i16;
@@ -109,32 +101,39 @@ pub(crate) fn narrow_lanes<T: Logit>(
     for lane in 0..LANES {
         nan[lane] |= if magnitudes[lane] > infinity { u32::MAX } else { 0 };
     }
-    let mut half = [0f32; GROUP];
+    let mut half = [0; GROUP];
     for lane in 0..GROUP {
-        half[lane] = from_bits(turned(keys[lane].max(keys[lane + GROUP])) as u16).to_f32();
+        half[lane] = keys[lane].max(keys[lane + GROUP]);
     }
     half
+}
+
+/// The bits of a float of 16 bits as an integer in the order of the floats, and back: those below the sign are turned over in
+/// negative numbers.
+#[inline(always)]
+pub(crate) fn turned(bits: i16) -> i16 {
+    bits ^ ((bits >> 15) & i16::MAX)
 }
 
 /// `lanes.max(axis=1)`: halves eight rows of eight, two rows to a register, three times. Each step is two shuffles and one
 /// comparison.
 #[inline(always)]
-fn fold_together(lanes: &[[f32; GROUP]; GROUP]) -> [f32; GROUP] {
-    let mut fours = [[0f32; GROUP]; 4]; // rows 2i and 2i + 1, four values of each
+fn fold_together<L: Copy + Default>(lanes: &[[L; GROUP]; GROUP], max: impl Fn(L, L) -> L) -> [L; GROUP] {
+    let mut fours = [[L::default(); GROUP]; 4]; // rows 2i and 2i + 1, four values of each
     for i in 0..4 {
         for j in 0..4 {
             fours[i][j] = max(lanes[2 * i][j], lanes[2 * i][j + 4]);
             fours[i][j + 4] = max(lanes[2 * i + 1][j], lanes[2 * i + 1][j + 4]);
         }
     }
-    let mut twos = [[0f32; GROUP]; 2]; // rows 4i, 4i + 2, 4i + 1, 4i + 3, two values of each
+    let mut twos = [[L::default(); GROUP]; 2]; // rows 4i, 4i + 2, 4i + 1, 4i + 3, two values of each
     for i in 0..2 {
         for j in [0, 1, 4, 5] {
             twos[i][j] = max(fours[2 * i][j], fours[2 * i][j + 2]);
             twos[i][j + 2] = max(fours[2 * i + 1][j], fours[2 * i + 1][j + 2]);
         }
     }
-    let mut maxima = [0f32; GROUP];
+    let mut maxima = [L::default(); GROUP];
     for i in 0..2 {
         for (j, row) in [0, 2, 1, 3].into_iter().enumerate() {
             maxima[4 * i + row] = max(twos[i][2 * j], twos[i][2 * j + 1]);
