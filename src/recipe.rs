@@ -15,7 +15,6 @@ use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix::{self, Blocks};
 use crate::kernels::survey::Survey;
-use crate::kernels::top_p::Buckets;
 use crate::kernels::{BLOCK, argmax, candidates, draw, softmax, top_k, top_p};
 use crate::logit::Logit;
 use crate::params::Params;
@@ -36,7 +35,6 @@ pub struct Scratch {
     work_maxima: Vec<f32>,
     work_keys: Vec<u64>,
     work_pairs: Vec<(u64, u64)>,
-    buckets: Buckets,
 }
 
 /// What survives the filters: the tokens up to the key `last`.
@@ -166,8 +164,7 @@ impl Scratch {
     /// least and the most of it.
     #[inline(always)]
     fn listed_last(&mut self, needs: (u64, u64)) -> Option<u64> {
-        self.buckets.fill(&self.masses);
-        top_p::last_key(&self.keys, &self.masses, needs, &self.buckets, &mut self.work_pairs)
+        top_p::last_key(&self.keys, &self.masses, needs, &mut self.work_pairs)
     }
 
     /// The nucleus of a whole row. Where few tokens hold it, it is found in a list of the heaviest ones, and what is known of

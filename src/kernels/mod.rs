@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod mass;
 pub mod order;
 pub mod prefix;
+pub mod select;
 pub mod softmax;
 pub mod survey;
 pub mod top_k;

@@ -12,6 +12,7 @@
 
 use super::argmax::max;
 use super::reaching;
+use super::select::select;
 use crate::isa::Vector;
 
 /// Maxima a group, at most.
@@ -59,5 +60,5 @@ pub fn last_key(keys: &[u64], k: usize, work: &mut Vec<u64>) -> u64 {
     }
     work.clear();
     work.extend_from_slice(keys);
-    *work.select_nth_unstable(k - 1).1
+    select(work, |key| key, |_| 1, k as u64).0
 }

@@ -10,12 +10,12 @@
 //!
 //! Edge rules: at least one token; the token that crosses the line is kept; among equal logits the lower ids are kept.
 //!
-//! How it is fast: nothing is sorted. One pass adds each mass to one of 1,345 buckets, by its highest six bits; the
-//! running sum over the buckets finds the bucket in which the line is crossed; inside it, halving by selection finds the
-//! token. The order of the buckets is the total order, because a mass never decreases with the logit.
+//! How it is fast: nothing is sorted. The last token is found by selection (`select.rs`) among tokens that are listed, and
+//! which ones to list is guessed from a part of the row.
 
 use super::BLOCK;
 use super::mass::{Mass, S};
+use super::select::select;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -23,9 +23,6 @@ use crate::logit::Logit;
 const STEPS: usize = 32;
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
 const BUCKETS: usize = (S as usize + 1) * STEPS + 1;
-
-/// So few tokens are sorted at once: clearing and searching the buckets would take longer.
-const FEW: usize = 64;
 
 /// The mass that the nucleus must reach.
 #[inline(always)]
@@ -58,69 +55,19 @@ pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, t
     lowest_mass(exceeding.unwrap_or(BUCKETS - 1))
 }
 
-/// The mass of the listed tokens in each bucket.
-#[derive(Debug)]
-pub struct Buckets([u64; BUCKETS]);
-
-impl Default for Buckets {
-    fn default() -> Self {
-        Buckets([0; BUCKETS])
-    }
-}
-
-impl Buckets {
-    /// Sorts masses into the buckets; of a few, which `last_key` looks at without them, it keeps none.
-    #[inline(always)]
-    pub fn fill(&mut self, masses: &[u64]) {
-        if masses.len() <= FEW {
-            return;
-        }
-        self.0.fill(0);
-        for &mass in masses {
-            self.0[bucket(mass).min(BUCKETS - 1)] += mass;
-        }
-    }
-
-    /// The bucket in which the running sum, heaviest first, reaches `need`, and the sum before it.
-    fn crossing(&self, need: u64) -> (usize, u64) {
-        let mut before = 0;
-        let mut crossing = BUCKETS - 1;
-        while before + self.0[crossing] < need && crossing > 0 {
-            before += self.0[crossing];
-            crossing -= 1;
-        }
-        (crossing, before)
-    }
-}
-
 /// The key of the last token of the nucleus, if it is the same whether its mass must reach `low_need` or `high_need`; from the
-/// keys and masses of tokens that include it, and their buckets.
+/// keys and masses of tokens that include it.
 #[inline(always)]
 pub fn last_key(
     keys: &[u64],
     masses: &[u64],
     (low_need, high_need): (u64, u64),
-    buckets: &Buckets,
     work: &mut Vec<(u64, u64)>,
 ) -> Option<u64> {
     work.clear();
-    if keys.len() <= FEW {
-        work.extend(keys.iter().copied().zip(masses.iter().copied()));
-        let last = crossing_key(work, low_need);
-        return (low_need == high_need || crossing_key(work, high_need) == last).then_some(last);
-    }
-    let (crossing, before) = buckets.crossing(low_need);
-    if buckets.crossing(high_need).0 != crossing {
-        return None;
-    }
-    let (least, next) = (lowest_mass(crossing), lowest_mass(crossing + 1));
-    for (&key, &mass) in keys.iter().zip(masses) {
-        if least <= mass && mass < next {
-            work.push((key, mass));
-        }
-    }
-    let last = crossing_key(work, low_need - before);
-    (low_need == high_need || crossing_key(work, high_need - before) == last).then_some(last)
+    work.extend(keys.iter().copied().zip(masses.iter().copied()));
+    let (last, mass) = select(work, |token| token.0, |token| token.1, low_need);
+    (high_need <= mass).then_some(last)
 }
 
 /// The bucket of a mass: powers of two, each in `STEPS` equal steps; 0 for a mass of 0.
@@ -137,29 +84,6 @@ fn bucket_of(mass: f64) -> usize {
 /// The lowest mass of a bucket.
 fn lowest_mass(bucket: usize) -> u64 {
     if bucket == 0 { 0 } else { f64::from_bits((bucket as u64 + 1023 * STEPS as u64 - 1) << SHIFT).ceil() as u64 }
-}
-
-/// The first key, in key order, at which the running mass reaches `need`.
-fn crossing_key(mut tokens: &mut [(u64, u64)], mut need: u64) -> u64 {
-    while tokens.len() > FEW {
-        let middle = tokens.len() / 2;
-        tokens.select_nth_unstable(middle);
-        let (first, second) = tokens.split_at_mut(middle);
-        let mass: u64 = first.iter().map(|&(_, mass)| mass).sum();
-        if mass >= need {
-            tokens = first;
-        } else {
-            need -= mass;
-            tokens = second;
-        }
-    }
-    tokens.sort_unstable();
-    let mut running = 0;
-    let crossed = tokens.iter().find(|&&(_, mass)| {
-        running += mass;
-        running >= need
-    });
-    crossed.expect("the tokens' mass reaches what is needed").0
 }
 
 #[cfg(test)]
