@@ -71,7 +71,7 @@ fn most_listed(tokens: usize) -> usize {
 }
 
 /// If the deviation of an estimate is a larger share of it, something better is needed.
-const UNSURE: f64 = 1.0 / 64.0;
+const UNSURE: f64 = 0.25;
 
 /// Applies the filters, in their order; None if there is none, and every token is kept. `scratch.maxima` are the maxima of
 /// the row's blocks; the temperature is not 0.
@@ -215,14 +215,15 @@ impl Scratch {
         total: Option<u64>,
     ) -> Kept {
         let after = self.survey.weigh(mass, last);
-        let (mut estimate, deviation) = self.survey.total(mass, &self.maxima, last);
-        if let Some(total) = total {
-            estimate = total as f64 - after;
-        } else if deviation > UNSURE * estimate {
-            self.ledger.open::<I, T>(row, &self.maxima, mass);
-            estimate = self.ledger.total().0 as f64 - after;
+        let (mut estimate, mut deviation) = self.survey.total(mass, &self.maxima, last);
+        if total.is_some() || deviation > UNSURE * estimate {
+            let total = total.unwrap_or_else(|| {
+                self.ledger.open::<I, T>(row, &self.maxima, mass);
+                self.ledger.total().0
+            });
+            (estimate, deviation) = (total as f64 - after, 0.0);
         }
-        self.survey.seek((1.0 - p) * estimate);
+        self.survey.seek((1.0 - p) * estimate, (1.0 - p) * deviation);
         let mut is_exact = false;
         loop {
             let (near, far) = self.survey.between(last);
@@ -235,7 +236,7 @@ impl Scratch {
                 return Kept::Long { last, near: Some(near) };
             }
             if !is_exact {
-                self.survey.seek((total - need) as f64);
+                self.survey.seek((total - need) as f64, 0.0);
                 is_exact = true;
             }
         }

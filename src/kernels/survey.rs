@@ -31,6 +31,7 @@ pub struct Survey {
     /// How many tokens of the row one of the sample stands for.
     scale: f64,
     left_out: f64,
+    deviation: f64,
     doubt: f64,
 }
 
@@ -54,7 +55,7 @@ impl Survey {
     pub fn seek_count(&mut self, left_out: usize) {
         self.measures.clear();
         self.measures.resize(self.keys.len(), 1.0);
-        self.seek(left_out as f64);
+        self.seek(left_out as f64, 0.0);
     }
 
     /// Measures masses, in the prefix up to `last`, and gives what the tokens after it weigh, all of them.
@@ -93,10 +94,11 @@ impl Survey {
         (heaviest + sum.max(0.0) * self.scale, variance.max(0.0).sqrt() * self.scale)
     }
 
-    /// Looks for the end of the prefix that leaves out this measure of what was measured.
+    /// Looks for the end of the prefix that leaves out this measure of what was measured, which is known but for a deviation.
     #[inline(always)]
-    pub fn seek(&mut self, left_out: f64) {
+    pub fn seek(&mut self, left_out: f64, deviation: f64) {
         self.left_out = left_out;
+        self.deviation = deviation;
         self.doubt = DOUBT;
     }
 
@@ -119,7 +121,8 @@ impl Survey {
                 break;
             }
         }
-        let distance = self.doubt * squares.min(all - squares + last_square).sqrt();
+        let variance = squares.min(all - squares + last_square) + (self.deviation / self.scale).powi(2);
+        let distance = self.doubt * variance.sqrt();
         left = 0.0;
         for (&key, m) in self.keys.iter().zip(&self.measures).rev() {
             left += m;
