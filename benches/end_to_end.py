@@ -7,29 +7,25 @@ Everything runs the same model, Gemma 3 270M with its vocabulary of 262,144, fro
 
 - numpy: `toksample.demo`'s forward pass in numpy. Before: numpy code as one writes it (argpartition, or argsort of the whole
   row; exp, cumsum, Generator.choice). After: toksample.Sampler.
-- transformers: `model.generate`, weights expanded to float32. After: the same call with
-  `custom_generate=toksample.transformers.generate`.
+- transformers: `model.generate`, weights expanded to float32. Before: its own warpers and torch.multinomial. After: the same
+  call with `custom_generate=toksample.transformers.generate`.
 - llama.cpp: llama-cpp-python's `eval`, weights in their 4 bits. Before: its `sample`, with its own chain of samplers, as its
   `generate` calls it. After: toksample.Sampler on the logits where llama.cpp has put them.
 
-What is not installed is left out. A program runs in a process of its own for each number of threads; before and after take
-turns in it, for texts of the same number of tokens. Each token has three parts: the forward pass, the sampling, and the rest
-of the loop. The figures are medians over the tokens of all rounds, prompts left out.
+A program that is not installed is left out, and named. Each runs in a process of its own for each number of threads; before
+and after take turns in it, for texts of the same number of tokens. The figures are medians over the tokens of all rounds, but
+for the first of each text, whose time is that of the prompt.
 """
-
-from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
+import multiprocessing
 import os
-import statistics
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,99 +36,76 @@ SETTINGS = {
     "T 0.7, top-k 50, top-p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
     "T 0.7, top-p 0.9": {"temperature": 0.7, "top_p": 0.9},
 }
-BEFORE = {"numpy": "numpy code", "transformers": "its own", "llama.cpp": "its own"}
-PACKAGES = {"numpy": ["numpy"], "transformers": ["transformers", "torch"], "llama.cpp": ["llama-cpp-python"]}
-MODULES = {"numpy": ["gguf"], "transformers": ["transformers", "torch", "accelerate"], "llama.cpp": ["llama_cpp"]}
-
-
-class Token(NamedTuple):
-    """The seconds of one token."""
-
-    model: float
-    sampling: float
-    rest: float
-
-
-Text = Callable[[dict[str, Any], bool, int], list[Token]]
-"""Writes one text, from the sampler's parameters, whether toksample draws, and the number of tokens."""
-
 
 # ---- the programs ----------------------------------------------------------------------------------------------------
+#
+# Each makes a function `text` of the sampler's parameters, whether toksample draws, and the number of tokens. It writes a text
+# and returns three times for each token: when the forward pass began, when the logits were there, when the token was drawn.
 
 
-def numpy_text() -> Text:
-    """The numpy model of the demo."""
+def numpy_text():
     from toksample import demo
     from toksample._bench_engines import _numpy_sample
 
     model = demo.load_model()
     prompt = model.tokenizer.encode(PROMPT)
 
-    def text(params: dict[str, Any], ours: bool, count: int) -> list[Token]:
+    def text(params, ours, count):
         model.reset()
         rng = np.random.default_rng(1)
         sampler = toksample.Sampler(**params, seed=1) if ours else lambda row: _numpy_sample(row, rng, **params)
-        return list(_loop(model, sampler, prompt, count))
+        return loop(model, sampler, prompt, count)
 
     return text
 
 
-def _loop(
-    model: Callable[[list[int]], Any], sampler: Callable[[Any], int], prompt: list[int], count: int
-) -> Iterator[Token]:
-    ids = list(prompt)
-    ended = perf_counter()
-    for _ in range(count):
-        started = perf_counter()
-        logits = model(ids)
-        computed = perf_counter()
-        token = sampler(logits)
-        sampled = perf_counter()
-        ids.append(token)
-        yield Token(computed - started, sampled - computed, started - ended)
-        ended = sampled
-
-
-def llama_text() -> Text:
-    """llama-cpp-python."""
+def llama_text():
     import llama_cpp
 
     from toksample import demo
 
     threads = int(os.environ["OMP_NUM_THREADS"])
-    llama = llama_cpp.Llama(
-        str(demo.model_path()), n_ctx=512, n_threads=threads, n_threads_batch=threads, seed=1, verbose=False
-    )
-    vocab = llama.n_vocab()
+    path = str(demo.model_path())
+    llama = llama_cpp.Llama(path, n_ctx=512, n_threads=threads, n_threads_batch=threads, seed=1, verbose=False)
     prompt = llama.tokenize(PROMPT.encode())
 
-    def evaluate(ids: list[int]) -> Any:
+    def evaluate(ids):
         llama.eval(ids[llama.n_tokens :])
         # The forward pass runs behind this call; waiting for it here makes it part of the model's time.
-        return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(llama.ctx, -1), (vocab,))
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(llama.ctx, -1), (llama.n_vocab(),))
 
-    def text(params: dict[str, Any], ours: bool, count: int) -> list[Token]:
+    def text(params, ours, count):
         llama.reset()
         if ours:
-            return list(_loop(evaluate, toksample.Sampler(**params, seed=1), prompt, count))
-        keywords = {
+            return loop(evaluate, toksample.Sampler(**params, seed=1), prompt, count)
+        options = {
             "temp": params["temperature"],
             "top_k": params.get("top_k", 0),
             "top_p": params["top_p"],
             "min_p": 0.0,
         }
-        # As its generate does: the chain is made once for a text.
-        llama._sampler = llama._init_sampler(**keywords)
+        llama._sampler = llama._init_sampler(**options)  # once for a text, as its generate does
         try:
-            return list(_loop(evaluate, lambda _: llama.sample(**keywords), prompt, count))
+            return loop(evaluate, lambda _: llama.sample(**options), prompt, count)
         finally:
             llama._sampler = None
 
     return text
 
 
-def transformers_text() -> Text:
-    """generate of transformers."""
+def loop(model, sampler, prompt, count):
+    ids = list(prompt)
+    times = []
+    for _ in range(count):
+        started = perf_counter()
+        logits = model(ids)
+        computed = perf_counter()
+        ids.append(sampler(logits))
+        times.append((started, computed, perf_counter()))
+    return times
+
+
+def transformers_text():
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
     import transformers
@@ -150,211 +123,169 @@ def transformers_text() -> Text:
         dtype=torch.float32,
         quantization_config=transformers.GgufConfig(dequantize=True),
     )
-    marks: list[tuple[str, float]] = []
-    model.register_forward_pre_hook(lambda *_: marks.append(("start", perf_counter())))
-    model.register_forward_hook(lambda *_: marks.append(("computed", perf_counter())))
+    prompt = torch.tensor([demo.load_model().tokenizer.encode(PROMPT)])
+    times = []
+    model.register_forward_pre_hook(lambda *_: times.append(perf_counter()))
+    model.register_forward_hook(lambda *_: times.append(perf_counter()))
 
     class Clock(transformers.StoppingCriteria):
         """Never stops; the criteria are asked as soon as a token is drawn."""
 
-        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            marks.append(("sampled", perf_counter()))
+        def __call__(self, input_ids, scores, **_):
+            times.append(perf_counter())
             return torch.zeros(len(input_ids), dtype=torch.bool)
 
-    prompt = torch.tensor([demo.load_model().tokenizer.encode(PROMPT)])
-
-    def text(params: dict[str, Any], ours: bool, count: int) -> list[Token]:
-        marks.clear()
-        change = {"custom_generate": toksample.transformers.generate, "seed": 1} if ours else {}
-        model.generate(
-            prompt,
-            do_sample=True,
-            **{"top_k": 0, **params},
-            max_new_tokens=count,
-            eos_token_id=None,
-            stopping_criteria=[Clock()],
-            **change,
-        )
-        assert [name for name, _ in marks] == ["start", "computed", "sampled"] * count
-        times = np.array([time for _, time in marks]).reshape(count, 3)
-        ended = np.concatenate([times[:1, 0], times[:-1, 2]])
-        parts = (times[:, 1] - times[:, 0], times[:, 2] - times[:, 1], times[:, 0] - ended)
-        return [Token(*map(float, token)) for token in zip(*parts, strict=True)]
+    def text(params, ours, count):
+        times.clear()
+        options = {"top_k": 0, **params, "do_sample": True, "max_new_tokens": count, "eos_token_id": None}
+        if ours:
+            options |= {"custom_generate": toksample.transformers.generate, "seed": 1}
+        model.generate(prompt, stopping_criteria=[Clock()], **options)
+        return np.reshape(times, (count, 3))
 
     return text
 
 
 PROGRAMS = {"numpy": numpy_text, "transformers": transformers_text, "llama.cpp": llama_text}
-
+BEFORE = {"numpy": "numpy code", "transformers": "its own", "llama.cpp": "its own"}
+PACKAGES = {
+    "numpy": ["numpy", "gguf"],
+    "transformers": ["transformers", "torch", "accelerate", "gguf"],
+    "llama.cpp": ["llama-cpp-python"],
+}
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
 
 
-def measure(program: str, threads: int, rounds: int, count: int) -> list[dict[str, Any]]:
+def measure(program, threads, rounds, count):
     """Measure one program in this process: a figure for each setting, before and after."""
     text = PROGRAMS[program]()
     lanes = [(setting, ours) for setting in SETTINGS for ours in (False, True)]
-    tokens: dict[tuple[str, bool], list[Token]] = {lane: [] for lane in lanes}
-    for _, ours in lanes[:2]:
-        text(next(iter(SETTINGS.values())), ours, 4)
+    parts = {lane: [] for lane in lanes}
+    for setting, ours in lanes:
+        text(SETTINGS[setting], ours, 4)
     for turn in range(rounds):
-        for lane in lanes if turn % 2 == 0 else lanes[::-1]:
-            setting, ours = lane
-            tokens[lane] += text(SETTINGS[setting], ours, count)[1:]
-            print(
-                f"\r{program}, {threads} thread(s), round {turn + 1} of {rounds}", end="", file=sys.stderr, flush=True
-            )
-    print(file=sys.stderr)
-    return [_figure(program, threads, setting, ours, tokens[setting, ours]) for setting, ours in lanes]
-
-
-def _figure(program: str, threads: int, setting: str, ours: bool, tokens: list[Token]) -> dict[str, Any]:
-    total = statistics.median(sum(token) for token in tokens)
-    parts = {f"{name}_ms": statistics.median(getattr(token, name) for token in tokens) * 1e3 for name in Token._fields}
-    return {
-        "program": program,
-        "threads": threads,
-        "setting": setting,
-        "sampler": "toksample" if ours else BEFORE[program],
-        **parts,
-        "token_ms": total * 1e3,
-        "tokens_per_second": 1 / total,
-        "sampling_share": parts["sampling_ms"] / (total * 1e3),
-        "tokens": len(tokens),
-    }
-
-
-def measure_apart(program: str, threads: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure one program in a process of its own, as BLAS libraries read their number of threads when they are loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    command = [sys.executable, __file__, "--only", program, "--threads", str(threads)]
-    command += ["--rounds", str(args.rounds), "--tokens", str(args.tokens), "--json", "-"]
-    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
-    figures: list[dict[str, Any]] = json.loads(done.stdout)
+        print(f"{program}, threads: {threads}, round {turn + 1} of {rounds}", file=sys.stderr)
+        for setting, ours in lanes if turn % 2 == 0 else lanes[::-1]:
+            started, computed, sampled = np.transpose(text(SETTINGS[setting], ours, count))
+            token = np.diff(sampled)  # with the rest of the loop
+            parts[setting, ours] += zip((computed - started)[1:], (sampled - computed)[1:], token, strict=True)
+    figures = []
+    for setting, ours in lanes:
+        model, sampling, token = (float(part) for part in np.median(parts[setting, ours], axis=0))
+        figures.append(
+            {
+                "program": program,
+                "threads": threads,
+                "setting": setting,
+                "sampler": "toksample" if ours else BEFORE[program],
+                "model_ms": model * 1e3,
+                "sampling_ms": sampling * 1e3,
+                "token_ms": token * 1e3,
+                "tokens_per_second": 1 / token,
+                "sampling_share": sampling / token,
+                "tokens": len(parts[setting, ours]),
+            }
+        )
     return figures
+
+
+def measure_apart(program, threads, rounds, count):
+    """Measure in a new process, as BLAS libraries read their number of threads when they are loaded."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ[name] = str(threads)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, program, threads, rounds, count).result()
+
+
+def versions_of(packages):
+    """Return their versions, or None and a word about it if one is missing."""
+    try:
+        return {name: importlib.metadata.version(name) for name in packages}
+    except importlib.metadata.PackageNotFoundError as error:
+        print(f"left out: {error.name} is not installed", file=sys.stderr)
+        return None
 
 
 # ---- showing ---------------------------------------------------------------------------------------------------------
 
 
-def pairs(figures: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return (before, after) for each program, setting and number of threads."""
-    return list(zip(figures[::2], figures[1::2], strict=True))
-
-
-def table(figures: list[dict[str, Any]]) -> str:
+def table(figures):
     """Return a table in Markdown."""
     lines = [
-        "| model runs in | sampling | threads | sampler | model ms | sampling ms | rest ms | share of sampling | tokens/s | |",
-        "|---|---|--:|---|--:|--:|--:|--:|--:|--:|",
+        "| model runs in | parameters | threads | sampler | model ms | sampling ms | share of sampling | tokens/s | |",
+        "|---|---|--:|---|--:|--:|--:|--:|--:|",
     ]
-    for pair in pairs(figures):
-        for figure in pair:
-            gain = figure["tokens_per_second"] / pair[0]["tokens_per_second"]
-            cells = [
-                figure["program"],
-                figure["setting"],
-                str(figure["threads"]),
-                figure["sampler"],
-                f"{figure['model_ms']:.1f}",
-                f"{figure['sampling_ms']:.3f}",
-                f"{figure['rest_ms']:.2f}",
-                f"{figure['sampling_share']:.1%}",
-                f"{figure['tokens_per_second']:.1f}",
-                f"{gain:.2f}x" if figure is pair[1] else "",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
+    for before, after in zip(figures[::2], figures[1::2], strict=True):
+        for one in (before, after):
+            gain = f"{after['tokens_per_second'] / before['tokens_per_second']:.2f}x" if one is after else ""
+            lines.append(
+                f"| {one['program']} | {one['setting']} | {one['threads']} | {one['sampler']} | {one['model_ms']:.1f} | "
+                f"{one['sampling_ms']:.3f} | {one['sampling_share']:.1%} | {one['tokens_per_second']:.1f} | {gain} |"
+            )
     return "\n".join(lines)
 
 
-def draw(report: dict[str, Any], path: str) -> None:
-    """Draw the parts of a token's time, as stacked bars."""
+def draw(report, path):
+    """Draw a bar for each figure: the time of a token, and in it that of sampling."""
     from matplotlib.figure import Figure
 
-    figures = report["figures"]
-    programs = [name for name in PROGRAMS if any(figure["program"] == name for figure in figures)]
-    groups = {name: [pair for pair in pairs(figures) if pair[0]["program"] == name] for name in programs}
-    canvas = Figure(figsize=(10, 0.62 * len(figures) + 1.6), layout="constrained")
-    panels = canvas.subplots(len(programs), 1, height_ratios=[len(group) for group in groups.values()], squeeze=False)
+    groups = {name: [one for one in report["figures"] if one["program"] == name] for name in PROGRAMS}
+    groups = {name: group for name, group in groups.items() if group}
+    canvas = Figure(figsize=(10, 0.3 * len(report["figures"]) + 1 + 0.6 * len(groups)), layout="constrained")
+    panels = canvas.subplots(len(groups), 1, height_ratios=[len(group) for group in groups.values()], squeeze=False)
     for axes, (program, group) in zip(panels[:, 0], groups.items(), strict=True):
-        place = 0.0
-        for pair in group:
-            for figure in pair:
-                ours = figure["sampler"] == "toksample"
-                left = 0.0
-                for part, color in (
-                    ("model", "#d5dade"),
-                    ("rest", "#a9b1b8"),
-                    ("sampling", "#0b7a75" if ours else "#d1495b"),
-                ):
-                    axes.barh(place, figure[f"{part}_ms"], left=left, height=0.8, color=color)
-                    left += figure[f"{part}_ms"]
-                text = f"{figure['tokens_per_second']:.1f} tokens/s, sampling {figure['sampling_share']:.1%}"
-                axes.annotate(text, (left, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
-                style = {"fontsize": 8.5, "weight": "bold" if ours else "normal", "va": "center", "ha": "right"}
-                axes.annotate(figure["sampler"], (0, place), (-6, 0), textcoords="offset points", **style)
-                place += 1
-            threads = f"{figure['threads']} thread" + ("s" if figure["threads"] > 1 else "")
-            axes.annotate(
-                f"{figure['setting']}\n{threads}",
-                (0, place - 1.5),
-                (-82, 0),
-                textcoords="offset points",
-                va="center",
-                ha="right",
-                fontsize=8.5,
-            )
-            place += 0.7
-        axes.set_ylim(place - 0.9, -0.6)
-        axes.set_xlim(0, 1.45 * max(figure["token_ms"] for pair in group for figure in pair))
-        axes.set_title(f"Gemma 3 270M in {program}", loc="left", fontsize=10, weight="bold")
-        axes.set_yticks([])
+        places = [number + number // 2 * 0.5 for number in range(len(group))]
+        labels = []
+        for place, one in zip(places, group, strict=True):
+            ours = one["sampler"] == "toksample"
+            rest = one["token_ms"] - one["sampling_ms"]
+            axes.barh(place, rest, color="#d5dade")
+            axes.barh(place, one["sampling_ms"], left=rest, color="#0b7a75" if ours else "#d1495b")
+            text = f" {one['tokens_per_second']:.1f} tokens/s, sampling {one['sampling_share']:.1%}"
+            axes.text(one["token_ms"], place, text, va="center", fontsize=9)
+            threads = f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
+            labels.append("after: toksample" if ours else f"{one['setting']}, {threads}   before: {one['sampler']}")
+        axes.set_yticks(places, labels, fontsize=9)
+        axes.tick_params(left=False)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.4 * max(one["token_ms"] for one in group))
+        axes.set_title(program, loc="left", fontsize=11, weight="bold")
         axes.spines[["top", "right", "left"]].set_visible(False)
-    panels[-1, 0].set_xlabel("milliseconds per token: the model (light), the rest of the loop, sampling (colour)")
-    canvas.suptitle("What a token costs, before and after", fontsize=13, weight="bold", x=0.01, ha="left")
-    canvas.savefig(path, dpi=130, facecolor="white")
+    panels[-1, 0].set_xlabel(
+        "milliseconds per token (median): gray all but the sampling; red sampling before, green after"
+    )
+    about = f"Gemma 3 270M, 262,144 logits, {report['machine']['cpu'].split(' (')[0]}"
+    canvas.suptitle(f"A token's time, before and after toksample: {about}", fontsize=12, x=0.01, ha="left")
+    canvas.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", default="1,2", help="numbers of threads (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=6, help="texts for each figure (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=48, help="tokens of a text (default: %(default)s)")
     parser.add_argument("--only", choices=PROGRAMS, action="append", help="measure this program; may be repeated")
-    parser.add_argument("--json", metavar="FILE", help="write the report")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the report")
     parser.add_argument("--plot", metavar="FILE.png", help="draw it; needs matplotlib")
     args = parser.parse_args()
-    if args.json == "-":  # a process made by measure_apart
-        print(json.dumps(measure(args.only[0], int(args.threads), args.rounds, args.tokens)))
-        return
     from toksample.bench import machine
 
-    programs = [
-        name
-        for name in args.only or PROGRAMS
-        if all(importlib.util.find_spec(module) is not None for module in MODULES[name])
-    ]
-    figures = [
-        figure
-        for name in programs
-        for threads in map(int, args.threads.split(","))
-        for figure in measure_apart(name, threads, args)
-    ]
-    versions = {name: importlib.metadata.version(name) for program in programs for name in PACKAGES[program]}
     report = {
         "command": f"python benches/end_to_end.py --threads {args.threads} --rounds {args.rounds} --tokens {args.tokens}",
         "machine": machine(),
-        "versions": {"toksample": toksample.__version__, **versions},
-        "figures": figures,
+        "versions": {"toksample": toksample.__version__},
+        "figures": [],
     }
-    print(table(figures))
-    for key, value in {**report["machine"], **report["versions"]}.items():
-        print(f"{key}: {value}")
+    for program in args.only or PROGRAMS:
+        if (versions := versions_of(PACKAGES[program])) is not None:
+            report["versions"] |= versions
+            for threads in map(int, args.threads.split(",")):
+                report["figures"] += measure_apart(program, threads, args.rounds, args.tokens)
+    print(table(report["figures"]))
+    print(*(f"{key}: {value}" for key, value in (report["machine"] | report["versions"]).items()), sep="\n")
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=1)
-            file.write("\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.plot:
         draw(report, args.plot)
 
