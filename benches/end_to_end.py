@@ -147,7 +147,7 @@ def transformers_text():
 
 
 PROGRAMS = {"numpy": numpy_text, "transformers": transformers_text, "llama.cpp": llama_text}
-BEFORE = {"numpy": "numpy code", "transformers": "its own", "llama.cpp": "its own"}
+BEFORE = {"numpy": "numpy code", "transformers": "its own sampling", "llama.cpp": "its own chain"}
 PACKAGES = {
     "numpy": ["numpy", "gguf"],
     "transformers": ["transformers", "torch", "accelerate", "gguf"],
@@ -232,32 +232,35 @@ def draw(report, path):
 
     groups = {name: [one for one in report["figures"] if one["program"] == name] for name in PROGRAMS}
     groups = {name: group for name, group in groups.items() if group}
-    canvas = Figure(figsize=(10, 0.3 * len(report["figures"]) + 1 + 0.6 * len(groups)), layout="constrained")
+    canvas = Figure(figsize=(10.5, 0.28 * len(report["figures"]) + 1.4 + 0.6 * len(groups)), layout="constrained")
     panels = canvas.subplots(len(groups), 1, height_ratios=[len(group) for group in groups.values()], squeeze=False)
     for axes, (program, group) in zip(panels[:, 0], groups.items(), strict=True):
         places = [number + number // 2 * 0.5 for number in range(len(group))]
+        rest = [one["token_ms"] - one["sampling_ms"] for one in group]
+        drawn = [one["sampling_ms"] for one in group]
+        axes.barh(places, rest, color="#d5dade", label="forward pass, and the rest of the loop")
+        axes.barh(places[::2], drawn[::2], left=rest[::2], color="#d1495b", label="sampling before")
+        axes.barh(places[1::2], drawn[1::2], left=rest[1::2], color="#0b7a75", label="sampling after, with toksample")
         labels = []
         for place, one in zip(places, group, strict=True):
-            ours = one["sampler"] == "toksample"
-            rest = one["token_ms"] - one["sampling_ms"]
-            axes.barh(place, rest, color="#d5dade")
-            axes.barh(place, one["sampling_ms"], left=rest, color="#0b7a75" if ours else "#d1495b")
-            text = f" {one['tokens_per_second']:.1f} tokens/s, sampling {one['sampling_share']:.1%}"
+            sampling = f"sampling {one['sampling_ms']:.2f} ms ({one['sampling_share']:.1%})"
+            text = f" {one['tokens_per_second']:.1f} tokens/s, {sampling}"
             axes.text(one["token_ms"], place, text, va="center", fontsize=9)
             threads = f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
-            labels.append("after: toksample" if ours else f"{one['setting']}, {threads}   before: {one['sampler']}")
+            before = f"{one['setting']}, {threads}     before: {one['sampler']}"
+            labels.append("after: toksample" if one["sampler"] == "toksample" else before)
         axes.set_yticks(places, labels, fontsize=9)
         axes.tick_params(left=False)
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.4 * max(one["token_ms"] for one in group))
-        axes.set_title(program, loc="left", fontsize=11, weight="bold")
+        axes.set_xlim(0, 1.65 * max(one["token_ms"] for one in group))
+        axes.set_title(f"Model in {program}", loc="left", fontsize=11, weight="bold")
         axes.spines[["top", "right", "left"]].set_visible(False)
-    panels[-1, 0].set_xlabel(
-        "milliseconds per token (median): gray all but the sampling; red sampling before, green after"
-    )
+    panels[-1, 0].set_xlabel("milliseconds per token, median")
     about = f"Gemma 3 270M, 262,144 logits, {report['machine']['cpu'].split(' (')[0]}"
-    canvas.suptitle(f"A token's time, before and after toksample: {about}", fontsize=12, x=0.01, ha="left")
-    canvas.savefig(path, dpi=120)
+    canvas.suptitle(f"The time of a token before and after toksample: {about}", fontsize=12, x=0.01, ha="left")
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    canvas.legend(handles, names, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
+    canvas.savefig(path, dpi=110)
 
 
 def main():
