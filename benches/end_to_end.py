@@ -106,7 +106,7 @@ def loop(model, sampler, prompt, count):
 
 
 def transformers_text():
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     import torch
     import transformers
 
@@ -114,7 +114,6 @@ def transformers_text():
     from toksample import demo
 
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     path = demo.model_path()
     model = transformers.AutoModelForCausalLM.from_pretrained(

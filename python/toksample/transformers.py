@@ -81,17 +81,32 @@ def generate(
         seed = int(torch.randint(2**63 - 1, ()))
     sampler = Sampler(**_parameters(generation_config), seed=seed)
 
-    def draw(_input_ids: Any, logits: Any) -> Any:
-        """Draw a token for each row, as the last of the processors: 1 at the token, 0 elsewhere."""
-        tokens = torch.from_numpy(sampler(logits.cpu())).to(logits.device)
-        return torch.zeros_like(logits, dtype=torch.int8).scatter_(1, tokens[:, None], 1)
-
-    greedy = copy.copy(generation_config)  # which takes the token where draw has put the 1
+    greedy = copy.copy(generation_config)  # so that the loop asks for the argmax of what the last processor returns
     greedy.do_sample = False
-    processors = type(logits_processor)([*processors, draw])
-    return model._sample(
-        input_ids, processors, stopping_criteria, greedy, streamer=dropped.get("streamer"), **model_kwargs
-    )
+    processors = type(logits_processor)([*processors, _Draw(sampler)])
+    streamer = dropped.get("streamer")
+    return model._sample(input_ids, processors, stopping_criteria, greedy, streamer=streamer, **model_kwargs)
+
+
+class _Draw:
+    """The last logits processor: draws a token for each row, and returns itself in place of scores.
+
+    Its argmax is those tokens, by torch's protocol for arguments that are no tensors. A row of scores with one maximum would
+    cost more than the draw. So would a function here: transformers asks for its signature at each token.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    def __call__(self, _input_ids: Any, logits: Any) -> _Draw:
+        import torch
+
+        self.tokens = torch.from_numpy(self.sampler(logits.cpu())).to(logits.device)
+        return self
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        return args[0].tokens if func.__name__ == "argmax" else NotImplemented
 
 
 def _parameters(config: Any) -> dict[str, Any]:
