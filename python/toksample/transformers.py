@@ -22,7 +22,6 @@ Needs transformers 5 (``pip install 'toksample[transformers]'``), which this mod
 
 from __future__ import annotations
 
-import copy
 import sys
 from types import FrameType
 from typing import Any
@@ -81,11 +80,11 @@ def generate(
         seed = int(torch.randint(2**63 - 1, ()))
     sampler = Sampler(**_parameters(generation_config), seed=seed)
 
-    greedy = copy.copy(generation_config)  # so that the loop asks for the argmax of what the last processor returns
-    greedy.do_sample = False
+    # This config is a copy that transformers has made for the call. Now its loop takes the argmax of what comes last.
+    generation_config.do_sample = False
     processors = type(logits_processor)([*processors, _Draw(sampler)])
     streamer = dropped.get("streamer")
-    return model._sample(input_ids, processors, stopping_criteria, greedy, streamer=streamer, **model_kwargs)
+    return model._sample(input_ids, processors, stopping_criteria, generation_config, streamer=streamer, **model_kwargs)
 
 
 class _Draw:
