@@ -72,7 +72,9 @@ fn spawn<'scope, J: Send + 'scope, R: Send + 'scope>(
 /// Lends one of the scratches that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary.
 /// There are never more of them than calls and threads that ran at once.
 pub fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
-    static IDLE: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
+    // Boxed, for a scratch is more than 10 kB: moving it in and out took longer than a draw from a short row.
+    #[allow(clippy::vec_box)]
+    static IDLE: Mutex<Vec<Box<Scratch>>> = Mutex::new(Vec::new());
     let idle = || IDLE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut scratch = idle().pop().unwrap_or_default();
     let result = run(&mut scratch);
