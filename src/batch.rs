@@ -29,12 +29,15 @@ fn cores() -> usize {
 }
 
 /// The results of `run` on each job (a row and what it writes to), in their order.
-pub fn map<J: Send, R: Send>(jobs: Vec<J>, threads: usize, run: impl Fn(J, &mut Scratch) -> R + Sync) -> Vec<R> {
+pub fn map<J: Send, R: Send>(
+    mut jobs: impl ExactSizeIterator<Item = J>,
+    threads: usize,
+    run: impl Fn(J, &mut Scratch) -> R + Sync,
+) -> Vec<R> {
     if threads <= 1 {
-        return with_scratch(|scratch| jobs.into_iter().map(|job| run(job, scratch)).collect());
+        return with_scratch(|scratch| jobs.map(|job| run(job, scratch)).collect());
     }
     let each = jobs.len().div_ceil(threads);
-    let mut jobs = jobs.into_iter();
     let runs: Vec<Vec<J>> = (0..threads).map(|_| jobs.by_ref().take(each).collect()).collect();
     let work = |jobs: Vec<J>| with_scratch(|scratch| jobs.into_iter().map(|job| run(job, scratch)).collect::<Vec<R>>());
     let work = &work;
@@ -90,7 +93,7 @@ mod tests {
     fn results_come_in_the_order_of_the_jobs() {
         for rows in [0, 1, 2, 7, 64] {
             for threads in [1, 2, 3, 8, 100] {
-                let results = map((0..rows).collect(), threads, |job, _| job * 10);
+                let results = map(0..rows, threads, |job, _| job * 10);
                 assert_eq!(results, (0..rows).map(|job| job * 10).collect::<Vec<_>>());
             }
         }

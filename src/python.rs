@@ -1,19 +1,19 @@
 //! The Python bindings: arrays and parameters in, tokens and errors out. No computation.
 //!
-//! The Python package gives these functions arrays of one or two axes whose rows are contiguous (`_arrays.py`); bfloat16
-//! comes as its bits in a uint16 array. The GIL is released while rows are worked on.
+//! Arrays that the kernels can read as they are need no Python code; whatever else logits may be, `_arrays.py` makes such an
+//! array of it, with bfloat16 as its bits in uint16. The GIL is released while rows are worked on, unless they are few.
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use numpy::ndarray::{ArrayView2, Axis};
+use numpy::ndarray::ArrayViewD;
 use numpy::{
     Element, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArray,
     PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyFloat, PyInt};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyFloat, PyInt, PyString};
 
 use crate::batch;
 use crate::error::RowError;
@@ -21,7 +21,7 @@ use crate::isa::Isa;
 use crate::kernels::mass::MAX_TOKENS;
 use crate::logit::Logit;
 use crate::params::Params;
-use crate::recipe;
+use crate::recipe::{self, Scratch};
 use crate::rng::draw_word;
 
 #[pymodule]
@@ -107,29 +107,92 @@ impl ArrayElement for bf16 {
     }
 }
 
-/// Runs `$body` with `$logits` as an array of the type that it has; `$t` names the type of its logits.
-macro_rules! with_logits {
-    ($array:expr, |$logits:ident: $t:ident| $body:expr) => {{
-        let array = $array;
-        if let Ok(found) = array.cast::<PyArrayDyn<f32>>() {
-            type $t = f32;
-            let $logits = found.try_readonly().map_err(value_error)?;
-            $body
-        } else if let Ok(found) = array.cast::<PyArrayDyn<f16>>() {
-            type $t = f16;
-            let $logits = found.try_readonly().map_err(value_error)?;
-            $body
-        } else if let Ok(found) = array.cast::<PyArrayDyn<u16>>() {
-            type $t = bf16;
-            let $logits = found.try_readonly().map_err(value_error)?;
-            $body
-        } else {
-            Err(PyTypeError::new_err("logits must be an array of float32, float16 or the bits of bfloat16"))
-        }
-    }};
+/// So few logits are worked on under the GIL, and a single row of so few is copied: both take less time than to give up the GIL
+/// and to register a borrow. They hold up other threads for some microseconds.
+const FEW: usize = 1024;
+
+/// Logits that stay as they are while they are read.
+struct Logits<'py, T: ArrayElement> {
+    array: Bound<'py, PyArrayDyn<T::Stored>>,
+    held: Held<'py, T>,
 }
 
-/// The rows of an array of one or two axes.
+enum Held<'py, T: ArrayElement> {
+    /// The only row. Whoever writes to the array during the call, the kernels see one value of each logit.
+    Copied(Vec<T::Stored>),
+    /// Other users of rust-numpy's borrow checks, and the functions of this file, cannot write to the array. Python code can, in
+    /// another thread, and must not.
+    Borrowed(PyReadonlyArrayDyn<'py, T::Stored>),
+}
+
+impl<'py, T: ArrayElement> Logits<'py, T> {
+    fn new(array: &Bound<'py, PyArrayDyn<T::Stored>>) -> PyResult<Self> {
+        let is_short_row = array.ndim() == 1 && array.len() <= FEW;
+        // Rows that are not contiguous cannot be copied like this; they are found out below.
+        let copied = if is_short_row { array.to_vec().ok() } else { None };
+        let held = match copied {
+            Some(row) => Held::Copied(row),
+            None => Held::Borrowed(array.try_readonly().map_err(value_error)?),
+        };
+        Ok(Logits { array: array.clone(), held })
+    }
+}
+
+/// Logits of any type.
+enum AnyLogits<'py> {
+    F32(Logits<'py, f32>),
+    F16(Logits<'py, f16>),
+    Bf16(Logits<'py, bf16>),
+}
+
+impl<'py> AnyLogits<'py> {
+    fn new(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Some(array) = as_it_is::<f32>(logits) {
+            return Ok(AnyLogits::F32(Logits::new(array)?));
+        }
+        if let Some(array) = as_it_is::<f16>(logits) {
+            return Ok(AnyLogits::F16(Logits::new(array)?));
+        }
+        static AS_NATIVE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let array = AS_NATIVE.import(logits.py(), "toksample._arrays", "as_native")?.call1((logits,))?;
+        if let Ok(array) = array.cast::<PyArrayDyn<f32>>() {
+            Ok(AnyLogits::F32(Logits::new(array)?))
+        } else if let Ok(array) = array.cast::<PyArrayDyn<f16>>() {
+            Ok(AnyLogits::F16(Logits::new(array)?))
+        } else {
+            Ok(AnyLogits::Bf16(Logits::new(array.cast::<PyArrayDyn<u16>>()?)?))
+        }
+    }
+}
+
+/// The numpy array, if the kernels can read it as it is. `as_native` would give the same one, or one of the same memory.
+fn as_it_is<'a, 'py, P: Element>(logits: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyArrayDyn<P>>> {
+    let array = logits.cast::<PyArrayDyn<P>>().ok()?;
+    let readable = matches!(array.ndim(), 1 | 2) && array.is_c_contiguous() && array.data().is_aligned();
+    readable.then_some(array)
+}
+
+/// Runs `$body` with `$logits` as the logits of the type that they have, which `$t` names.
+macro_rules! with_logits {
+    ($any:ident, |$logits:ident: $t:ident| $body:expr) => {
+        match $any {
+            AnyLogits::F32($logits) => {
+                type $t = f32;
+                $body
+            }
+            AnyLogits::F16($logits) => {
+                type $t = f16;
+                $body
+            }
+            AnyLogits::Bf16($logits) => {
+                type $t = bf16;
+                $body
+            }
+        }
+    };
+}
+
+/// The rows of logits of one or two axes.
 struct Rows<'a, T> {
     rows: Vec<&'a [T]>,
     tokens: usize,
@@ -137,25 +200,33 @@ struct Rows<'a, T> {
 }
 
 impl<'a, T: ArrayElement> Rows<'a, T> {
-    fn new(logits: &'a PyReadonlyArrayDyn<'_, T::Stored>) -> PyResult<Self> {
-        let shape = logits.shape();
-        let view = logits.as_array();
-        let is_batch = shape.len() == 2;
-        let view: ArrayView2<'a, T::Stored> = match shape.len() {
-            1 => view.insert_axis(Axis(0)).into_dimensionality(),
-            _ => view.into_dimensionality(),
-        }
-        .map_err(|_| value_error(format!("logits must be of shape (V,) or (B, V), got {}", shape_text(shape))))?;
-        let tokens = view.ncols();
+    fn new(logits: &'a Logits<'_, T>) -> PyResult<Self> {
+        let shape = logits.array.shape();
+        let (is_batch, tokens) = match *shape {
+            [tokens] => (false, tokens),
+            [_, tokens] => (true, tokens),
+            _ => {
+                return Err(value_error(format!("logits must be of shape (V,) or (B, V), got {}", shape_text(shape))));
+            }
+        };
         if tokens == 0 || tokens > MAX_TOKENS {
             return Err(value_error(format!(
                 "logits must have 1 to {MAX_TOKENS} tokens a row, got shape {}",
                 shape_text(shape)
             )));
         }
-        let rows: Option<Vec<&'a [T]>> = view.into_outer_iter().map(|row| row.to_slice().map(T::slice)).collect();
+        let rows: Option<Vec<&'a [T]>> = match &logits.held {
+            Held::Copied(row) => Some(vec![T::slice(row)]),
+            Held::Borrowed(array) if is_batch => array.as_array().into_outer_iter().map(Self::row).collect(),
+            Held::Borrowed(array) => Self::row(array.as_array()).map(|row| vec![row]),
+        };
         let rows = rows.ok_or_else(|| value_error("logits must be contiguous along the last axis"))?;
         Ok(Rows { rows, tokens, is_batch })
+    }
+
+    /// None if it is not contiguous.
+    fn row(row: ArrayViewD<'a, T::Stored>) -> Option<&'a [T]> {
+        row.to_slice().map(T::slice)
     }
 
     fn only_row(&self) -> PyResult<&'a [T]> {
@@ -166,9 +237,26 @@ impl<'a, T: ArrayElement> Rows<'a, T> {
         Ok(self.rows[0])
     }
 
-    fn threads(&self, wanted: Option<usize>) -> usize {
-        batch::threads(wanted, self.rows.len(), self.tokens)
+    /// Runs `run` on the job of each row, on at most as many threads as `wanted`.
+    fn map<J: Send, R: Send>(
+        &self,
+        py: Python<'_>,
+        wanted: Option<usize>,
+        jobs: impl ExactSizeIterator<Item = J> + Send,
+        run: impl Fn(J, &mut Scratch) -> R + Send + Sync,
+    ) -> Vec<R> {
+        let threads = batch::threads(wanted, self.rows.len(), self.tokens);
+        without_gil(py, self.rows.len() * self.tokens, || batch::map(jobs, threads, run))
     }
+
+    fn iter(&self) -> impl ExactSizeIterator<Item = &'a [T]> + Send {
+        self.rows.iter().copied()
+    }
+}
+
+/// Runs `work`, without the GIL if it is on more than a few logits.
+fn without_gil<R: Send>(py: Python<'_>, logits: usize, work: impl FnOnce() -> R + Send) -> R {
+    if logits <= FEW { work() } else { py.detach(work) }
 }
 
 /// A shape as Python writes it.
@@ -249,7 +337,7 @@ impl<P: Number> PerRow<P> {
         let Ok(count) = value.len() else {
             return Ok(PerRow::One(one(value)?));
         };
-        if !is_batch || value.is_instance_of::<pyo3::types::PyString>() {
+        if !is_batch || value.is_instance_of::<PyString>() {
             return Err(wrong_type());
         }
         if count != rows {
@@ -433,14 +521,14 @@ fn tokens_to_python<'py>(
 
 #[pyfunction]
 fn argmax<'py>(logits: &Bound<'py, PyAny>, num_threads: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
-    let (tokens, is_batch) = with_logits!(logits, |logits: T| {
+    let (py, logits) = (logits.py(), AnyLogits::new(logits)?);
+    let (isa, wanted) = (current_isa()?, extract_threads(num_threads)?);
+    with_logits!(logits, |logits: T| {
         let rows = Rows::<T>::new(&logits)?;
-        let (threads, is_batch) = (rows.threads(wanted), rows.is_batch);
-        let tokens = py.detach(|| batch::map(rows.rows, threads, |row, scratch| recipe::argmax(isa, row, scratch)));
-        all_rows(tokens, is_batch).map(|tokens| (tokens, is_batch))
-    })?;
-    tokens_to_python(py, tokens.into_iter().map(|id| id as i64).collect(), is_batch, None)
+        let results =
+            rows.map(py, wanted, rows.iter(), |row, scratch| recipe::argmax(isa, row, scratch).map(|id| id as i64));
+        tokens_to_python(py, all_rows(results, rows.is_batch)?, rows.is_batch, None)
+    })
 }
 
 #[pyfunction]
@@ -458,30 +546,27 @@ fn sample<'py>(
     num_threads: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
-    let mark = match errors.extract::<PyBackedStr>().as_deref() {
-        Ok("raise") => false,
-        Ok("mark") => true,
+    let (py, logits) = (logits.py(), AnyLogits::new(logits)?);
+    let (isa, wanted) = (current_isa()?, extract_threads(num_threads)?);
+    let mark = match errors.cast::<PyString>().ok().and_then(|errors| errors.to_str().ok()) {
+        Some("raise") => false,
+        Some("mark") => true,
         _ => return Err(value_error(format!("errors must be 'raise' or 'mark', got {}", errors.repr()?))),
     };
-    let array = logits;
     with_logits!(logits, |logits: T| {
-        let Rows { rows, tokens, is_batch } = Rows::<T>::new(&logits)?;
-        let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.len(), is_batch)?;
-        let words = Words::extract(seed, stream, position, rows.len(), is_batch)?;
-        let shape = if is_batch { &[rows.len()][..] } else { &[] };
-        let out = out.map(|out| extract_out(out, "int64", shape, array)).transpose()?;
-        let threads = batch::threads(wanted, rows.len(), tokens);
-        let jobs: Vec<_> = rows.into_iter().enumerate().collect();
-        let results = py.detach(|| {
-            batch::map(jobs, threads, |(b, row), scratch| {
-                recipe::sample(isa, row, &filters.get(b), words.get(b), scratch)
-            })
+        let rows = Rows::<T>::new(&logits)?;
+        let (count, is_batch) = (rows.rows.len(), rows.is_batch);
+        let filters = Filters::extract([temperature, top_k, top_p, min_p], count, is_batch)?;
+        let words = Words::extract(seed, stream, position, count, is_batch)?;
+        let shape = if is_batch { &[count][..] } else { &[] };
+        let out = out.map(|out| extract_out(out, "int64", shape, &logits.array)).transpose()?;
+        let results = rows.map(py, wanted, rows.iter().enumerate(), |(b, row), scratch| {
+            recipe::sample(isa, row, &filters.get(b), words.get(b), scratch).map(|id| id as i64)
         });
         let tokens = if mark {
-            results.into_iter().map(|token| token.map_or(-1, |id| id as i64)).collect()
+            results.into_iter().map(|token| token.unwrap_or(-1)).collect()
         } else {
-            all_rows(results, is_batch)?.into_iter().map(|id| id as i64).collect()
+            all_rows(results, is_batch)?
         };
         tokens_to_python(py, tokens, is_batch, out)
     })
@@ -495,11 +580,13 @@ fn candidates<'py>(
     top_p: &Bound<'py, PyAny>,
     min_p: &Bound<'py, PyAny>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let (py, isa) = (logits.py(), current_isa()?);
+    let (py, logits, isa) = (logits.py(), AnyLogits::new(logits)?, current_isa()?);
     with_logits!(logits, |logits: T| {
         let row = Rows::<T>::new(&logits)?.only_row()?;
         let params = Filters::extract([temperature, top_k, top_p, min_p], 1, false)?.get(0);
-        let result = py.detach(|| batch::with_scratch(|scratch| recipe::candidates(isa, row, &params, scratch)));
+        let result = without_gil(py, row.len(), || {
+            batch::with_scratch(|scratch| recipe::candidates(isa, row, &params, scratch))
+        });
         let (ids, probs) = result.map_err(|error| row_errors(&[(0, error)], false))?;
         Ok((PyArray1::from_vec(py, ids).into_any(), PyArray1::from_vec(py, probs).into_any()))
     })
@@ -514,22 +601,20 @@ fn mask_logits<'py>(
     min_p: &Bound<'py, PyAny>,
     num_threads: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    let (py, logits) = (logits.py(), AnyLogits::new(logits)?);
+    let (isa, wanted) = (current_isa()?, extract_threads(num_threads)?);
     with_logits!(logits, |logits: T| {
-        let shape = logits.shape().to_vec();
+        let shape = logits.array.shape().to_vec();
         let rows = Rows::<T>::new(&logits)?;
-        let (threads, is_batch) = (rows.threads(wanted), rows.is_batch);
-        let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.rows.len(), is_batch)?;
+        let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.rows.len(), rows.is_batch)?;
         let out = PyArrayDyn::<<T as ArrayElement>::Stored>::zeros(py, shape, false);
         let mut writing = out.readwrite();
         let masked = T::slice_mut(writing.as_slice_mut().map_err(value_error)?);
-        let jobs: Vec<_> = rows.rows.into_iter().zip(masked.chunks_mut(rows.tokens)).enumerate().collect();
-        let results = py.detach(|| {
-            batch::map(jobs, threads, |(b, (row, out)), scratch| {
-                recipe::mask_logits(isa, row, &filters.get(b), out, scratch)
-            })
+        let jobs = rows.iter().zip(masked.chunks_mut(rows.tokens)).enumerate();
+        let results = rows.map(py, wanted, jobs, |(b, (row, out)), scratch| {
+            recipe::mask_logits(isa, row, &filters.get(b), out, scratch)
         });
-        all_rows(results, is_batch)?;
+        all_rows(results, rows.is_batch)?;
         drop(writing);
         Ok(out.into_any())
     })
@@ -562,30 +647,27 @@ fn probabilities<'py>(
     num_threads: Option<&Bound<'py, PyAny>>,
     log: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
-    let array = logits;
+    let (py, logits) = (logits.py(), AnyLogits::new(logits)?);
+    let (isa, wanted) = (current_isa()?, extract_threads(num_threads)?);
     with_logits!(logits, |logits: T| {
-        let shape = logits.shape().to_vec();
+        let shape = logits.array.shape().to_vec();
         let rows = Rows::<T>::new(&logits)?;
-        let (threads, is_batch) = (rows.threads(wanted), rows.is_batch);
+        let is_batch = rows.is_batch;
         let temperature = extract_temperature(temperature, rows.rows.len(), is_batch)?;
         if out.is_some() && is_batch {
             // A bad row must leave the caller's array as it is, so all rows are looked at before the first is written.
-            let rows = rows.rows.clone();
-            all_rows(py.detach(|| batch::map(rows, threads, |row, scratch| recipe::argmax(isa, row, scratch))), true)?;
+            all_rows(rows.map(py, wanted, rows.iter(), |row, scratch| recipe::argmax(isa, row, scratch)), true)?;
         }
         let out = match out {
-            Some(out) => extract_out::<f32>(out, "float32", &shape, array)?,
+            Some(out) => extract_out::<f32>(out, "float32", &shape, &logits.array)?,
             None => PyArrayDyn::<f32>::zeros(py, shape, false),
         };
         let mut writing = out.try_readwrite().map_err(value_error)?;
         let written = writing.as_slice_mut().map_err(value_error)?;
-        let jobs: Vec<_> = rows.rows.into_iter().zip(written.chunks_mut(rows.tokens)).enumerate().collect();
-        let results = py.detach(|| {
-            batch::map(jobs, threads, |(b, (row, out)), scratch| match log {
-                false => recipe::softmax(isa, row, temperature.get(b).temperature, out, scratch),
-                true => recipe::log_softmax(isa, row, temperature.get(b).temperature, out, scratch),
-            })
+        let jobs = rows.iter().zip(written.chunks_mut(rows.tokens)).enumerate();
+        let results = rows.map(py, wanted, jobs, |(b, (row, out)), scratch| match log {
+            false => recipe::softmax(isa, row, temperature.get(b).temperature, out, scratch),
+            true => recipe::log_softmax(isa, row, temperature.get(b).temperature, out, scratch),
         });
         all_rows(results, is_batch)?;
         drop(writing);
@@ -599,20 +681,20 @@ fn top_k<'py>(
     k: &Bound<'py, PyAny>,
     num_threads: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let (py, isa, wanted) = (logits.py(), current_isa()?, extract_threads(num_threads)?);
+    let (py, logits) = (logits.py(), AnyLogits::new(logits)?);
+    let (isa, wanted) = (current_isa()?, extract_threads(num_threads)?);
     with_logits!(logits, |logits: T| {
         let rows = Rows::<T>::new(&logits)?;
-        let (threads, is_batch, count) = (rows.threads(wanted), rows.is_batch, rows.rows.len());
+        let (is_batch, count) = (rows.is_batch, rows.rows.len());
         let k = extract_count(k, rows.tokens)?;
         let values = PyArray2::<<T as ArrayElement>::Stored>::zeros(py, [count, k], false);
         let ids = PyArray2::<i64>::zeros(py, [count, k], false);
         let (mut writing_values, mut writing_ids) = (values.readwrite(), ids.readwrite());
         let written_values = T::slice_mut(writing_values.as_slice_mut().map_err(value_error)?).chunks_mut(k);
         let written_ids = writing_ids.as_slice_mut().map_err(value_error)?.chunks_mut(k);
-        let jobs: Vec<_> = rows.rows.into_iter().zip(written_values.zip(written_ids)).collect();
-        let results = py.detach(|| {
-            batch::map(jobs, threads, |(row, (values, ids)), scratch| recipe::top_k(isa, row, values, ids, scratch))
-        });
+        let jobs = rows.iter().zip(written_values.zip(written_ids));
+        let results =
+            rows.map(py, wanted, jobs, |(row, (values, ids)), scratch| recipe::top_k(isa, row, values, ids, scratch));
         all_rows(results, is_batch)?;
         drop((writing_values, writing_ids));
         if is_batch {

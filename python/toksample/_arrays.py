@@ -12,10 +12,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_FLOAT32 = np.dtype(np.float32)
-_FLOAT16 = np.dtype(np.float16)
 _UINT16 = np.dtype(np.uint16)
-_IN_PLACE = 0x0101  # numpy's flags C_CONTIGUOUS and ALIGNED
 
 
 def as_native(logits: object) -> Array:
@@ -24,14 +21,6 @@ def as_native(logits: object) -> Array:
     Takes numpy arrays, torch tensors on the CPU, and whatever has ``__dlpack__``, ``__array__`` or the buffer protocol. An
     array of one of these types whose rows are contiguous is not copied. A float64 is rounded to float32.
     """
-    if type(logits) is np.ndarray:
-        dtype = logits.dtype
-        if (
-            (dtype is _FLOAT32 or dtype is _FLOAT16)
-            and 0 < logits.ndim < 3
-            and logits.flags.num & _IN_PLACE == _IN_PLACE
-        ):
-            return logits
     array = _to_numpy(logits)
     if array.ndim not in (1, 2):
         raise ValueError(f"logits must be of shape (V,) or (B, V), got shape {array.shape}")

@@ -19,9 +19,9 @@ __all__ = [
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
-def argmax(logits: npt.NDArray[Any], num_threads: object) -> Any: ...
+def argmax(logits: object, num_threads: object) -> Any: ...
 def sample(
-    logits: npt.NDArray[Any],
+    logits: object,
     temperature: object,
     top_k: object,
     top_p: object,
@@ -34,17 +34,17 @@ def sample(
     out: object,
 ) -> Any: ...
 def candidates(
-    logits: npt.NDArray[Any], temperature: object, top_k: object, top_p: object, min_p: object
+    logits: object, temperature: object, top_k: object, top_p: object, min_p: object
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...
 def mask_logits(
-    logits: npt.NDArray[Any], temperature: object, top_k: object, top_p: object, min_p: object, num_threads: object
+    logits: object, temperature: object, top_k: object, top_p: object, min_p: object, num_threads: object
 ) -> npt.NDArray[Any]: ...
 def softmax(
-    logits: npt.NDArray[Any], temperature: object, out: object, num_threads: object
+    logits: object, temperature: object, out: object, num_threads: object
 ) -> npt.NDArray[np.float32]: ...
 def log_softmax(
-    logits: npt.NDArray[Any], temperature: object, out: object, num_threads: object
+    logits: object, temperature: object, out: object, num_threads: object
 ) -> npt.NDArray[np.float32]: ...
 def top_k(
-    logits: npt.NDArray[Any], k: object, num_threads: object
+    logits: object, k: object, num_threads: object
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]: ...

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample import _native
-from toksample._arrays import as_native, like
+from toksample._arrays import like
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -35,7 +35,7 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
     >>> toksample.argmax(np.float32([0.0, 2.0, 2.0]))
     1
     """
-    return _native.argmax(as_native(logits), num_threads)
+    return _native.argmax(logits, num_threads)
 
 
 def softmax(
@@ -75,7 +75,7 @@ def softmax(
     >>> toksample.softmax(np.float32([0.0, 0.0, -np.inf]))
     array([0.5, 0.5, 0. ], dtype=float32)
     """
-    return _native.softmax(as_native(logits), temperature, out, num_threads)
+    return _native.softmax(logits, temperature, out, num_threads)
 
 
 def log_softmax(
@@ -95,7 +95,7 @@ def log_softmax(
     >>> toksample.log_softmax(np.float32([0.0, -1000.0]))
     array([    0., -1000.], dtype=float32)
     """
-    return _native.log_softmax(as_native(logits), temperature, out, num_threads)
+    return _native.log_softmax(logits, temperature, out, num_threads)
 
 
 def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -121,7 +121,7 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
     >>> toksample.top_k(np.float32([0.0, 3.0, 1.0, 3.0]), 2)
     (array([3., 3.], dtype=float32), array([1, 3]))
     """
-    values, ids = _native.top_k(as_native(logits), k, num_threads)
+    values, ids = _native.top_k(logits, k, num_threads)
     return like(values, logits), ids
 
 
@@ -200,7 +200,7 @@ def sample(
     array([1, 2])
     """
     return _native.sample(
-        as_native(logits), temperature, top_k, top_p, min_p, seed, position, stream, errors, num_threads, out
+        logits, temperature, top_k, top_p, min_p, seed, position, stream, errors, num_threads, out
     )
 
 
@@ -238,7 +238,7 @@ def candidates(
     >>> toksample.candidates(np.float32([0.0, 0.0, 5.0, 0.0]), top_k=2)
     (array([2, 0]), array([0.99330715, 0.00669285]))
     """
-    return _native.candidates(as_native(logits), temperature, top_k, top_p, min_p)
+    return _native.candidates(logits, temperature, top_k, top_p, min_p)
 
 
 def mask_logits(
@@ -274,5 +274,5 @@ def mask_logits(
     >>> toksample.mask_logits(np.float32([1.0, 3.0, 2.0]), top_k=2)
     array([-inf,   3.,   2.], dtype=float32)
     """
-    masked = _native.mask_logits(as_native(logits), temperature, top_k, top_p, min_p, num_threads)
+    masked = _native.mask_logits(logits, temperature, top_k, top_p, min_p, num_threads)
     return like(masked, logits)
