@@ -3,6 +3,8 @@
 //! Arrays that the kernels can read as they are need no Python code; whatever else logits may be, `_arrays.py` makes such an
 //! array of it, with bfloat16 as its bits in uint16. The GIL is released while rows are worked on, unless they are few.
 
+use std::slice;
+
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 use numpy::ndarray::ArrayViewD;
@@ -62,10 +64,10 @@ fn row_errors(errors: &[(usize, RowError)], is_batch: bool) -> PyErr {
     value_error(format!("logits must {rule}, got {}", found.join("; ")))
 }
 
-/// The values, if every row has one.
-fn all_rows<R>(results: Vec<Result<R, RowError>>, is_batch: bool) -> PyResult<Vec<R>> {
+/// The values, if every row of a batch has one.
+fn all_rows<R>(results: Vec<Result<R, RowError>>) -> PyResult<Vec<R>> {
     let errors: Vec<_> = results.iter().enumerate().filter_map(|(row, r)| Some((row, *r.as_ref().err()?))).collect();
-    if errors.is_empty() { Ok(results.into_iter().flatten().collect()) } else { Err(row_errors(&errors, is_batch)) }
+    if errors.is_empty() { Ok(results.into_iter().flatten().collect()) } else { Err(row_errors(&errors, true)) }
 }
 
 // ---- logits ---------------------------------------------------------------------------------------------------------
@@ -192,11 +194,25 @@ macro_rules! with_logits {
     };
 }
 
-/// The rows of logits of one or two axes.
+/// One value, for the only row or for all of them, or one for each row of a batch.
+enum PerRow<P> {
+    One(P),
+    Many(Vec<P>),
+}
+
+impl<P: Copy> PerRow<P> {
+    fn get(&self, row: usize) -> P {
+        match self {
+            PerRow::One(value) => *value,
+            PerRow::Many(values) => values[row],
+        }
+    }
+}
+
+/// The rows of logits: one, or those of a batch.
 struct Rows<'a, T> {
-    rows: Vec<&'a [T]>,
+    rows: PerRow<&'a [T]>,
     tokens: usize,
-    is_batch: bool,
 }
 
 impl<'a, T: ArrayElement> Rows<'a, T> {
@@ -215,13 +231,15 @@ impl<'a, T: ArrayElement> Rows<'a, T> {
                 shape_text(shape)
             )));
         }
-        let rows: Option<Vec<&'a [T]>> = match &logits.held {
-            Held::Copied(row) => Some(vec![T::slice(row)]),
-            Held::Borrowed(array) if is_batch => array.as_array().into_outer_iter().map(Self::row).collect(),
-            Held::Borrowed(array) => Self::row(array.as_array()).map(|row| vec![row]),
+        let rows = match &logits.held {
+            Held::Copied(row) => Some(PerRow::One(T::slice(row))),
+            Held::Borrowed(array) if is_batch => {
+                array.as_array().into_outer_iter().map(Self::row).collect::<Option<_>>().map(PerRow::Many)
+            }
+            Held::Borrowed(array) => Self::row(array.as_array()).map(PerRow::One),
         };
         let rows = rows.ok_or_else(|| value_error("logits must be contiguous along the last axis"))?;
-        Ok(Rows { rows, tokens, is_batch })
+        Ok(Rows { rows, tokens })
     }
 
     /// None if it is not contiguous.
@@ -230,27 +248,49 @@ impl<'a, T: ArrayElement> Rows<'a, T> {
     }
 
     fn only_row(&self) -> PyResult<&'a [T]> {
-        if self.is_batch {
-            let shape = shape_text(&[self.rows.len(), self.tokens]);
-            return Err(value_error(format!("logits must be one row of shape (V,), got shape {shape}")));
+        match &self.rows {
+            PerRow::One(row) => Ok(row),
+            PerRow::Many(rows) => {
+                let shape = shape_text(&[rows.len(), self.tokens]);
+                Err(value_error(format!("logits must be one row of shape (V,), got shape {shape}")))
+            }
         }
-        Ok(self.rows[0])
     }
 
-    /// Runs `run` on the job of each row, on at most as many threads as `wanted`.
-    fn map<J: Send, R: Send>(
+    fn is_batch(&self) -> bool {
+        matches!(self.rows, PerRow::Many(_))
+    }
+
+    fn count(&self) -> usize {
+        match &self.rows {
+            PerRow::One(_) => 1,
+            PerRow::Many(rows) => rows.len(),
+        }
+    }
+
+    /// Runs `run` on each row and what `each` has for it, on at most as many threads as `wanted`.
+    fn map<E: Send, R: Send>(
         &self,
         py: Python<'_>,
         wanted: Option<usize>,
-        jobs: impl ExactSizeIterator<Item = J> + Send,
-        run: impl Fn(J, &mut Scratch) -> R + Send + Sync,
-    ) -> Vec<R> {
-        let threads = batch::threads(wanted, self.rows.len(), self.tokens);
-        without_gil(py, self.rows.len() * self.tokens, || batch::map(jobs, threads, run))
-    }
-
-    fn iter(&self) -> impl ExactSizeIterator<Item = &'a [T]> + Send {
-        self.rows.iter().copied()
+        mut each: impl ExactSizeIterator<Item = E> + Send,
+        run: impl Fn(&'a [T], E, &mut Scratch) -> Result<R, RowError> + Send + Sync,
+    ) -> PyResult<PerRow<R>> {
+        match &self.rows {
+            PerRow::One(row) => {
+                let one = each.next().expect("there is one for each row");
+                let result = without_gil(py, row.len(), || batch::with_scratch(|scratch| run(row, one, scratch)));
+                result.map(PerRow::One).map_err(|error| row_errors(&[(0, error)], false))
+            }
+            PerRow::Many(rows) => {
+                let threads = batch::threads(wanted, rows.len(), self.tokens);
+                let jobs = rows.iter().copied().zip(each);
+                let results = without_gil(py, rows.len() * self.tokens, || {
+                    batch::map(jobs, threads, |(row, each), scratch| run(row, each, scratch))
+                });
+                all_rows(results).map(PerRow::Many)
+            }
+        }
     }
 }
 
@@ -268,21 +308,6 @@ fn shape_text(shape: &[usize]) -> String {
 }
 
 // ---- parameters -----------------------------------------------------------------------------------------------------
-
-/// A parameter: one value, or one for each row.
-enum PerRow<P> {
-    One(P),
-    Many(Vec<P>),
-}
-
-impl<P: Copy> PerRow<P> {
-    fn get(&self, row: usize) -> P {
-        match self {
-            PerRow::One(value) => *value,
-            PerRow::Many(values) => values[row],
-        }
-    }
-}
 
 /// A number that a parameter may be.
 trait Number: Copy + Element + for<'a, 'py> FromPyObject<'a, 'py> {
@@ -508,15 +533,21 @@ fn available_isas() -> Vec<&'static str> {
 /// Token ids as the caller gets them: an int for one row, an int64 array for a batch, or `out`.
 fn tokens_to_python<'py>(
     py: Python<'py>,
-    tokens: Vec<i64>,
-    is_batch: bool,
+    tokens: PerRow<i64>,
     out: Option<Bound<'py, PyArrayDyn<i64>>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     if let Some(out) = out {
-        out.try_readwrite().map_err(value_error)?.as_slice_mut().map_err(value_error)?.copy_from_slice(&tokens);
+        let tokens = match &tokens {
+            PerRow::One(token) => slice::from_ref(token),
+            PerRow::Many(tokens) => tokens,
+        };
+        out.try_readwrite().map_err(value_error)?.as_slice_mut().map_err(value_error)?.copy_from_slice(tokens);
         return Ok(out.into_any());
     }
-    if is_batch { Ok(PyArray1::from_vec(py, tokens).into_any()) } else { Ok(tokens[0].into_pyobject(py)?.into_any()) }
+    match tokens {
+        PerRow::One(token) => Ok(token.into_pyobject(py)?.into_any()),
+        PerRow::Many(tokens) => Ok(PyArray1::from_vec(py, tokens).into_any()),
+    }
 }
 
 #[pyfunction]
@@ -525,9 +556,10 @@ fn argmax<'py>(logits: &Bound<'py, PyAny>, num_threads: Option<&Bound<'py, PyAny
     let (isa, wanted) = (current_isa()?, extract_threads(num_threads)?);
     with_logits!(logits, |logits: T| {
         let rows = Rows::<T>::new(&logits)?;
-        let results =
-            rows.map(py, wanted, rows.iter(), |row, scratch| recipe::argmax(isa, row, scratch).map(|id| id as i64));
-        tokens_to_python(py, all_rows(results, rows.is_batch)?, rows.is_batch, None)
+        let tokens = rows.map(py, wanted, 0..rows.count(), |row, _, scratch| {
+            recipe::argmax(isa, row, scratch).map(|id| id as i64)
+        })?;
+        tokens_to_python(py, tokens, None)
     })
 }
 
@@ -555,20 +587,18 @@ fn sample<'py>(
     };
     with_logits!(logits, |logits: T| {
         let rows = Rows::<T>::new(&logits)?;
-        let (count, is_batch) = (rows.rows.len(), rows.is_batch);
+        let (count, is_batch) = (rows.count(), rows.is_batch());
         let filters = Filters::extract([temperature, top_k, top_p, min_p], count, is_batch)?;
         let words = Words::extract(seed, stream, position, count, is_batch)?;
         let shape = if is_batch { &[count][..] } else { &[] };
         let out = out.map(|out| extract_out(out, "int64", shape, &logits.array)).transpose()?;
-        let results = rows.map(py, wanted, rows.iter().enumerate(), |(b, row), scratch| {
-            recipe::sample(isa, row, &filters.get(b), words.get(b), scratch).map(|id| id as i64)
-        });
-        let tokens = if mark {
-            results.into_iter().map(|token| token.unwrap_or(-1)).collect()
-        } else {
-            all_rows(results, is_batch)?
-        };
-        tokens_to_python(py, tokens, is_batch, out)
+        let tokens = rows.map(py, wanted, 0..count, |row, b, scratch| {
+            match recipe::sample(isa, row, &filters.get(b), words.get(b), scratch) {
+                Err(_) if mark => Ok(-1),
+                token => token.map(|id| id as i64),
+            }
+        })?;
+        tokens_to_python(py, tokens, out)
     })
 }
 
@@ -606,15 +636,13 @@ fn mask_logits<'py>(
     with_logits!(logits, |logits: T| {
         let shape = logits.array.shape().to_vec();
         let rows = Rows::<T>::new(&logits)?;
-        let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.rows.len(), rows.is_batch)?;
+        let filters = Filters::extract([temperature, top_k, top_p, min_p], rows.count(), rows.is_batch())?;
         let out = PyArrayDyn::<<T as ArrayElement>::Stored>::zeros(py, shape, false);
         let mut writing = out.readwrite();
         let masked = T::slice_mut(writing.as_slice_mut().map_err(value_error)?);
-        let jobs = rows.iter().zip(masked.chunks_mut(rows.tokens)).enumerate();
-        let results = rows.map(py, wanted, jobs, |(b, (row, out)), scratch| {
+        rows.map(py, wanted, masked.chunks_mut(rows.tokens).enumerate(), |row, (b, out), scratch| {
             recipe::mask_logits(isa, row, &filters.get(b), out, scratch)
-        });
-        all_rows(results, rows.is_batch)?;
+        })?;
         drop(writing);
         Ok(out.into_any())
     })
@@ -652,11 +680,11 @@ fn probabilities<'py>(
     with_logits!(logits, |logits: T| {
         let shape = logits.array.shape().to_vec();
         let rows = Rows::<T>::new(&logits)?;
-        let is_batch = rows.is_batch;
-        let temperature = extract_temperature(temperature, rows.rows.len(), is_batch)?;
+        let is_batch = rows.is_batch();
+        let temperature = extract_temperature(temperature, rows.count(), is_batch)?;
         if out.is_some() && is_batch {
             // A bad row must leave the caller's array as it is, so all rows are looked at before the first is written.
-            all_rows(rows.map(py, wanted, rows.iter(), |row, scratch| recipe::argmax(isa, row, scratch)), true)?;
+            rows.map(py, wanted, 0..rows.count(), |row, _, scratch| recipe::argmax(isa, row, scratch))?;
         }
         let out = match out {
             Some(out) => extract_out::<f32>(out, "float32", &shape, &logits.array)?,
@@ -664,12 +692,10 @@ fn probabilities<'py>(
         };
         let mut writing = out.try_readwrite().map_err(value_error)?;
         let written = writing.as_slice_mut().map_err(value_error)?;
-        let jobs = rows.iter().zip(written.chunks_mut(rows.tokens)).enumerate();
-        let results = rows.map(py, wanted, jobs, |(b, (row, out)), scratch| match log {
+        rows.map(py, wanted, written.chunks_mut(rows.tokens).enumerate(), |row, (b, out), scratch| match log {
             false => recipe::softmax(isa, row, temperature.get(b).temperature, out, scratch),
             true => recipe::log_softmax(isa, row, temperature.get(b).temperature, out, scratch),
-        });
-        all_rows(results, is_batch)?;
+        })?;
         drop(writing);
         Ok(out.into_any())
     })
@@ -685,17 +711,16 @@ fn top_k<'py>(
     let (isa, wanted) = (current_isa()?, extract_threads(num_threads)?);
     with_logits!(logits, |logits: T| {
         let rows = Rows::<T>::new(&logits)?;
-        let (is_batch, count) = (rows.is_batch, rows.rows.len());
+        let (is_batch, count) = (rows.is_batch(), rows.count());
         let k = extract_count(k, rows.tokens)?;
         let values = PyArray2::<<T as ArrayElement>::Stored>::zeros(py, [count, k], false);
         let ids = PyArray2::<i64>::zeros(py, [count, k], false);
         let (mut writing_values, mut writing_ids) = (values.readwrite(), ids.readwrite());
         let written_values = T::slice_mut(writing_values.as_slice_mut().map_err(value_error)?).chunks_mut(k);
         let written_ids = writing_ids.as_slice_mut().map_err(value_error)?.chunks_mut(k);
-        let jobs = rows.iter().zip(written_values.zip(written_ids));
-        let results =
-            rows.map(py, wanted, jobs, |(row, (values, ids)), scratch| recipe::top_k(isa, row, values, ids, scratch));
-        all_rows(results, is_batch)?;
+        rows.map(py, wanted, written_values.zip(written_ids), |row, (values, ids), scratch| {
+            recipe::top_k(isa, row, values, ids, scratch)
+        })?;
         drop((writing_values, writing_ids));
         if is_batch {
             Ok((values.into_any(), ids.into_any()))

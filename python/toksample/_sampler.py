@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from toksample import _native
 from toksample._sampling import sample
 
 
@@ -99,7 +100,6 @@ class Sampler:
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be a SamplingParams, got {params!r}")
         self.params = SamplingParams(**keywords) if params is None else params
-        self._keywords = self.params.keywords()
         self._lock = threading.Lock()
         self.reset()
 
@@ -108,12 +108,15 @@ class Sampler:
         with self._lock:
             self.position = 0
             self.seed = secrets.randbits(64) if self.params.seed is None else self.params.seed
-            self._keywords["seed"] = self.seed
 
     def __call__(self, logits: object) -> Any:
         """Draw the next token of each row; see :func:`toksample.sample`. On an error the position stays."""
+        p = self.params
         with self._lock:
-            token = sample(logits, position=self.position, **self._keywords)
+            # The call that `sample` makes: merging keywords would take as long as the draw from a short row.
+            token = _native.sample(
+                logits, p.temperature, p.top_k, p.top_p, p.min_p, self.seed, self.position, p.stream, "raise", None, None
+            )
             self.position += 1
         return token
 
@@ -125,5 +128,4 @@ class Sampler:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._keywords = dict(self._keywords)  # a copy must not share it
         self._lock = threading.Lock()
