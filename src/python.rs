@@ -109,8 +109,8 @@ impl ArrayElement for bf16 {
     }
 }
 
-/// So few logits are worked on under the GIL, and a single row of so few is copied: both take less time than to give up the GIL
-/// and to register a borrow. They hold up other threads for some microseconds.
+/// So few logits are copied and worked on under the GIL, for some microseconds: to register a borrow and to give up the GIL
+/// would take longer.
 const FEW: usize = 1024;
 
 /// Logits that stay as they are while they are read.
@@ -120,20 +120,18 @@ struct Logits<'py, T: ArrayElement> {
 }
 
 enum Held<'py, T: ArrayElement> {
-    /// The only row. Whoever writes to the array during the call, the kernels see one value of each logit.
+    /// A few, row by row. If another thread writes to the array meanwhile, each of them is an old or a new one.
     Copied(Vec<T::Stored>),
-    /// Other users of rust-numpy's borrow checks, and the functions of this file, cannot write to the array. Python code can, in
-    /// another thread, and must not.
+    /// The functions of this file, and all who use rust-numpy's borrow checks, cannot write to the array meanwhile. Other code
+    /// can, in another thread, and must not.
     Borrowed(PyReadonlyArrayDyn<'py, T::Stored>),
 }
 
 impl<'py, T: ArrayElement> Logits<'py, T> {
     fn new(array: &Bound<'py, PyArrayDyn<T::Stored>>) -> PyResult<Self> {
-        let is_short_row = array.ndim() == 1 && array.len() <= FEW;
-        // Rows that are not contiguous cannot be copied like this; they are found out below.
-        let copied = if is_short_row { array.to_vec().ok() } else { None };
+        let copied = if array.len() <= FEW && array.is_c_contiguous() { array.to_vec().ok() } else { None };
         let held = match copied {
-            Some(row) => Held::Copied(row),
+            Some(values) => Held::Copied(values),
             None => Held::Borrowed(array.try_readonly().map_err(value_error)?),
         };
         Ok(Logits { array: array.clone(), held })
@@ -232,6 +230,7 @@ impl<'a, T: ArrayElement> Rows<'a, T> {
             )));
         }
         let rows = match &logits.held {
+            Held::Copied(values) if is_batch => Some(PerRow::Many(values.chunks_exact(tokens).map(T::slice).collect())),
             Held::Copied(row) => Some(PerRow::One(T::slice(row))),
             Held::Borrowed(array) if is_batch => {
                 array.as_array().into_outer_iter().map(Self::row).collect::<Option<_>>().map(PerRow::Many)

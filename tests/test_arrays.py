@@ -1,6 +1,7 @@
 """Logits of any kind: what holds them changes no answer, and no copy is made of what the kernels can read in place."""
 
 import array
+import sys
 import tracemalloc
 
 import ml_dtypes
@@ -183,6 +184,85 @@ def test_every_float16_and_bfloat16_is_its_value():
         assert_same(toksample.log_softmax(values, 3.0), toksample.log_softmax(wide, 3.0))
         for temperature in (1e-38, 0.01, 1.0, 1e4):
             assert_same(toksample.softmax(values, temperature), toksample.softmax(wide, temperature))
+
+
+# ---- arrays that Rust reads itself, and those that Python makes ready ----------------------------------------------------
+
+
+def read_only(rows):
+    rows = rows.copy()
+    rows.flags.writeable = False
+    return rows
+
+
+FORMS = {
+    "contiguous": np.copy,
+    "read-only": read_only,
+    "strided": lambda rows: np.repeat(rows, 2, axis=-1)[..., ::2],
+    "reversed": lambda rows: rows[..., ::-1].copy()[..., ::-1],
+    "rows strided": lambda rows: np.repeat(rows, 2, axis=0)[::2],
+    "rows reversed": lambda rows: rows[::-1].copy()[::-1],
+    "rows repeated": lambda rows: np.broadcast_to(rows[..., :1, :], rows.shape) if rows.ndim == 2 else rows,
+    "a part": lambda rows: np.pad(rows, 1)[(slice(1, -1),) * rows.ndim],
+    "one token": lambda rows: rows[..., :1],
+    "one token of more": lambda rows: np.pad(rows, 1)[..., 3:4],
+    "no token": lambda rows: rows[..., :0],
+    "no row": lambda rows: rows[:0],
+    "no axis": lambda rows: np.array(rows.flat[0]),
+    "three axes": lambda rows: rows.reshape(1, -1, rows.shape[-1]),
+    "with a dtype's metadata": lambda rows: rows.astype(np.dtype(rows.dtype, metadata={"a": 1})),
+    **{name: HOLDERS[name] for name in ("bytes swapped", "unaligned", "Fortran order", "a subclass")},
+}
+
+
+LONG = make_rows(RNG, "normal", 2, 1100)
+CALLS = (
+    lambda logits: toksample.sample(logits, temperature=0.7, top_k=50, top_p=0.9, seed=3, position=5),
+    lambda logits: toksample.sample(logits, seed=3, errors="mark"),
+    lambda logits: toksample.softmax(logits, 0.8),
+    lambda logits: toksample.top_k(logits, 1),
+    toksample.argmax,
+    toksample.candidates,
+)
+
+
+def outcome(call, logits):
+    try:
+        return call(logits)
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_array_is_what_python_makes_of_it(form, dtype):
+    """Short and long rows, alone and in batches: read in Rust, or first made ready by Python code."""
+    for rows in (ROW[:16], BATCH[:, :16], BATCH, LONG[0], LONG):
+        logits = form(cast(rows, dtype))
+        for call in CALLS:
+            assert_same(outcome(call, logits), outcome(call, HasArray(logits)))
+
+
+def test_arrays_that_can_be_read_in_place_need_no_python_code():
+    called = set()
+
+    def profile(frame, event, argument):
+        called.add(frame.f_code.co_name)
+
+    for rows in (ROW, BATCH):
+        for dtype in ("float32", "float16"):
+            logits = cast(rows, dtype)
+            sys.setprofile(profile)
+            toksample.sample(logits, seed=1)
+            sys.setprofile(None)
+    assert "sample" in called
+    assert "as_native" not in called
+
+
+def test_other_types_than_floats_are_refused():
+    for dtype in (np.uint16, np.int32, np.complex64, "S4", "datetime64[s]"):
+        with pytest.raises(TypeError, match="logits must be float32, float16, bfloat16 or float64, got"):
+            toksample.sample(np.zeros(16, dtype))
 
 
 # ---- no copies ---------------------------------------------------------------------------------------------------------

@@ -115,7 +115,17 @@ class Sampler:
         with self._lock:
             # The call that `sample` makes: merging keywords would take as long as the draw from a short row.
             token = _native.sample(
-                logits, p.temperature, p.top_k, p.top_p, p.min_p, self.seed, self.position, p.stream, "raise", None, None
+                logits,
+                p.temperature,
+                p.top_k,
+                p.top_p,
+                p.min_p,
+                self.seed,
+                self.position,
+                p.stream,
+                "raise",
+                None,
+                None,
             )
             self.position += 1
         return token

@@ -199,9 +199,7 @@ def sample(
     >>> toksample.sample(np.stack([logits, logits]), temperature=[0.0, 1.0], top_k=2, seed=1, position=5)
     array([1, 2])
     """
-    return _native.sample(
-        logits, temperature, top_k, top_p, min_p, seed, position, stream, errors, num_threads, out
-    )
+    return _native.sample(logits, temperature, top_k, top_p, min_p, seed, position, stream, errors, num_threads, out)
 
 
 def candidates(
