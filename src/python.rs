@@ -311,6 +311,7 @@ fn shape_text(shape: &[usize]) -> String {
 /// A number that a parameter may be.
 trait Number: Copy + Element + for<'a, 'py> FromPyObject<'a, 'py> {
     const WHAT: &'static str;
+    /// True for Python's own types. Anything else is asked for its length first, which for a number ends in an exception.
     fn is_one(value: &Bound<'_, PyAny>) -> bool;
     /// The error for a value that is a number but not in the type's range.
     fn out_of_range(name: &str, value: &Bound<'_, PyAny>) -> Option<PyErr>;
@@ -319,7 +320,7 @@ trait Number: Copy + Element + for<'a, 'py> FromPyObject<'a, 'py> {
 impl Number for f64 {
     const WHAT: &'static str = "a number";
     fn is_one(value: &Bound<'_, PyAny>) -> bool {
-        value.is_instance_of::<PyFloat>()
+        value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>()
     }
     fn out_of_range(_: &str, _: &Bound<'_, PyAny>) -> Option<PyErr> {
         None
@@ -345,7 +346,19 @@ impl Number for u64 {
 
 impl<P: Number> PerRow<P> {
     /// From a number, or a sequence or array with one for each row of a batch.
+    #[inline]
     fn extract(name: &str, value: &Bound<'_, PyAny>, rows: usize, is_batch: bool) -> PyResult<Self> {
+        if P::is_one(value)
+            && let Ok(value) = value.extract::<P>()
+        {
+            return Ok(PerRow::One(value));
+        }
+        Self::extract_other(name, value, rows, is_batch)
+    }
+
+    /// From what is not one of Python's own numbers, or is out of the type's range.
+    #[cold]
+    fn extract_other(name: &str, value: &Bound<'_, PyAny>, rows: usize, is_batch: bool) -> PyResult<Self> {
         let wrong_type = || {
             let or_many = if is_batch { " or one for each row" } else { "" };
             let shown = value.repr().map_or_else(|_| "something without a repr".into(), |r| r.to_string());
@@ -354,10 +367,7 @@ impl<P: Number> PerRow<P> {
         let one = |value: &Bound<'_, PyAny>| {
             value.extract::<P>().map_err(|_| P::out_of_range(name, value).unwrap_or_else(wrong_type))
         };
-        if P::is_one(value) {
-            return Ok(PerRow::One(one(value)?));
-        }
-        // Numpy's scalars and arrays without an axis have no length.
+        // Numbers have no length; nor have numpy's scalars, and arrays without an axis.
         let Ok(count) = value.len() else {
             return Ok(PerRow::One(one(value)?));
         };
@@ -417,6 +427,14 @@ impl Filters {
     fn get(&self, row: usize) -> Params {
         self.0.get(row)
     }
+
+    /// False if every row is greedy.
+    fn need_words(&self) -> bool {
+        match &self.0 {
+            PerRow::One(params) => params.temperature > 0.0,
+            PerRow::Many(each) => each.iter().any(|params| params.temperature > 0.0),
+        }
+    }
 }
 
 /// Which random word each row draws with.
@@ -431,12 +449,15 @@ impl Words {
         seed: Option<&Bound<'_, PyAny>>,
         stream: Option<&Bound<'_, PyAny>>,
         position: &Bound<'_, PyAny>,
+        filters: &Filters,
         rows: usize,
         is_batch: bool,
     ) -> PyResult<Self> {
         Ok(Words {
             seed: match seed {
                 Some(seed) => PerRow::extract("seed", seed, rows, is_batch)?,
+                // To ask for entropy takes longer than a short greedy row.
+                None if !filters.need_words() => PerRow::One(0),
                 None => PerRow::One(getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))?),
             },
             stream: stream.map(|stream| PerRow::extract("stream", stream, rows, is_batch)).transpose()?,
@@ -588,7 +609,7 @@ fn sample<'py>(
         let rows = Rows::<T>::new(&logits)?;
         let (count, is_batch) = (rows.count(), rows.is_batch());
         let filters = Filters::extract([temperature, top_k, top_p, min_p], count, is_batch)?;
-        let words = Words::extract(seed, stream, position, count, is_batch)?;
+        let words = Words::extract(seed, stream, position, &filters, count, is_batch)?;
         let shape = if is_batch { &[count][..] } else { &[] };
         let out = out.map(|out| extract_out(out, "int64", shape, &logits.array)).transpose()?;
         let tokens = rows.map(py, wanted, 0..count, |row, b, scratch| {

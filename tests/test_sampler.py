@@ -122,6 +122,22 @@ def test_without_a_seed_it_is_fresh_and_kept():
     assert second.params.seed is None
 
 
+def test_without_a_seed_each_call_draws_anew_unless_it_is_greedy():
+    rows = np.stack([LOGITS] * 2)
+    tokens = [toksample.sample(rows, temperature=[0, 5]) for _ in range(50)]
+    assert {int(greedy) for greedy, _ in tokens} == {toksample.sample(LOGITS, temperature=0)} == {LOGITS.argmax()}
+    assert len({int(drawn) for _, drawn in tokens}) > 5
+    assert len({toksample.sample(LOGITS, temperature=5) for _ in range(50)}) > 5
+
+
+def test_numbers_of_any_type_are_the_same_parameter():
+    want = toksample.sample(LOGITS, temperature=2.0, top_k=9, top_p=1.0, min_p=0.0, seed=8, position=1)
+    for whole in (np.int64, np.uint8, np.array):
+        for number in (int, np.float32, np.float64, np.int64, np.array):
+            params = {"temperature": number(2), "top_p": number(1), "min_p": number(0)}
+            assert toksample.sample(LOGITS, **params, top_k=whole(9), seed=whole(8), position=whole(1)) == want
+
+
 def test_the_seed_in_use_draws_the_tokens():
     sampler = Sampler()
     seed = sampler.seed
