@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 
 use half::f16;
 
-use crate::kernels::BLOCK;
+use crate::kernels::{BLOCK, mass};
 use crate::logit::Logit;
 
 /// The environment variable that chooses the instruction set.
@@ -200,6 +200,12 @@ pub trait Vector {
     /// Bit i is set if `block[i] >= floor`.
     fn at_least(block: &[f32; BLOCK], floor: f32) -> u64;
 
+    /// The sum of numbers of at most 2**28, each rounded to an integer, ties to even. None is negative.
+    #[inline(always)]
+    fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
+        mass::sum_of_rounded(block)
+    }
+
     /// The block as float32.
     #[inline(always)]
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
@@ -269,6 +275,33 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn lanes(block: &[f32; BLOCK]) -> [u32; 8] {
+            let mut sums = _mm256_setzero_si256();
+            for x in block.as_chunks::<8>().0 {
+                // SAFETY: the pointer is that of eight floats; the load need not be aligned.
+                sums = _mm256_add_epi32(sums, _mm256_cvtps_epi32(unsafe { _mm256_loadu_ps(x.as_ptr()) }));
+            }
+            let mut lanes = [0; 8];
+            // SAFETY: the pointer is that of eight integers; the store need not be aligned.
+            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums) };
+            lanes
+        }
+
+        // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
+        let lanes = unsafe { lanes(block) };
+        let mut sum = 0;
+        for lane in lanes {
+            sum += u64::from(lane); // eight times 2**28 are below 2**32
+        }
+        sum
+    }
+
+    #[inline(always)]
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
         let mut wide = [0.0; BLOCK];
         for (wide, x) in wide.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0) {
@@ -307,9 +340,16 @@ impl Vector for Avx512 {
         mask
     }
 
+    // The clones that have AVX-512 have AVX2 and F16C.
+
+    #[inline(always)]
+    fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
+        Avx2::sum_of_light(block)
+    }
+
     #[inline(always)]
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
-        Avx2::widen(block) // the clones that have AVX-512 have F16C
+        Avx2::widen(block)
     }
 }
 

@@ -173,7 +173,7 @@ impl Scratch {
     fn nucleus<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, p: f64) -> Kept {
         const HEAVY: u64 = 1 << (S - 6); // a small nucleus has only tokens at least so heavy
         let limit = most_listed(row.len());
-        let (mut least, mut is_refined) = (HEAVY, false);
+        let mut least = HEAVY;
         let mut listed = self.list::<I, T>(row, mass, down_to(mass.floor(HEAVY)), limit / 4);
         let is_open = listed;
         if is_open {
@@ -185,17 +185,18 @@ impl Scratch {
             if self.masses.iter().sum::<u64>() >= needs.1 {
                 if let Some(last) = self.listed_last(needs) {
                     return Kept::Listed { last };
-                } else if is_refined {
-                    break;
                 }
-                self.ledger.refine::<I, T>(row, mass);
-                is_refined = true;
+                self.ledger.refine::<I, T>(row, &self.maxima, mass);
             } else {
-                least = match least {
-                    HEAVY => top_p::guess_least_mass::<I, T>(row, mass, needs.0, low_total).min(HEAVY >> 3),
-                    guess => guess >> 4,
-                };
-                listed = least > 0 && self.list::<I, T>(row, mass, down_to(mass.floor(least)), limit);
+                let mut tokens = 0;
+                if least == HEAVY {
+                    (least, tokens) = top_p::guess_least_mass::<I, T>(row, mass, needs.0, low_total);
+                    least = least.min(HEAVY >> 3);
+                } else {
+                    least >>= 4;
+                }
+                listed =
+                    least > 0 && tokens <= limit && self.list::<I, T>(row, mass, down_to(mass.floor(least)), limit);
             }
         }
         let total = is_open.then(|| self.ledger.total().0);
@@ -298,7 +299,7 @@ per_isa! {
             if let Some(id) = draw::from_row::<I, T>(row, mass, ledger, word) {
                 return Ok(id);
             }
-            ledger.refine::<I, T>(row, mass);
+            ledger.refine::<I, T>(row, maxima, mass);
         }
     }
 }
@@ -360,7 +361,7 @@ per_isa! {
             out.fill(0.0);
             out[argmax::argmax(row, &scratch.maxima, maximum)] = 1.0;
         } else {
-            softmax::softmax::<I, T>(row, Mass::new(maximum, temperature), out);
+            softmax::softmax::<I, T>(row, &scratch.maxima, Mass::new(maximum, temperature), out);
         }
         Ok(())
     }
@@ -377,7 +378,7 @@ per_isa! {
             out[argmax::argmax(row, &scratch.maxima, maximum)] = 0.0;
         } else {
             let mass = Mass::new(maximum, temperature);
-            let total = scratch.ledger.exact_total::<I, T>(row, mass);
+            let total = scratch.ledger.exact_total::<I, T>(row, &scratch.maxima, mass);
             softmax::log_softmax(row, maximum, temperature, total, out);
         }
         Ok(())

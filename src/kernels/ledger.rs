@@ -58,31 +58,31 @@ impl Ledger {
 
     /// The exact mass of a row.
     #[inline(always)]
-    pub fn exact_total<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass) -> u64 {
-        self.low.resize(row.len().div_ceil(BLOCK), 0);
-        self.high.resize(row.len().div_ceil(BLOCK), 0);
-        self.count_exactly::<I, T>(row, mass);
+    pub fn exact_total<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) -> u64 {
+        self.low.resize(maxima.len(), 0);
+        self.high.resize(maxima.len(), 0);
+        self.count_exactly::<I, T>(row, maxima, mass);
         self.total().0
     }
 
     /// Makes the bounds closer; in the end they are equal.
     #[inline(always)]
-    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass) {
+    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
         if self.known == Known::Heaviest {
             self.known = Known::Nearly;
             self.count::<I, T>(1, row, mass);
         } else {
-            self.count_exactly::<I, T>(row, mass);
+            self.count_exactly::<I, T>(row, maxima, mass);
         }
     }
 
     /// Counts every block exactly.
     #[inline(always)]
-    fn count_exactly<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass) {
+    fn count_exactly<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
         self.known = Known::Exactly;
         let mut buffer = Buffer::new();
-        for index in 0..self.low.len() {
-            let sum = mass.of_block(block::<I, T>(row, index, &mut buffer));
+        for (index, &maximum) in maxima.iter().enumerate() {
+            let sum = mass.of_block::<I>(block::<I, T>(row, index, &mut buffer), maximum);
             self.low[index] = sum;
             self.high[index] = sum;
         }

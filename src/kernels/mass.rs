@@ -46,6 +46,19 @@ const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
 /// The same for a float64 of magnitude below 2**51.
 const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
 
+/// Integers of this size are quickly summed.
+const LIGHT: f32 = (1 << 28) as f32;
+
+/// The sum of numbers below 2**51, each rounded to an integer, ties to even.
+#[inline(always)]
+pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
+    let mut sum = 0u64;
+    for &weight in weights {
+        sum = sum.wrapping_add((f64::from(weight) + ROUND64).to_bits());
+    }
+    sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
+}
+
 /// The masses of one row at one temperature.
 #[derive(Clone, Copy, Debug)]
 pub struct Mass {
@@ -175,11 +188,10 @@ impl Mass {
         (sum.saturating_sub(error), sum + error)
     }
 
-    /// The mass of a block.
-    // Here two loops are faster than one: float32 and float64 work with different numbers of lanes.
+    /// The mass of a block of which this is the maximum.
     #[inline(always)]
-    pub fn of_block(self, block: &[f32; BLOCK]) -> u64 {
-        Self::of_weights(&self.weights(block))
+    pub fn of_block<I: Vector>(self, block: &[f32; BLOCK], maximum: f32) -> u64 {
+        self.of_weights::<I>(&self.weights(block), maximum)
     }
 
     /// The weights of a block.
@@ -188,14 +200,10 @@ impl Mass {
         self.weights_by(block, |a, b, c| a * b + c)
     }
 
-    /// The mass of a block from its weights.
+    /// The mass of a block, or a part of it, from its weights; none has a logit above `maximum`.
     #[inline(always)]
-    pub(crate) fn of_weights(weights: &[f32; BLOCK]) -> u64 {
-        let mut sum = 0u64;
-        for &weight in weights {
-            sum = sum.wrapping_add((f64::from(weight) + ROUND64).to_bits());
-        }
-        sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
+    pub(crate) fn of_weights<I: Vector>(self, weights: &[f32; BLOCK], maximum: f32) -> u64 {
+        if self.weight(maximum) <= LIGHT { I::sum_of_light(weights) } else { sum_of_rounded(weights) }
     }
 
     /// The mass of each token of a block.
@@ -264,7 +272,7 @@ mod tests {
         for top in 0..2000 {
             let top = -(top as f32) / 64.0;
             let block = std::array::from_fn(|place| top - (place * place % 41) as f32 * 0.37);
-            let exact = mass.of_block(&block);
+            let exact = mass.of_block::<Portable>(&block, top);
             assert_eq!(exact, mass.of_each(&block).iter().sum::<u64>());
             let (low, high) = mass.bounds_of_block::<Portable>(&block);
             assert!(low <= exact && exact <= high, "{low} <= {exact} <= {high}");

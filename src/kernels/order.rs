@@ -84,17 +84,28 @@ impl Prefix {
         if index <= self.block { self.logit } else { self.above }
     }
 
-    /// True of the block with the last token.
+    /// The weights of a block, 0 for what is not one of them.
     #[inline(always)]
-    pub fn ends_in(self, index: usize) -> bool {
-        index == self.block
+    pub fn keep<I: Vector>(self, weights: &[f32; BLOCK], block: &[f32; BLOCK], index: usize) -> [f32; BLOCK] {
+        let floor = self.floor(index);
+        let mut kept = [0f32; BLOCK];
+        for ((kept, &weight), &x) in kept.iter_mut().zip(weights).zip(block) {
+            *kept = if x >= floor { weight } else { 0.0 };
+        }
+        if index == self.block {
+            let mask = self.mask::<I>(block, index);
+            for (place, kept) in kept.iter_mut().enumerate() {
+                *kept = if mask >> place & 1 == 1 { *kept } else { 0.0 };
+            }
+        }
+        kept
     }
 
     /// Bit i is set if token i of the block is one of them.
     #[inline(always)]
     pub fn mask<I: Vector>(self, block: &[f32; BLOCK], index: usize) -> u64 {
         let mask = I::at_least(block, self.floor(index));
-        if self.ends_in(index) { mask & (self.within | I::at_least(block, self.above)) } else { mask }
+        if index == self.block { mask & (self.within | I::at_least(block, self.above)) } else { mask }
     }
 }
 

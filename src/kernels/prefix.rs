@@ -85,13 +85,13 @@ impl Blocks {
             }
             let block = block::<I, T>(row, index, &mut buffer);
             let weights = mass.weights(block);
-            let up_to_near = mass_of::<I>(&weights, block, near, index);
+            let up_to_near = mass.of_weights::<I>(&near.keep::<I>(&weights, block, index), maximum);
             self.masses[index] = up_to_near;
             if is_near_all {
                 total += up_to_near;
                 continue;
             }
-            total += mass_of::<I>(&weights, block, last, index);
+            total += mass.of_weights::<I>(&last.keep::<I>(&weights, block, index), maximum);
             if maximum >= far.floor(index) {
                 held.take(block, index, far.mask::<I>(block, index) & !near.mask::<I>(block, index), rest);
             }
@@ -141,21 +141,4 @@ impl Blocks {
         }
         unreachable!("a target is below the mass it was taken from")
     }
-}
-
-/// The mass of the tokens of a block that are in a prefix, from the weights of all.
-#[inline(always)]
-fn mass_of<I: Vector>(weights: &[f32; BLOCK], block: &[f32; BLOCK], prefix: Prefix, index: usize) -> u64 {
-    let floor = prefix.floor(index);
-    let mut kept = [0f32; BLOCK];
-    for ((kept, &weight), &x) in kept.iter_mut().zip(weights).zip(block) {
-        *kept = if x >= floor { weight } else { 0.0 };
-    }
-    if prefix.ends_in(index) {
-        let mask = prefix.mask::<I>(block, index);
-        for (place, kept) in kept.iter_mut().enumerate() {
-            *kept = if mask >> place & 1 == 1 { *kept } else { 0.0 };
-        }
-    }
-    Mass::of_weights(&kept)
 }

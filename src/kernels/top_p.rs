@@ -30,19 +30,21 @@ pub fn need(top_p: f64, total: u64) -> u64 {
     ((top_p * total as f64).ceil() as u64).clamp(1, total)
 }
 
-/// A mass such that the tokens at least as heavy probably hold the nucleus, and few others: an estimate from 64 blocks of the
-/// row, evenly spaced. The caller makes sure of it, and asks for more tokens where it does not hold.
+/// A mass such that the tokens at least as heavy probably hold the nucleus, and few others, and how many they are: an
+/// estimate from 64 blocks of the row, evenly spaced. The caller makes sure of it, and asks for more where it does not hold.
 ///
 /// It is estimated from what is left out, which is many light tokens, evenly spread; the heavy ones may not be in the sample.
 #[inline(always)]
-pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, total: u64) -> u64 {
+pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, total: u64) -> (u64, usize) {
     const SAMPLE: usize = 64;
     let blocks = row.as_chunks::<BLOCK>().0;
     let step = (blocks.len() / SAMPLE).max(1);
-    let mut sums = [0f32; BUCKETS];
+    let (mut sums, mut counts) = ([0f32; BUCKETS], [0u32; BUCKETS]);
     for block in blocks.iter().step_by(step) {
         for weight in mass.weights(T::widen::<I>(block, &mut [0.0; BLOCK])) {
-            sums[bucket_of(f64::from(weight)).min(BUCKETS - 1)] += weight;
+            let bucket = bucket(f64::from(weight)).min(BUCKETS - 1);
+            sums[bucket] += weight;
+            counts[bucket] += 1;
         }
     }
     // A little less than what may be left out, so that chance seldom makes the guess too high.
@@ -52,7 +54,8 @@ pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, t
         below += sum;
         below > most
     });
-    lowest_mass(exceeding.unwrap_or(BUCKETS - 1))
+    let least = exceeding.unwrap_or(BUCKETS - 1);
+    (lowest_mass(least), counts[least..].iter().sum::<u32>() as usize * step)
 }
 
 /// The key of the last token of the nucleus, if it is the same whether its mass must reach `low_need` or `high_need`; from the
@@ -72,12 +75,7 @@ pub fn last_key(
 
 /// The bucket of a mass: powers of two, each in `STEPS` equal steps; 0 for a mass of 0.
 #[inline(always)]
-fn bucket(mass: u64) -> usize {
-    bucket_of(mass as i64 as f64)
-}
-
-#[inline(always)]
-fn bucket_of(mass: f64) -> usize {
+fn bucket(mass: f64) -> usize {
     ((mass.to_bits() >> SHIFT) as usize + 1).saturating_sub(1023 * STEPS)
 }
 
@@ -95,12 +93,12 @@ mod tests {
         let mut last = 0;
         let samples = (0..4096).chain((12..S).flat_map(|n| (8..16).map(move |step| (step << n) / 8))).chain([1 << S]);
         for mass in samples {
-            assert!(bucket(mass) >= last, "bucket of {mass}");
-            last = bucket(mass);
+            assert!(bucket(mass as f64) >= last, "bucket of {mass}");
+            last = bucket(mass as f64);
             assert!(lowest_mass(last) <= mass && mass < lowest_mass(last + 1), "the bucket of {mass} holds it");
         }
-        assert_eq!(bucket(0), 0);
-        assert!(bucket(1) > 0);
-        assert_eq!(bucket(1 << S), BUCKETS - STEPS);
+        assert_eq!(bucket(0.0), 0);
+        assert!(bucket(1.0) > 0);
+        assert_eq!(bucket((1u64 << S) as f64), BUCKETS - STEPS);
     }
 }
