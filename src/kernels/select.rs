@@ -65,8 +65,8 @@ mod tests {
         for count in [1u64, 2, 63, 64, 65, 300, 5000] {
             // Close together, far apart, and both.
             for spread in [1, 1 << 40, u64::MAX / count] {
-                let clustered = |i: u64| i * if i % 3 == 0 { 1 } else { spread };
-                let tokens: Vec<(u64, u64)> = (0..count).map(|i| (clustered(i), i * i % 7)).collect();
+                let clustered = |i: u64| i * if i.is_multiple_of(3) { 1 } else { spread };
+                let tokens: Vec<(u64, u64)> = (0..count).map(|i| (clustered(i), (i * i + 1) % 7)).collect();
                 let mut sorted = tokens.clone();
                 sorted.sort_unstable();
                 let total: u64 = tokens.iter().map(|token| token.1).sum();
