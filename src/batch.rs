@@ -1,11 +1,11 @@
 //! Runs a function over the rows of a batch, on several threads.
 //!
-//! Which thread takes a row changes nothing in its answer, so the rows are simply cut into as many runs as there are threads.
+//! Which thread takes a row changes nothing in its answer, so each takes the next few rows whenever it has done the ones before.
 //! The threads live for the call alone: no pool, nothing that a fork could break. A call on too little work to repay the
 //! start of a thread runs on the caller's.
 
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use crate::recipe::Scratch;
@@ -30,46 +30,41 @@ fn cores() -> usize {
 
 /// The results of `run` on each job (a row and what it writes to), in their order.
 pub fn map<J: Send, R: Send>(
-    mut jobs: impl ExactSizeIterator<Item = J>,
+    jobs: impl ExactSizeIterator<Item = J> + Send,
     threads: usize,
     run: impl Fn(J, &mut Scratch) -> R + Sync,
 ) -> Vec<R> {
     if threads <= 1 {
         return with_scratch(|scratch| jobs.map(|job| run(job, scratch)).collect());
     }
-    let each = jobs.len().div_ceil(threads);
-    let runs: Vec<Vec<J>> = (0..threads).map(|_| jobs.by_ref().take(each).collect()).collect();
-    let work = |jobs: Vec<J>| with_scratch(|scratch| jobs.into_iter().map(|job| run(job, scratch)).collect::<Vec<R>>());
-    let work = &work;
-    thread::scope(|scope| {
-        let mut runs = runs.into_iter();
-        let first = runs.next().expect("at least one thread");
-        // A system that starts no more threads leaves the rest to this one.
-        let others: Vec<_> = runs.map(|jobs| spawn(scope, jobs, work)).collect();
-        let mut results = work(first);
+    // So few at a time that no thread has much left to do when the others have ended.
+    let each = (jobs.len() / (threads * 8)).max(1);
+    let queue = Mutex::new(jobs.enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(each).collect::<Vec<_>>();
+    let work = || {
+        with_scratch(|scratch| {
+            let mut results = Vec::new();
+            loop {
+                let jobs = next();
+                if jobs.is_empty() {
+                    return results;
+                }
+                results.extend(jobs.into_iter().map(|(place, job)| (place, run(job, scratch))));
+            }
+        })
+    };
+    let mut results = thread::scope(|scope| {
+        // A system that starts no more threads leaves the rest to the others.
+        let others: Vec<_> =
+            (1..threads).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
+        let mut results = work();
         for other in others {
-            results.extend(match other {
-                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(jobs) => work(jobs),
-            });
+            results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
         results
-    })
-}
-
-/// Starts a thread for the jobs, or gives them back.
-fn spawn<'scope, J: Send + 'scope, R: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    jobs: Vec<J>,
-    work: &'scope (impl Fn(Vec<J>) -> Vec<R> + Sync),
-) -> Result<thread::ScopedJoinHandle<'scope, Vec<R>>, Vec<J>> {
-    // The jobs wait where both sides reach them: a thread that does not start would take them with it.
-    let waiting = Arc::new(Mutex::new(Some(jobs)));
-    let take = |waiting: &Mutex<Option<Vec<J>>>| {
-        waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take().unwrap_or_default()
-    };
-    let there = Arc::clone(&waiting);
-    thread::Builder::new().spawn_scoped(scope, move || work(take(&there))).map_err(|_| take(&waiting))
+    });
+    results.sort_unstable_by_key(|&(place, _)| place);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Lends one of the scratches that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary.
@@ -78,7 +73,7 @@ pub fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
     // Boxed, for a scratch is more than 10 kB: moving it in and out took longer than a draw from a short row.
     #[allow(clippy::vec_box)]
     static IDLE: Mutex<Vec<Box<Scratch>>> = Mutex::new(Vec::new());
-    let idle = || IDLE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let idle = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut scratch = idle().pop().unwrap_or_default();
     let result = run(&mut scratch);
     idle().push(scratch);
