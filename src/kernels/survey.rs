@@ -19,8 +19,8 @@ const FEW: usize = 1 << 12;
 
 /// How far from the guess to look, in standard deviations; how many times as far if that was too close; and when to give up.
 const DOUBT: f64 = 2.5;
-const WIDER: f64 = 8.0;
-const HOPELESS: f64 = 200.0;
+const WIDER: f64 = 3.0;
+const HOPELESS: f64 = 100.0;
 
 /// Sampled tokens, in the total order.
 #[derive(Debug, Default)]
@@ -112,23 +112,16 @@ impl Survey {
         }
         let goal = self.left_out / self.scale;
         let all: f64 = self.measures.iter().map(|m| m * m).sum();
-        let (mut left, mut squares, mut last_square) = (0.0, 0.0, all);
-        for m in self.measures.iter().rev() {
-            left += m;
-            squares += m * m;
-            if left > goal {
-                last_square = m * m;
-                break;
-            }
-        }
-        let variance = squares.min(all - squares + last_square) + (self.deviation / self.scale).powi(2);
-        let distance = self.doubt * variance.sqrt();
-        left = 0.0;
+        let deviation = self.deviation / self.scale;
+        let (mut left, mut squares) = (0.0, 0.0);
         for (&key, m) in self.keys.iter().zip(&self.measures).rev() {
             left += m;
-            if left <= goal - distance {
+            squares += m * m;
+            let variance = squares.min(all - squares + m * m) + deviation * deviation;
+            let distance = self.doubt * variance.sqrt();
+            if left + distance <= goal {
                 far = key;
-            } else if left > goal + distance {
+            } else if left - distance > goal {
                 near = key;
                 break;
             }
@@ -159,7 +152,7 @@ mod tests {
                 assert!(near < wanted && wanted <= far, "{k}: {near:x} {wanted:x} {far:x}");
                 let between = keys.iter().filter(|&&key| near < key && key <= far).count();
                 assert!(between < 12_000, "{k}: {between}");
-                let widest = (0..5).map(|_| survey.between(order::end(row.len()))).last();
+                let widest = (0..6).map(|_| survey.between(order::end(row.len()))).last();
                 assert_eq!(widest, Some((order::START, order::end(row.len()))));
             }
         }
