@@ -251,7 +251,7 @@ def draw(report, path):
         axes.set_yticks(places, labels, fontsize=9)
         axes.tick_params(left=False)
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.65 * max(one["token_ms"] for one in group))
+        axes.set_xlim(0, 1.8 * max(one["token_ms"] for one in group))
         axes.set_title(f"Model in {program}", loc="left", fontsize=11, weight="bold")
         axes.spines[["top", "right", "left"]].set_visible(False)
     panels[-1, 0].set_xlabel("milliseconds per token, median")
