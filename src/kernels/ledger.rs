@@ -80,9 +80,11 @@ impl Ledger {
     #[inline(always)]
     fn count_exactly<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
         self.known = Known::Exactly;
+        let light = mass.light();
         let mut buffer = Buffer::new();
         for (index, &maximum) in maxima.iter().enumerate() {
-            let sum = mass.of_block::<I>(block::<I, T>(row, index, &mut buffer), maximum);
+            let weights = mass.weights(block::<I, T>(row, index, &mut buffer));
+            let sum = Mass::of_weights::<I>(&weights, maximum <= light);
             self.low[index] = sum;
             self.high[index] = sum;
         }

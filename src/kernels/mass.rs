@@ -48,7 +48,7 @@ const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
 /// The same for a float64 of magnitude below 2**51.
 const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
 
-/// Integers of this size are quickly summed.
+/// Integers up to this are quickly summed.
 const LIGHT: f32 = (1 << 28) as f32;
 
 /// The sum of numbers below 2**51, each rounded to an integer, ties to even.
@@ -190,22 +190,26 @@ impl Mass {
         (sum.saturating_sub(error), sum + error)
     }
 
-    /// The mass of a block of which this is the maximum.
-    #[inline(always)]
-    pub fn of_block<I: Vector>(self, block: &[f32; BLOCK], maximum: f32) -> u64 {
-        self.of_weights::<I>(&self.weights(block), maximum)
-    }
-
     /// The weights of a block.
     #[inline(always)]
     pub(crate) fn weights(self, block: &[f32; BLOCK]) -> [f32; BLOCK] {
         self.weights_by(block, |a, b, c| a * b + c)
     }
 
-    /// The mass of a block, or a part of it, from its weights; none has a logit above `maximum`.
+    /// A logit such that no token up to it has a weight above 2**28.
+    ///
+    /// Found once for a row: a comparison of a block's maximum with it is known to the CPU long before a weight is, and where
+    /// it was not foreseen, less work is lost.
     #[inline(always)]
-    pub(crate) fn of_weights<I: Vector>(self, weights: &[f32; BLOCK], maximum: f32) -> u64 {
-        if self.weight(maximum) <= LIGHT { I::sum_of_light(weights) } else { sum_of_rounded(weights) }
+    pub(crate) fn light(self) -> f32 {
+        let x = (f64::from(self.maximum) - f64::from(S - 28) / f64::from(self.scale)) as f32;
+        if self.weight(x) <= LIGHT { x } else { f32::NEG_INFINITY }
+    }
+
+    /// The mass of a block, or a part of it, from its weights.
+    #[inline(always)]
+    pub(crate) fn of_weights<I: Vector>(weights: &[f32; BLOCK], is_light: bool) -> u64 {
+        if is_light { I::sum_of_light(weights) } else { sum_of_rounded(weights) }
     }
 
     /// The mass of each token of a block.
@@ -274,7 +278,7 @@ mod tests {
         for top in 0..2000 {
             let top = -(top as f32) / 64.0;
             let block = std::array::from_fn(|place| top - (place * place % 41) as f32 * 0.37);
-            let exact = mass.of_block::<Portable>(&block, top);
+            let exact = Mass::of_weights::<Portable>(&mass.weights(&block), top <= mass.light());
             assert_eq!(exact, mass.of_each(&block).iter().sum::<u64>());
             let (low, high) = mass.bounds_of_block::<Portable>(&block);
             assert!(low <= exact && exact <= high, "{low} <= {exact} <= {high}");

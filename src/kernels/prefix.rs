@@ -78,20 +78,20 @@ impl Blocks {
         rest.clear();
         let mut buffer = Buffer::new();
         let mut held = Held::default();
-        let mut total = 0;
+        let (mut total, light) = (0, mass.light());
         for (index, &maximum) in maxima.iter().enumerate() {
             if maximum < last.floor(index) {
                 continue;
             }
             let block = block::<I, T>(row, index, &mut buffer);
-            let weights = mass.weights(block);
-            let up_to_near = mass.of_weights::<I>(&near.keep::<I>(&weights, block, index), maximum);
+            let (weights, is_light) = (mass.weights(block), maximum <= light);
+            let up_to_near = Mass::of_weights::<I>(&near.keep::<I>(&weights, block, index), is_light);
             self.masses[index] = up_to_near;
             if is_near_all {
                 total += up_to_near;
                 continue;
             }
-            total += mass.of_weights::<I>(&last.keep::<I>(&weights, block, index), maximum);
+            total += Mass::of_weights::<I>(&last.keep::<I>(&weights, block, index), is_light);
             if maximum >= far.floor(index) {
                 held.take(block, index, far.mask::<I>(block, index) & !near.mask::<I>(block, index), rest);
             }

@@ -20,17 +20,17 @@ use crate::logit::Logit;
 /// Fills `out` with the probabilities.
 #[inline(always)]
 pub fn softmax<I: Vector, T: Logit>(row: &[T], maxima: &[f32], mass: Mass, out: &mut [f32]) {
-    let mut total = 0;
+    let (mut total, light) = (0, mass.light());
     let mut buffer = Buffer::new();
     let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
     for ((index, &maximum), out) in maxima.iter().enumerate().zip(blocks) {
         *out = mass.weights(block::<I, T>(row, index, &mut buffer));
-        total += mass.of_weights::<I>(out, maximum);
+        total += Mass::of_weights::<I>(out, maximum <= light);
     }
     if !rest.is_empty() {
         let (index, maximum) = (maxima.len() - 1, maxima[maxima.len() - 1]);
         let weights = mass.weights(block::<I, T>(row, index, &mut buffer));
-        total += mass.of_weights::<I>(&weights, maximum);
+        total += Mass::of_weights::<I>(&weights, maximum <= light);
         rest.copy_from_slice(&weights[..rest.len()]);
     }
     let factor = (1.0 / total as f64) as f32;

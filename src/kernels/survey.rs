@@ -17,8 +17,10 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// A row with fewer tokens is not sampled.
 const FEW: usize = 1 << 12;
 
-/// How far from the guess to look, in standard deviations; how many times as far if that was too close; and when to give up.
-const DOUBT: f64 = 2.5;
+/// How far from the guess to look, in standard deviations: less for a count, which is soon done again; how many times as far
+/// if that was too close; and when to give up.
+const DOUBT_OF_COUNT: f64 = 1.5;
+const DOUBT_OF_MASS: f64 = 2.5;
 const WIDER: f64 = 3.0;
 const HOPELESS: f64 = 100.0;
 
@@ -56,6 +58,7 @@ impl Survey {
         self.measures.clear();
         self.measures.resize(self.keys.len(), 1.0);
         self.seek(left_out as f64, 0.0);
+        self.doubt = DOUBT_OF_COUNT;
     }
 
     /// Measures masses, in the prefix up to `last`, and gives what the tokens after it weigh, all of them.
@@ -99,7 +102,7 @@ impl Survey {
     pub fn seek(&mut self, left_out: f64, deviation: f64) {
         self.left_out = left_out;
         self.deviation = deviation;
-        self.doubt = DOUBT;
+        self.doubt = DOUBT_OF_MASS;
     }
 
     /// Two keys, up to `last`, such that the prefix probably ends after the first and not after the second. Each call gives
