@@ -216,15 +216,15 @@ impl Scratch {
         total: Option<u64>,
     ) -> Kept {
         let after = self.survey.weigh(mass, last);
-        let (mut estimate, mut deviation) = self.survey.total(mass, &self.maxima, last);
-        if total.is_some() || deviation > UNSURE * estimate {
-            let total = total.unwrap_or_else(|| {
-                self.ledger.open::<I, T>(row, &self.maxima, mass);
-                self.ledger.total().0
-            });
-            (estimate, deviation) = (total as f64 - after, 0.0);
+        let (mut estimate, mut deviation) = match total {
+            Some(total) => (total as f64 - after, 0.0),
+            None => self.survey.total(mass, &self.maxima, last),
+        };
+        if deviation > UNSURE * estimate {
+            self.ledger.open::<I, T>(row, &self.maxima, mass);
+            (estimate, deviation) = (self.ledger.total().0 as f64 - after, 0.0);
         }
-        self.survey.seek((1.0 - p) * estimate, (1.0 - p) * deviation);
+        self.survey.seek_mass((1.0 - p) * estimate, (1.0 - p) * deviation);
         let mut is_exact = false;
         loop {
             let (near, far) = self.survey.between(last);
@@ -237,7 +237,7 @@ impl Scratch {
                 return Kept::Long { last, near: Some(near) };
             }
             if !is_exact {
-                self.survey.seek((total - need) as f64, 0.0);
+                self.survey.seek_mass((total - need) as f64, 0.0);
                 is_exact = true;
             }
         }
@@ -316,11 +316,11 @@ per_isa! {
         let mass = Mass::new(maximum, params.temperature);
         let kept = keep::<I, T>(row, mass, params, scratch);
         let last = kept.map_or(u64::MAX, |kept| kept.last()).min(down_to(f32::MIN));
-        scratch.list::<I, T>(row, mass, last, usize::MAX);
-        let total = scratch.masses.iter().sum::<u64>() as f64;
+        candidates::collect::<I, T>(row, &scratch.maxima, Prefix::to(last), usize::MAX, &mut scratch.keys);
+        scratch.keys.sort_unstable();
+        scratch.weigh(mass);
         let Scratch { keys, masses, .. } = scratch;
-        keys.sort_unstable();
-        mass.of_all(keys.iter().map(|&key| order::logit(key)), masses);
+        let total = masses.iter().sum::<u64>() as f64;
         let (mut ids, mut probs) = (vec![0; keys.len()], vec![0.0; keys.len()]);
         for (place, (&key, &mass)) in keys.iter().zip(&*masses).enumerate() {
             (ids[place], probs[place]) = (order::id(key) as i64, mass as f64 / total);
@@ -345,8 +345,7 @@ per_isa! {
             out.copy_from_slice(row);
             return Ok(());
         };
-        let last = kept.last();
-        prefix::copy::<I, T>(row, &scratch.maxima, Prefix::to(last), out);
+        prefix::copy::<I, T>(row, &scratch.maxima, Prefix::to(kept.last()), out);
         Ok(())
     }
 }
@@ -393,17 +392,14 @@ per_isa! {
     ) -> Result<(), RowError> {
         argmax::block_maxima(row, &mut scratch.maxima)?;
         let k = values.len();
-        if k <= most_listed(row.len()) {
+        let is_short = k <= most_listed(row.len());
+        if is_short {
             scratch.list_top_k::<I, T>(row, k);
-        } else {
+        }
+        if !is_short || scratch.keys.len() < k {
+            // A long list, or one in which banned tokens fill the rest, as in any sort.
             let last = if k < row.len() { scratch.last_of_top_k::<I, T>(row, k) } else { order::end(row.len()) };
             candidates::collect::<I, T>(row, &scratch.maxima, Prefix::to(last), k, &mut scratch.keys);
-        }
-        if scratch.keys.len() < k {
-            // Fewer than k are finite: banned tokens fill the rest, as in any sort.
-            let banned = row.iter().enumerate().filter(|(_, x)| x.to_f32() == f32::NEG_INFINITY);
-            let missing = k - scratch.keys.len();
-            scratch.keys.extend(banned.take(missing).map(|(id, x)| order::key(x.to_f32(), id)));
         }
         scratch.keys.sort_unstable();
         for ((value, id), &key) in values.iter_mut().zip(ids).zip(&scratch.keys) {

@@ -28,14 +28,14 @@ pub const BLOCK: usize = 64;
 /// The blocks whose maximum is at least `floor`, in their order: a comparison for each 64 of them.
 #[inline(always)]
 pub(crate) fn reaching<I: Vector>(maxima: &[f32], floor: f32) -> Reaching<'_, I> {
-    Reaching { maxima, floor, start: 0, mask: 0, isa: PhantomData }
+    Reaching { maxima, floor, end: 0, mask: 0, isa: PhantomData }
 }
 
 pub(crate) struct Reaching<'a, I> {
     maxima: &'a [f32],
     floor: f32,
-    /// One past the maxima that `mask` is about.
-    start: usize,
+    /// Where the maxima end that `mask` is about.
+    end: usize,
     mask: u64,
     isa: PhantomData<I>,
 }
@@ -46,7 +46,7 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
         while self.mask == 0 {
-            let rest = self.maxima.get(self.start..).filter(|rest| !rest.is_empty())?;
+            let rest = self.maxima.get(self.end..).filter(|rest| !rest.is_empty())?;
             self.mask = match rest.first_chunk::<BLOCK>() {
                 Some(chunk) => I::at_least(chunk, self.floor),
                 None => {
@@ -55,11 +55,11 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
                     I::at_least(&padded, self.floor)
                 }
             };
-            self.start += BLOCK;
+            self.end += BLOCK;
         }
         let place = self.mask.trailing_zeros() as usize;
         self.mask &= self.mask - 1;
-        Some(self.start - BLOCK + place)
+        Some(self.end - BLOCK + place)
     }
 }
 

@@ -85,10 +85,11 @@ impl Blocks {
             }
             let block = block::<I, T>(row, index, &mut buffer);
             let (weights, is_light) = (mass.weights(block), maximum <= light);
-            let up_to_near = Mass::of_weights::<I>(&near.keep::<I>(&weights, block, index), is_light);
-            self.masses[index] = up_to_near;
+            if maximum >= near.floor(index) {
+                self.masses[index] = Mass::of_weights::<I>(&near.keep::<I>(&weights, block, index), is_light);
+            }
             if is_near_all {
-                total += up_to_near;
+                total += self.masses[index];
                 continue;
             }
             total += Mass::of_weights::<I>(&last.keep::<I>(&weights, block, index), is_light);

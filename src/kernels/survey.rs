@@ -57,8 +57,7 @@ impl Survey {
     pub fn seek_count(&mut self, left_out: usize) {
         self.measures.clear();
         self.measures.resize(self.keys.len(), 1.0);
-        self.seek(left_out as f64, 0.0);
-        self.doubt = DOUBT_OF_COUNT;
+        (self.left_out, self.deviation, self.doubt) = (left_out as f64, 0.0, DOUBT_OF_COUNT);
     }
 
     /// Measures masses, in the prefix up to `last`, and gives what the tokens after it weigh, all of them.
@@ -97,12 +96,10 @@ impl Survey {
         (heaviest + sum.max(0.0) * self.scale, variance.max(0.0).sqrt() * self.scale)
     }
 
-    /// Looks for the end of the prefix that leaves out this measure of what was measured, which is known but for a deviation.
+    /// Looks for the end of a prefix by the mass that it leaves out of what was weighed, which is known but for a deviation.
     #[inline(always)]
-    pub fn seek(&mut self, left_out: f64, deviation: f64) {
-        self.left_out = left_out;
-        self.deviation = deviation;
-        self.doubt = DOUBT_OF_MASS;
+    pub fn seek_mass(&mut self, left_out: f64, deviation: f64) {
+        (self.left_out, self.deviation, self.doubt) = (left_out, deviation, DOUBT_OF_MASS);
     }
 
     /// Two keys, up to `last`, such that the prefix probably ends after the first and not after the second. Each call gives
