@@ -19,7 +19,7 @@
 pub mod batch;
 pub mod error;
 pub mod isa;
-pub mod kernels;
+mod kernels;
 pub mod logit;
 pub mod params;
 pub mod recipe;

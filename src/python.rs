@@ -55,7 +55,7 @@ fn row_errors(errors: &[(usize, RowError)], is_batch: bool) -> PyErr {
             RowError::NotFinite { id, .. } => {
                 format!("{} at row {row}, id {id}", error.to_string().split(' ').next().unwrap_or(""))
             }
-            RowError::Empty => format!("{error} in row {row}"),
+            RowError::Empty | RowError::Changed => format!("{error} in row {row}"),
         })
         .collect();
     if errors.len() > SHOWN {

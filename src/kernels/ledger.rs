@@ -12,6 +12,7 @@
 
 use super::mass::Mass;
 use super::{BLOCK, Buffer, block};
+use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -65,15 +66,19 @@ impl Ledger {
         self.total().0
     }
 
-    /// Makes the bounds closer; in the end they are equal.
+    /// Makes the bounds closer: two calls make them exact. A third is an error, for exact masses have left a question open
+    /// that they answer in any row that stays as it is.
     #[inline(always)]
-    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
-        if self.known == Known::Heaviest {
-            self.known = Known::Nearly;
-            self.count::<I, T>(1, row, mass);
-        } else {
-            self.count_exactly::<I, T>(row, maxima, mass);
+    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) -> Result<(), RowError> {
+        match self.known {
+            Known::Heaviest => {
+                self.known = Known::Nearly;
+                self.count::<I, T>(1, row, mass);
+            }
+            Known::Nearly => self.count_exactly::<I, T>(row, maxima, mass),
+            Known::Exactly => return Err(RowError::Changed),
         }
+        Ok(())
     }
 
     /// Counts every block exactly.

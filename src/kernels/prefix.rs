@@ -107,8 +107,8 @@ impl Blocks {
         self.masses.iter().sum()
     }
 
-    /// The id at which the running mass of the tokens up to `last`, in id order, exceeds `target`. The keys and masses are
-    /// those of the tokens after `near` and up to `last`, in id order.
+    /// The id at which the running mass of the tokens up to `last`, in id order, exceeds `target`; None if all of them
+    /// together do not. `rest` has the keys and masses of the tokens after `near` and up to `last`, in id order.
     #[inline(always)]
     pub fn find<I: Vector, T: Logit>(
         &self,
@@ -117,7 +117,7 @@ impl Blocks {
         last: u64,
         target: u64,
         mut rest: impl Iterator<Item = (u64, u64)>,
-    ) -> usize {
+    ) -> Option<usize> {
         let mut left = target;
         let mut next = rest.next();
         for (index, &up_to_near) in self.masses.iter().enumerate() {
@@ -136,10 +136,10 @@ impl Blocks {
                 for (place, mass) in masses.iter_mut().enumerate() {
                     *mass *= mask >> place & 1;
                 }
-                return index * BLOCK + draw::find(masses.into_iter(), left);
+                return draw::find(masses.into_iter(), left).map(|place| index * BLOCK + place);
             }
             left -= sum;
         }
-        unreachable!("a target is below the mass it was taken from")
+        None
     }
 }
