@@ -16,6 +16,8 @@ pub enum RowError {
     Empty,
     /// Two reads of the row did not agree: another thread wrote to it during the call (see the module `kernels`).
     Changed,
+    /// The memory to work on a row of this length cannot be had.
+    OutOfMemory,
 }
 
 impl fmt::Display for RowError {
@@ -25,6 +27,7 @@ impl fmt::Display for RowError {
             RowError::NotFinite { id, .. } => write!(f, "inf at id {id}"),
             RowError::Empty => write!(f, "only -inf"),
             RowError::Changed => write!(f, "a change"),
+            RowError::OutOfMemory => write!(f, "too many tokens for the memory"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix::{self, Blocks};
 use crate::kernels::survey::Survey;
-use crate::kernels::{BLOCK, argmax, candidates, draw, softmax, top_k, top_p};
+use crate::kernels::{BLOCK, reserve, argmax, candidates, draw, softmax, top_k, top_p};
 use crate::logit::Logit;
 use crate::params::Params;
 
@@ -111,6 +111,22 @@ fn keep<I: Vector, T: Logit>(
 }
 
 impl Scratch {
+    /// Reserves what a row of `tokens` tokens may need at most, so that no buffer grows later: a `Vec` that cannot grow ends
+    /// the process, and this is an error instead. What is reserved and not used takes no memory on most systems.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
+        let blocks = tokens.div_ceil(BLOCK).next_multiple_of(argmax::GROUP);
+        let Scratch { maxima, ledger, keys, masses, survey, blocks: weighed, work_maxima, work_keys, work_pairs } = self;
+        reserve(maxima, blocks)?;
+        reserve(work_maxima, blocks)?;
+        ledger.reserve(blocks)?;
+        weighed.reserve(blocks)?;
+        survey.reserve(tokens)?;
+        reserve(keys, tokens)?;
+        reserve(masses, tokens)?;
+        reserve(work_keys, tokens)?;
+        reserve(work_pairs, tokens)
+    }
+
     #[inline(always)]
     fn weigh(&mut self, mass: Mass) {
         mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses);
@@ -343,9 +359,12 @@ per_isa! {
         if total == 0.0 {
             return Err(RowError::Changed); // the maximum has a mass
         }
-        let (mut ids, mut probs) = (vec![0; keys.len()], vec![0.0; keys.len()]);
-        for (place, (&key, &mass)) in keys.iter().zip(&*masses).enumerate() {
-            (ids[place], probs[place]) = (order::id(key) as i64, mass as f64 / total);
+        let (mut ids, mut probs) = (Vec::new(), Vec::new());
+        reserve(&mut ids, keys.len())?;
+        reserve(&mut probs, keys.len())?;
+        for (&key, &mass) in keys.iter().zip(&*masses) {
+            ids.push(order::id(key) as i64);
+            probs.push(mass as f64 / total);
         }
         Ok((ids, probs))
     }

@@ -19,7 +19,8 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
     logits : array_like, shape (V,) or (B, V)
         float32, float16, bfloat16 or float64; at most 2**22 tokens a row. -inf is a banned token.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
 
 def softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
@@ -55,11 +56,12 @@ def softmax(
     logits : array_like, shape (V,) or (B, V)
         float32, float16, bfloat16 or float64. -inf is a banned token and gets 0.
     temperature : float or array_like of shape (B,)
-        Finite and >= 0. At 0 the argmax has probability 1.
+        0 or in [1e-30, 1e30]. At 0 the argmax has probability 1.
     out : ndarray of float32, optional
         Where to write, of the shape of ``logits``, C-contiguous, sharing no memory with them. On an error it is unchanged.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def softmax(
 
 def log_softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
@@ -108,7 +110,8 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
     k : int
         In [1, V].
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
 
     Returns
     -------
@@ -128,10 +131,10 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
 def sample(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: int | npt.ArrayLike | None = None,
     position: int | npt.ArrayLike = 0,
     stream: int | npt.ArrayLike | None = None,
@@ -152,16 +155,17 @@ def sample(
         CPU, or any object with ``__dlpack__``, ``__array__`` or the buffer protocol. Rows may be strided. Never written to.
         -inf is a banned token.
     temperature : float
-        Finite and >= 0. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the lowest id
-        among the largest logits.
+        0 or in [1e-30, 1e30]. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the
+        lowest id among the largest logits. 1 and None leave the logits as they are.
     top_k : int
-        >= 0. Keep the k largest logits, exactly k; of equal ones the lower ids. 0 is off, and so is a k of at least V.
+        In [0, 2**64), or -1. Keep the k largest logits, exactly k; of equal ones the lower ids. 0, -1 and None are off, and so
+        is a k of at least V.
     top_p : float
-        In (0, 1]. Keep the smallest set of most probable tokens whose probabilities sum to at least p (nucleus sampling,
-        Holtzman et al., ICLR 2020). 1 is off.
+        In [0, 1]. Keep the smallest set of most probable tokens whose probabilities sum to at least p (nucleus sampling,
+        Holtzman et al., ICLR 2020), and at least one token: 0 keeps the most probable one. 1 and None are off.
     min_p : float
         In [0, 1]. Keep the tokens whose probability is at least this share of the largest (Nguyen et al., ICLR 2025).
-        0 is off.
+        0 and None are off.
     seed : int, optional
         In [0, 2**64). The same seed, stream and position draw the same random word. Fresh entropy by default.
     position : int
@@ -172,7 +176,8 @@ def sample(
     errors : {"raise", "mark"}
         What to do if a row has NaN or +inf, or nothing but -inf: raise an error that names the rows, or return -1 for them.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
     out : ndarray of int64, optional
         Where to write the tokens: of shape (B,), or () for a single row. On an error it is unchanged.
 
@@ -205,10 +210,10 @@ def sample(
 def candidates(
     logits: object,
     *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
+    temperature: float | None = 1.0,
+    top_k: int | None = 0,
+    top_p: float | None = 1.0,
+    min_p: float | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,
@@ -242,10 +247,10 @@ def candidates(
 def mask_logits(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,

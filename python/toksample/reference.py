@@ -27,7 +27,7 @@ from toksample._checks import (
     count,
     errors_mode,
     filters,
-    integers,
+    for_rows,
     raise_row_errors,
     row_error,
     write_out,
@@ -159,7 +159,7 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
 
 def softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
@@ -195,7 +195,7 @@ def ln(w: int) -> float:
 
 def log_softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
@@ -230,10 +230,10 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
 def sample(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: int | npt.ArrayLike | None = None,
     position: int | npt.ArrayLike = 0,
     stream: int | npt.ArrayLike | None = None,
@@ -245,9 +245,9 @@ def sample(
     rows = as_rows(logits)
     errors_mode(errors)
     params = filters(temperature, top_k, top_p, min_p, rows)
-    seeds = integers("seed", int.from_bytes(os.urandom(8)) if seed is None else seed, rows)
-    streams = list(range(len(rows.rows))) if stream is None else integers("stream", stream, rows)
-    positions = integers("position", position, rows)
+    seeds = for_rows("seed", int.from_bytes(os.urandom(8)) if seed is None else seed, rows)
+    streams = list(range(len(rows.rows))) if stream is None else for_rows("stream", stream, rows)
+    positions = for_rows("position", position, rows)
     if errors == "raise":
         raise_row_errors(rows)
     tokens = np.full(len(rows.rows), -1, np.int64)
@@ -262,10 +262,10 @@ def sample(
 def candidates(
     logits: object,
     *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
+    temperature: float | None = 1.0,
+    top_k: int | None = 0,
+    top_p: float | None = 1.0,
+    min_p: float | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,
@@ -283,10 +283,10 @@ def candidates(
 def mask_logits(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,

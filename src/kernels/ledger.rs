@@ -11,7 +11,7 @@
 //! to the exact masses. The answer is exact either way; only the time differs.
 
 use super::mass::Mass;
-use super::{BLOCK, Buffer, block};
+use super::{BLOCK, Buffer, block, reserve};
 use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
@@ -40,6 +40,12 @@ enum Known {
 }
 
 impl Ledger {
+    /// Reserves memory for a row of so many blocks.
+    pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
+        reserve(&mut self.low, blocks)?;
+        reserve(&mut self.high, blocks)
+    }
+
     /// Opens the ledger of a row: the bounds that the blocks' maxima give, and closer ones of the heaviest blocks.
     #[inline(always)]
     pub fn open<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {

@@ -17,7 +17,8 @@ use super::candidates::Held;
 use super::draw;
 use super::mass::Mass;
 use super::order::Prefix;
-use super::{BLOCK, Buffer, block, order, reaching};
+use super::{BLOCK, Buffer, block, order, reaching, reserve};
+use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -60,6 +61,11 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Reserves memory for a row of so many blocks.
+    pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
+        reserve(&mut self.masses, blocks)
+    }
+
     /// Weighs the tokens up to `near`, fills `rest` with the keys of those after it and up to `far`, and gives the mass of all
     /// tokens up to `last`, which is not before `far`.
     #[inline(always)]
