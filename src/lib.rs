@@ -5,6 +5,7 @@
 //! | file | its one job |
 //! |---|---|
 //! | `python.rs` | the Python bindings: arrays and parameters in, tokens and errors out |
+//! | `dlpack.rs` | bfloat16 from other libraries' arrays, for the bindings |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
 //! | `recipe.rs` | one row, whole: what `sample`, `candidates`, `mask_logits` … do, step by step |
 //! | `kernels/` | the steps, one file an operation |
@@ -25,5 +26,7 @@ pub mod params;
 pub mod recipe;
 pub mod rng;
 
+#[cfg(feature = "python")]
+mod dlpack;
 #[cfg(feature = "python")]
 mod python;

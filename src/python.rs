@@ -30,6 +30,8 @@ use crate::rng::draw_word;
 mod _native {
     #[pymodule_export]
     use super::{argmax, available_isas, candidates, isa, log_softmax, mask_logits, sample, softmax, top_k};
+    #[pymodule_export]
+    use crate::dlpack::bfloat16_as_bits;
 }
 
 // ---- errors ---------------------------------------------------------------------------------------------------------
@@ -154,7 +156,8 @@ impl<'py> AnyLogits<'py> {
             return Ok(AnyLogits::F16(Logits::new(array)?));
         }
         static AS_NATIVE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let array = AS_NATIVE.import(logits.py(), "toksample._arrays", "as_native")?.call1((logits,))?;
+        let (array, _source): (Bound<'py, PyAny>, Bound<'py, PyAny>) =
+            AS_NATIVE.import(logits.py(), "toksample._arrays", "as_native")?.call1((logits,))?.extract()?;
         if let Ok(array) = array.cast::<PyArrayDyn<f32>>() {
             Ok(AnyLogits::F32(Logits::new(array)?))
         } else if let Ok(array) = array.cast::<PyArrayDyn<f16>>() {
@@ -169,7 +172,8 @@ impl<'py> AnyLogits<'py> {
 fn as_it_is<'a, 'py, P: Element>(logits: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyArrayDyn<P>>> {
     let array = logits.cast::<PyArrayDyn<P>>().ok()?;
     let readable = matches!(array.ndim(), 1 | 2) && array.is_c_contiguous() && array.data().is_aligned();
-    readable.then_some(array)
+    // A subclass may mean more than its values: a masked array does.
+    (readable && logits.is_exact_instance_of::<PyUntypedArray>()).then_some(array)
 }
 
 /// Runs `$body` with `$logits` as the logits of the type that they have, which `$t` names.

@@ -8,6 +8,7 @@ import numpy.typing as npt
 __all__ = [
     "argmax",
     "available_isas",
+    "bfloat16_as_bits",
     "candidates",
     "isa",
     "log_softmax",
@@ -19,6 +20,7 @@ __all__ = [
 
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
+def bfloat16_as_bits(capsule: object) -> bool: ...
 def argmax(logits: object, num_threads: object) -> Any: ...
 def sample(
     logits: object,
