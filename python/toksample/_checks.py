@@ -28,7 +28,7 @@ class Rows(NamedTuple):
 
 def as_rows(logits: object) -> Rows:
     """Give logits of shape (V,) or (B, V) as float32 rows."""
-    array = as_float32(as_native(logits))
+    array = as_float32(as_native(logits)[0])
     if not 1 <= array.shape[-1] <= MAX_TOKENS:
         raise ValueError(f"logits must have 1 to {MAX_TOKENS} tokens a row, got shape {array.shape}")
     return Rows(np.atleast_2d(array), array.ndim == 2)

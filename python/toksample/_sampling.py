@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample import _native
-from toksample._arrays import like
+from toksample._arrays import Array, float64_and_native, like
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -77,7 +77,8 @@ def softmax(
     >>> toksample.softmax(np.float32([0.0, 0.0, -np.inf]))
     array([0.5, 0.5, 0. ], dtype=float32)
     """
-    return _native.softmax(logits, temperature, out, num_threads)
+    probs = _native.softmax(logits, temperature, out, num_threads)
+    return probs if out is not None else like(probs, logits)
 
 
 def log_softmax(
@@ -97,7 +98,8 @@ def log_softmax(
     >>> toksample.log_softmax(np.float32([0.0, -1000.0]))
     array([    0., -1000.], dtype=float32)
     """
-    return _native.log_softmax(logits, temperature, out, num_threads)
+    logprobs = _native.log_softmax(logits, temperature, out, num_threads)
+    return logprobs if out is not None else like(logprobs, logits)
 
 
 def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -124,8 +126,22 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
     >>> toksample.top_k(np.float32([0.0, 3.0, 1.0, 3.0]), 2)
     (array([3., 3.], dtype=float32), array([1, 3]))
     """
-    values, ids = _native.top_k(logits, k, num_threads)
-    return like(values, logits), ids
+    float64 = float64_and_native(logits)
+    if float64 is None:
+        values, ids = _native.top_k(logits, k, num_threads)
+    else:
+        values, ids = _top_k_of_float64(*float64, k, num_threads)
+    return like(values, logits), like(ids, logits)
+
+
+def _top_k_of_float64(rows: Array, native: Array, k: int, num_threads: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Sort, by their values in float64, the tokens that float32 does not tell from the k largest, and take k of them."""
+    least, ids = _native.top_k(native, k, num_threads)
+    each = zip(*map(np.atleast_2d, (rows, native, least, ids)), strict=True)
+    for row, rounded, values, chosen in each:
+        near = np.flatnonzero(rounded >= values[-1])
+        chosen[:] = near[np.argsort(-row[near], kind="stable")[: len(chosen)]]
+    return np.take_along_axis(rows, ids, axis=-1), ids
 
 
 def sample(
@@ -277,5 +293,11 @@ def mask_logits(
     >>> toksample.mask_logits(np.float32([1.0, 3.0, 2.0]), top_k=2)
     array([-inf,   3.,   2.], dtype=float32)
     """
-    masked = _native.mask_logits(logits, temperature, top_k, top_p, min_p, num_threads)
+    float64 = float64_and_native(logits)
+    if float64 is None:
+        masked = _native.mask_logits(logits, temperature, top_k, top_p, min_p, num_threads)
+    else:
+        rows, native = float64
+        masked = _native.mask_logits(native, temperature, top_k, top_p, min_p, num_threads)
+        masked = np.where(masked == -np.inf, -np.inf, rows)
     return like(masked, logits)

@@ -26,6 +26,7 @@
 //! the end of its import: so no thread can be in the middle of it when another one forks. See also `batch.rs`.
 
 mod arrays;
+mod dlpack;
 mod errors;
 mod functions;
 mod parameters;
@@ -34,6 +35,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::dlpack::bfloat16_as_bits;
     #[pymodule_export]
     use super::functions::{
         Counter, argmax, available_isas, candidates, get_num_threads, isa, log_softmax, look_up_once, mask_logits,
