@@ -101,10 +101,7 @@ impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
 
 /// Runs `run` with memory that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary; an
 /// error if the memory for a row of `tokens` tokens cannot be had.
-pub fn with_scratch<R>(
-    tokens: usize,
-    run: impl FnOnce(&mut Scratch) -> Result<R, RowError>,
-) -> Result<R, RowError> {
+pub fn with_scratch<R>(tokens: usize, run: impl FnOnce(&mut Scratch) -> Result<R, RowError>) -> Result<R, RowError> {
     const SLOTS: usize = 64;
     // Boxed, so that the slots of a process that needs only one are small.
     static IDLE: [Mutex<Option<Box<Scratch>>>; SLOTS] = [const { Mutex::new(None) }; SLOTS];

@@ -15,7 +15,7 @@ use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix::{self, Blocks};
 use crate::kernels::survey::Survey;
-use crate::kernels::{BLOCK, reserve, argmax, candidates, draw, softmax, top_k, top_p};
+use crate::kernels::{BLOCK, argmax, candidates, draw, reserve, softmax, top_k, top_p};
 use crate::logit::Logit;
 use crate::params::Params;
 
@@ -115,7 +115,8 @@ impl Scratch {
     /// the process, and this is an error instead. What is reserved and not used takes no memory on most systems.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
         let blocks = tokens.div_ceil(BLOCK).next_multiple_of(argmax::GROUP);
-        let Scratch { maxima, ledger, keys, masses, survey, blocks: weighed, work_maxima, work_keys, work_pairs } = self;
+        let Scratch { maxima, ledger, keys, masses, survey, blocks: weighed, work_maxima, work_keys, work_pairs } =
+            self;
         reserve(maxima, blocks)?;
         reserve(work_maxima, blocks)?;
         ledger.reserve(blocks)?;
@@ -279,13 +280,7 @@ impl Scratch {
 
     /// The token that the word draws from what is kept.
     #[inline(always)]
-    fn draw<I: Vector, T: Logit>(
-        &mut self,
-        row: &[T],
-        mass: Mass,
-        kept: Kept,
-        word: u64,
-    ) -> Result<usize, RowError> {
+    fn draw<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, kept: Kept, word: u64) -> Result<usize, RowError> {
         let drawn = match kept {
             Kept::Listed { last } => {
                 let masses = || {

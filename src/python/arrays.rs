@@ -255,7 +255,8 @@ impl<'py> Logits<'py> {
 
     /// The rows, checked. No Python code may run from here until they are no longer used.
     pub(super) fn rows<T: ArrayElement>(&self) -> PyResult<Rows<'_, T>> {
-        let changed = || value_error("logits must keep their shape and type during the call, got an array that changed");
+        let changed =
+            || value_error("logits must keep their shape and type during the call, got an array that changed");
         if Shape::of(&self.array) != Some(self.shape) || !is_stored_as::<T::Stored>(&self.array) {
             return Err(changed());
         }

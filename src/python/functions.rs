@@ -8,9 +8,7 @@ use pyo3::prelude::*;
 
 use super::arrays::{self, ArrayElement, Logits, Out, Pin, Rows, slice_of_new, with_element, zeros};
 use super::errors::{self, Failures, guarded, row_error, value_error};
-use super::parameters::{
-    FilterParameters, TopK, WordParameters, read_errors, read_temperature, read_threads,
-};
+use super::parameters::{FilterParameters, TopK, WordParameters, read_errors, read_temperature, read_threads};
 use crate::batch::{self, Batch, with_scratch};
 use crate::error::RowError;
 use crate::isa::Isa;
@@ -214,9 +212,8 @@ pub(super) fn sample<'py>(
         let words = words.for_rows(&filters, shape)?;
         let out = out.map(|out| Out::read(out, "int64", shape.per_row())).transpose()?;
         with_element!(logits, |T| {
-            let run = |row: &[T], b, scratch: &mut Scratch| {
-                recipe::sample(isa, row, &filters.get(b), words.get(b), scratch)
-            };
+            let run =
+                |row: &[T], b, scratch: &mut Scratch| recipe::sample(isa, row, &filters.get(b), words.get(b), scratch);
             tokens::<T>(py, &logits, wanted, out, run, mark)
         })
     })
@@ -351,7 +348,9 @@ fn probabilities<'py>(
         if writing.is_some() && shape.is_batch {
             // A bad row must leave the caller's array as it is, so all rows are looked at before the first is written.
             let nothing = (0..shape.rows).map(|_| ());
-            for_each_row(py, rows, wanted, nothing, |row, _, (), scratch| recipe::argmax(isa, row, scratch).map(|_| ()))?;
+            for_each_row(py, rows, wanted, nothing, |row, _, (), scratch| {
+                recipe::argmax(isa, row, scratch).map(|_| ())
+            })?;
         }
         let written = match (&mut writing, &mut new) {
             (Some(writing), _) => writing.slice(),

@@ -40,7 +40,8 @@ fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> bool {
     let py = value.py();
     // SAFETY: numpy's type object lives as long as the process.
     #[allow(unsafe_code)]
-    let scalar = unsafe { PyType::from_borrowed_type_ptr(py, npyffi::get_type_object(py, NpyTypes::PyGenericArrType_Type)) };
+    let scalar =
+        unsafe { PyType::from_borrowed_type_ptr(py, npyffi::get_type_object(py, NpyTypes::PyGenericArrType_Type)) };
     value.is_instance(&scalar).unwrap_or(false)
 }
 
@@ -140,7 +141,8 @@ impl<'a, 'py> FilterParameters<'a, 'py> {
             top_p: top_p.get(row),
             min_p: min_p.get(row),
         };
-        if let (PerRow::One(_), PerRow::One(_), PerRow::One(_), PerRow::One(_)) = (&temperature, &top_k, &top_p, &min_p) {
+        if let (PerRow::One(_), PerRow::One(_), PerRow::One(_), PerRow::One(_)) = (&temperature, &top_k, &top_p, &min_p)
+        {
             return Ok(Filters(PerRow::One(params(0))));
         }
         Ok(Filters(PerRow::Many((0..shape.rows).map(params).collect())))
