@@ -92,6 +92,10 @@ PARAMETERS = {
 }
 
 
+_OR_MANY = ", or one for each row of a batch"
+_TEXT = (str, bytes, bytearray, memoryview)
+
+
 def per_row(name: str, value: object) -> Any:
     """Read a parameter: a number, or a list of numbers if there is one for each row.
 
@@ -102,7 +106,7 @@ def per_row(name: str, value: object) -> Any:
         given = _array(name, value).tolist()
     else:
         given = value
-    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray, memoryview)):
+    if isinstance(given, Sequence) and not isinstance(given, _TEXT):
         return [_number(name, value, one, f" (row {b})") for b, one in enumerate(list(given))]
     return _number(name, value, given, "")
 
@@ -112,25 +116,30 @@ def _array(name: str, value: object) -> npt.NDArray[Any]:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise wrong_type(name, value) from error
+        raise _wrong_type(name, value, _OR_MANY) from error
     if array.ndim > 1:
-        raise wrong_type(name, value)
+        raise _wrong_type(name, value, _OR_MANY)
     return array
 
 
-def _number(name: str, given: object, value: Any, row: str) -> Any:
-    """Convert one number of a parameter, and see that it is in its range."""
+def one(name: str, value: object) -> Any:
+    """Read a parameter that is one number."""
+    return _number(name, value, value, None)
+
+
+def _number(name: str, given: object, value: Any, row: str | None) -> Any:
+    """Convert one number of a parameter, and see that it is in its range; ``row`` is None if there can be only one."""
     parameter = PARAMETERS[name]
     if value is None and parameter.off is not None:
         return parameter.off
     try:
-        number = _refuse(value) if isinstance(value, (str, bytes, np.complexfloating)) else parameter.convert(value)
+        number = _refuse(value) if isinstance(value, (*_TEXT, np.complexfloating)) else parameter.convert(value)
     except TypeError as error:
-        raise wrong_type(name, given) from error
+        raise _wrong_type(name, given, "" if row is None else _OR_MANY) from error
     except OverflowError as error:  # an integer beyond float64
-        raise ValueError(f"{name} must be {parameter.rule}, got {show(value)}{row}") from error
+        raise ValueError(f"{name} must be {parameter.rule}, got {show(value)}{row or ''}") from error
     if not parameter.holds(number):
-        raise ValueError(f"{name} must be {parameter.rule}, got {show(number)}{row}")
+        raise ValueError(f"{name} must be {parameter.rule}, got {show(number)}{row or ''}")
     return parameter.off if name == "top_k" and number == -1 else number
 
 
@@ -139,15 +148,14 @@ def _refuse(value: object) -> NoReturn:
     raise TypeError(f"a {type(value).__name__} is not a real number")
 
 
-def wrong_type(name: str, given: object) -> TypeError:
-    """Make the error for a parameter that is of another type."""
-    return TypeError(f"{name} must be {PARAMETERS[name].what}, or one for each row of a batch, got {show(given)}")
+def _wrong_type(name: str, given: object, where: str) -> TypeError:
+    return TypeError(f"{name} must be {PARAMETERS[name].what}{where}, got {show(given)}")
 
 
 def check_count(name: str, given: object, count: int, rows: int, is_batch: bool) -> None:
     """See that a parameter with one value for each row has as many as there are rows."""
     if not is_batch:
-        raise TypeError(f"{name} must be {PARAMETERS[name].what} where logits are one row, got {show(given)}")
+        raise _wrong_type(name, given, " where logits are one row")
     if count != rows:
         raise ValueError(f"{name} must have one value for each of the {rows} rows, got {count}")
 

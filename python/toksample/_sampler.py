@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toksample import _native
-from toksample._checks import count, per_row, wrong_type
+from toksample._checks import count, one
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,8 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         for name, value in self.keywords().items():
-            may_be_missing = name in ("seed", "stream") and value is None
-            if not may_be_missing and isinstance(per_row(name, value), list):
-                raise wrong_type(name, value)
+            if value is not None:  # which is off, or for the seed and the stream the default
+                one(name, value)
 
     def keywords(self) -> dict[str, Any]:
         """Return the fields as the keyword arguments of :func:`toksample.sample`."""
@@ -146,9 +145,7 @@ class Sampler:
 
     @position.setter
     def position(self, position: int) -> None:
-        if isinstance(per_row("position", position), list):
-            raise wrong_type("position", position)
-        self._counter = _native.Counter(per_row("position", position))
+        self._counter = _native.Counter(one("position", position))
 
     def __call__(self, logits: object) -> Any:
         """Draw the next token of each row; see :func:`toksample.sample`. On an error the position stays."""

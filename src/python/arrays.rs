@@ -295,11 +295,11 @@ fn row_stride(array: &Bound<'_, PyUntypedArray>, shape: Shape) -> isize {
 /// True if each row of an array is in one piece, and every element at an address that is a multiple of `align`.
 fn is_readable(array: &Bound<'_, PyUntypedArray>, fields: &Fields, align: usize) -> bool {
     let (shape, strides) = (array.shape(), array.strides());
-    let [.., tokens] = *shape else { return false };
-    let [ref outer @ .., last] = *strides else { return false };
-    (tokens <= 1 || last == fields.item)
-        && (fields.data as usize).is_multiple_of(align)
-        && outer.iter().all(|&stride| stride.unsigned_abs().is_multiple_of(align))
+    let (Some(&tokens), Some((&last, outer))) = (shape.last(), strides.split_last()) else { return false };
+    array.is_empty() // of which nothing is read, whatever its strides
+        || (tokens == 1 || last == fields.item)
+            && (fields.data as usize).is_multiple_of(align)
+            && outer.iter().all(|&stride| stride.unsigned_abs().is_multiple_of(align))
 }
 
 /// True if the elements of an array are of this type, in the byte order of this machine.

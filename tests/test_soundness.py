@@ -1,0 +1,758 @@
+"""No Python code may crash the process, hang it, or make it read or write out of bounds; and the same after a fork.
+
+What would crash or hang without its fix runs in a process of its own (`survives`), with an end to waiting for it: one that takes
+longer than two minutes hangs. Errors are ValueError, TypeError or MemoryError.
+"""
+
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import toksample
+from toksample import Sampler, reference
+
+V = 5_000  # more than the 1,024 logits that are worked on under the GIL
+ROW = np.random.default_rng(0).normal(scale=4, size=V).astype(np.float32)
+BATCH = np.tile(ROW, (4, 1))
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+
+PRELUDE = """
+import ctypes, faulthandler, gc, os, signal, sys, threading, time
+import numpy as np
+import toksample
+faulthandler.enable()
+V = 5_000
+ROW = np.random.default_rng(0).normal(scale=4, size=V).astype(np.float32)
+"""
+
+
+def survives(code, prelude=PRELUDE):
+    """Runs code in a new process, which must come to its end. Returns what it printed."""
+    process = subprocess.run(
+        [sys.executable, "-c", prelude + textwrap.dedent(code)], capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == 0, f"exit code {process.returncode}\n{process.stdout}\n{process.stderr[-3000:]}"
+    return process.stdout
+
+
+# ---- Python code that runs during a call -------------------------------------------------------------------------------
+
+CALLS = """
+class Once:
+    # A number that does something the first time it is asked for its value.
+    def __init__(self, value, action):
+        self.value, self.action = value, action
+    def _do(self):
+        if self.action is not None:
+            action, self.action = self.action, None
+            try:
+                action()
+            except ValueError:  # numpy may refuse
+                pass
+        return self.value
+    def __float__(self): return float(self._do())
+    def __index__(self): return int(self._do())
+
+def calls(make):
+    # Every function, with every parameter in turn being one that acts on the logits or on out.
+    def number(value, action):
+        return Once(value, action)
+    for name, value in dict(temperature=0.7, top_k=50, top_p=0.9, min_p=0.1, seed=1, position=2, stream=3, num_threads=2).items():
+        for one in (True, False):
+            logits, out, action = make(one, np.int64)
+            arguments = {name: number(value, action) if one or name == "num_threads" else [number(value, action), value]}
+            yield toksample.sample, (logits,), dict(arguments, out=out)
+            if name in ("temperature", "top_k", "top_p", "min_p"):
+                logits, out, action = make(True, np.int64)
+                yield toksample.candidates, (logits,), {name: number(value, action)}
+                logits, out, action = make(one, np.int64)
+                yield toksample.mask_logits, (logits,), {name: number(value, action)}
+    for function in (toksample.softmax, toksample.log_softmax):
+        for name in ("temperature", "num_threads"):
+            logits, out, action = make(True, np.float32)
+            yield function, (logits,), {name: number(1, action), "out": out}
+    logits, out, action = make(True, np.int64)
+    yield toksample.top_k, (logits, number(5, action)), {}
+    logits, out, action = make(True, np.int64)
+    yield toksample.argmax, (logits,), {"num_threads": number(1, action)}
+
+def run(make):
+    for function, arguments, keywords in calls(make):
+        try:
+            function(*arguments, **keywords)
+        except (ValueError, TypeError) as error:
+            assert "out" in str(error) or "logits" in str(error) or "value for each" in str(error), error
+
+def arrays(one, dtype):
+    logits = ROW.copy() if one else np.tile(ROW, (2, 1))
+    out = np.zeros(() if one and dtype == np.int64 else logits.shape if dtype == np.float32 else 2, dtype)
+    return logits, out
+"""
+
+ACTIONS = {
+    "the logits shrink": "logits.resize(1 if one else (1, 1), refcheck=False)",
+    "the logits grow": "logits.resize(10**7 if one else (2, 10**6), refcheck=False)",
+    "the logits get another type": "logits.dtype = np.int8",
+    "the logits get wider elements": "logits.dtype = np.float64",
+    "the logits get another shape": "logits.shape = (1, *logits.shape)",
+    "the logits get no axis": "logits.resize((), refcheck=False)",
+    "the logits are written to": "logits.fill(np.nan)",
+    "out shrinks": "out.resize(0, refcheck=False)",
+    "out gets another type": "out.dtype = np.int8",
+    "out gets another shape": "out.shape = (1, *out.shape)",
+    "out becomes read-only": "out.flags.writeable = False",
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS.keys())
+def test_a_parameter_that_changes_the_arrays(action):
+    survives(
+        f"""
+        import warnings
+        warnings.simplefilter("ignore")
+        def make(one, dtype):
+            logits, out = arrays(one, dtype)
+            def action():
+                {action}
+            return logits, out, action
+        run(make)
+        """,
+        PRELUDE + CALLS,
+    )
+
+
+def test_a_finalizer_that_changes_the_logits():
+    """Memory that a call allocates may start the garbage collector, and it the finalizers of garbage."""
+    survives(
+        """
+        class Trap:
+            def __init__(self, logits):
+                self.me, self.logits = self, logits
+            def __del__(self):
+                self.logits.resize(1, refcheck=False)
+        gc.set_threshold(1)
+        for _ in range(300):
+            logits = np.tile(ROW, 20)
+            Trap(logits)
+            for function in (toksample.softmax, toksample.mask_logits, toksample.argmax, lambda x: toksample.top_k(x, 1)):
+                try:
+                    function(logits)
+                except ValueError as error:
+                    assert "logits must" in str(error)
+        """
+    )
+
+
+def test_an_out_that_lies_about_itself():
+    class Liar(np.ndarray):
+        def __array_function__(self, function, types, args, kwargs):
+            self.dtype = np.int8
+            return False
+
+        def __getattribute__(self, name):
+            return {"dtype": np.dtype(np.int64), "shape": (4,), "nbytes": 32}.get(name) or super().__getattribute__(name)
+
+    out = np.zeros(4, np.int64).view(Liar)
+    assert toksample.sample(BATCH, seed=1, out=out) is out
+    assert np.array_equal(np.asarray(out), toksample.sample(BATCH, seed=1))
+    out = np.zeros(4, np.int8).view(Liar)
+    with pytest.raises(TypeError, match="out must be a writable C-contiguous int64 array"):
+        toksample.sample(BATCH, seed=1, out=out)
+
+
+def test_logits_of_a_subclass_are_read_as_what_they_are():
+    class Liar(np.ndarray):
+        def __array_finalize__(self, of):
+            if of is not None:
+                raise RuntimeError("made a copy")
+
+        def __getattribute__(self, name):
+            return {"shape": (10**9,), "ndim": 1, "strides": (1,)}.get(name) or super().__getattribute__(name)
+
+    for logits in (ROW, BATCH):
+        lying = np.ndarray.__new__(Liar, logits.shape, logits.dtype, buffer=logits)
+        try:
+            tokens = toksample.argmax(lying)
+        except (TypeError, ValueError) as error:
+            assert "logits" in str(error)
+        else:
+            assert np.array_equal(tokens, toksample.argmax(logits))
+
+
+@pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
+def test_values_for_rows_are_counted_as_they_come(module):
+    class Values(list):
+        """A list that says it has 4 values, and yields another number of them."""
+
+        def __len__(self):
+            return 4
+
+        def __iter__(self):
+            return iter([0.5] * self.count)
+
+    for count in (0, 3, 5):
+        values = Values([0.5] * 4)
+        values.count = count
+        with pytest.raises(ValueError, match=f"temperature must have one value for each of the 4 rows, got {count}"):
+            module.sample(BATCH, temperature=values)
+    for values in ({0.1, 0.2, 0.3, 0.4}, dict.fromkeys(range(4), 0.5), b"1234", bytearray(4), iter([0.5] * 4)):
+        with pytest.raises(TypeError, match="temperature must be a number, or one for each row of a batch, got "):
+            module.sample(BATCH, temperature=values)
+
+
+def test_a_list_of_values_that_shrinks_while_it_is_read():
+    class Shrinking:
+        def __float__(self):
+            values.clear()
+            return 0.5
+
+    values = [Shrinking() for _ in range(4)]
+    assert toksample.sample(BATCH, temperature=values, seed=1).shape == (4,)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, ZeroDivisionError])
+def test_an_exception_of_the_callers_code_passes_through(error):
+    class Raises:
+        def _raise(self, *_, **__):
+            raise error("on purpose")
+
+        __float__ = __index__ = __array__ = _raise
+
+    for name in ("temperature", "top_p", "min_p", "top_k", "seed", "stream", "position", "num_threads"):
+        with pytest.raises(error, match="on purpose"):
+            toksample.sample(ROW, **{name: Raises() if name not in ("temperature",) else Number(error)})
+    with pytest.raises(error, match="on purpose"):
+        toksample.top_k(ROW, Number(error))
+    if not issubclass(error, Exception) or error is MemoryError:
+        with pytest.raises(error, match="on purpose"):
+            toksample.sample(Raises())
+
+
+class Number:
+    """A number whose value cannot be had."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __float__(self):
+        raise self.error("on purpose")
+
+    __index__ = __float__
+
+
+def test_an_error_shows_what_cannot_be_shown():
+    class Unshowable:
+        def __repr__(self):
+            raise ValueError("no")
+
+    with pytest.raises(TypeError, match="temperature must be a number, .* got a Unshowable that cannot be shown"):
+        toksample.sample(ROW, temperature=Unshowable())
+
+
+def test_logits_that_draw_from_the_same_sampler():
+    """The sampler's lock was held while the logits were converted, so this waited for itself."""
+    sampler = Sampler(seed=1)
+    tokens = []
+
+    class Logits:
+        def __array__(self, dtype=None, copy=None):
+            tokens.append(sampler(ROW))
+            return ROW
+
+    outer = sampler(Logits())
+    assert sampler.position == 2
+    assert outer == toksample.sample(ROW, seed=1, position=0)
+    assert tokens == [toksample.sample(ROW, seed=1, position=1)]
+
+
+# ---- other threads -----------------------------------------------------------------------------------------------------
+
+RACES = {
+    "finite logits": "rng.normal(scale=8, size=V)",
+    "NaN": "np.where(rng.random(V) < 0.3, np.nan, ROW)",
+    "infinities": "np.where(rng.random(V) < 0.3, rng.choice([np.inf, -np.inf], V), ROW)",
+    "only -inf": "np.full(V, -np.inf)",
+    "large logits": "rng.normal(scale=1e38, size=V)",
+}
+
+
+@pytest.mark.parametrize("values", RACES.values(), ids=RACES.keys())
+def test_another_thread_writes_to_the_logits(values):
+    """It may be a wrong token, or an error that says so: no panic, no endless loop. See src/kernels/mod.rs."""
+    survives(
+        f"""
+        rng = np.random.default_rng(0)
+        V = 20_000
+        ROW = rng.normal(scale=4, size=V).astype(np.float32)
+        with np.errstate(all="ignore"):
+            others = [({values}).astype(np.float32) for _ in range(8)] + [ROW]
+        logits = np.tile(ROW, (2, 1))
+        stop = False
+        def write():
+            while not stop:
+                for other in others:
+                    np.copyto(logits, other)
+        threads = [threading.Thread(target=write) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        sys.setswitchinterval(1e-5)
+        calls = 0
+        end = time.monotonic() + 4
+        parameters = [
+            dict(temperature=0.7), dict(temperature=0.7, top_p=0.9), dict(temperature=3.0, top_p=0.9), dict(top_k=V // 2),
+            dict(temperature=0), dict(temperature=2.0, top_k=V // 2, top_p=0.99), dict(min_p=1e-9), dict(top_k=50, top_p=0.9),
+        ]
+        while time.monotonic() < end:
+            for keywords in parameters:
+                for function in (toksample.sample, toksample.mask_logits, toksample.candidates):
+                    for x in (logits[0], logits) if function is not toksample.candidates else (logits[0],):
+                        calls += 1
+                        try:
+                            function(x, **keywords)
+                        except ValueError as error:
+                            assert str(error).startswith("logits must "), error
+            for function in (toksample.softmax, toksample.log_softmax, toksample.argmax, lambda x: toksample.top_k(x, V // 2)):
+                calls += 1
+                try:
+                    function(logits)
+                except ValueError as error:
+                    assert str(error).startswith("logits must "), error
+        stop = True
+        print(calls)
+        """
+    )
+
+
+def test_another_thread_resizes_the_logits():
+    """numpy resizes no array to which there is a weak reference, and each call that releases the GIL holds one."""
+    survives(
+        """
+        logits = np.tile(ROW, 200)
+        stop = False
+        def resize():
+            n = 0
+            while not stop:
+                n += 1
+                try:
+                    logits.resize(V * (100 + n % 100), refcheck=False)
+                    logits[:V] = ROW
+                except ValueError:
+                    pass
+        thread = threading.Thread(target=resize)
+        thread.start()
+        sys.setswitchinterval(1e-5)
+        view = logits[:]
+        del view
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            for function in (toksample.argmax, toksample.sample, toksample.softmax, lambda x: toksample.top_k(x, 99)):
+                try:
+                    function(logits)
+                except ValueError as error:
+                    assert str(error).startswith("logits must "), error
+        stop = True
+        thread.join()
+        """
+    )
+
+
+def test_two_threads_share_one_out():
+    rows = np.tile(ROW, (200, 1))
+    out = np.zeros_like(rows)
+    errors, barrier = [], threading.Barrier(3)
+
+    def run():
+        barrier.wait()
+        for _ in range(40):
+            try:
+                toksample.softmax(rows, out=out)
+            except ValueError as error:
+                errors.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(errors) == {"out must not be in use by another call, got one that is"}
+    assert np.array_equal(toksample.softmax(rows, out=out), toksample.softmax(rows))
+
+
+def test_threads_that_share_a_sampler_do_not_wait_for_each_other():
+    sampler = Sampler(seed=1)
+    inside, outside = threading.Event(), threading.Event()
+
+    class Slow:
+        def __array__(self, dtype=None, copy=None):
+            inside.set()
+            assert outside.wait(60), "the other thread waits for this call"
+            return ROW
+
+    tokens = []
+    thread = threading.Thread(target=lambda: tokens.append(sampler(Slow())))
+    thread.start()
+    assert inside.wait(60)
+    tokens.append(sampler(ROW))
+    outside.set()
+    thread.join()
+    assert sorted(tokens) == sorted(toksample.sample(ROW, seed=1, position=position) for position in range(2))
+
+
+def test_threads_that_share_a_sampler_take_each_position_once():
+    sampler = Sampler(seed=1, temperature=2.0)
+    results = [[] for _ in range(4)]
+    threads = [threading.Thread(target=lambda r=r: r.extend(sampler(ROW) for _ in range(500))) for r in results]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sampler.position == 2000
+    want = [toksample.sample(ROW, seed=1, temperature=2.0, position=position) for position in range(2000)]
+    assert sorted(sum(results, [])) == sorted(want)
+
+
+# ---- memory and signals ------------------------------------------------------------------------------------------------
+
+
+def test_memory_that_cannot_be_had():
+    row = np.float32([1, 2])
+    rows = np.broadcast_to(row[:1], (2**42, 1))  # one number in memory, and 32 TiB of tokens
+    for function in (toksample.argmax, toksample.sample, toksample.softmax, toksample.mask_logits):
+        with pytest.raises(MemoryError):
+            function(rows)
+    with pytest.raises(MemoryError):
+        toksample.top_k(rows, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are not kept elsewhere")
+def test_scratch_memory_that_cannot_be_had():
+    survives(
+        """
+        import resource
+        V = 2**22
+        row = np.zeros(V, np.float32)
+        toksample.sample(row[:10])
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        seen = 0
+        for room in (0, 2**20, 2**24, 2**26, 2**27):
+            resource.setrlimit(resource.RLIMIT_AS, (size + room, resource.RLIM_INFINITY))
+            for function in (
+                lambda: toksample.sample(row, top_p=0.5),
+                lambda: toksample.sample(row, top_k=V // 2),
+                lambda: toksample.candidates(row),
+                lambda: toksample.softmax(row),
+                lambda: toksample.top_k(row, V - 1),
+            ):
+                try:
+                    function()
+                except MemoryError:
+                    seen += 1
+        assert seen >= 5, seen
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        toksample.sample(row, top_p=0.5)
+        """
+    )
+
+
+@needs_signals
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_ends_a_batch(threads):
+    """The batch would take half an hour."""
+    survives(
+        f"""
+        rows = np.broadcast_to(np.tile(ROW, 10), (30_000_000, 10 * V))
+        for function in (
+            lambda: toksample.sample(rows, num_threads={threads}),
+            lambda: toksample.argmax(rows, num_threads={threads}),
+        ):
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            start = time.monotonic()
+            try:
+                function()
+            except KeyboardInterrupt:
+                print(f"after {{time.monotonic() - start:.2f}} s")
+            else:
+                raise AssertionError("not interrupted")
+        """
+    )
+
+
+@needs_signals
+def test_a_signal_handler_that_tries_everything():
+    """It runs between two parts of a batch, when no kernel runs, and may even fork."""
+    survives(
+        """
+        logits = np.tile(ROW, (20_000, 1))
+        want = toksample.softmax(logits[:1])
+        out = np.zeros_like(logits)
+        seen = []
+        def handler(number, frame):
+            for array in (logits, out):
+                try:
+                    array.resize((1, 1), refcheck=False)
+                    seen.append("resized")
+                except ValueError:
+                    seen.append("refused")
+            toksample.sample(logits[:10], seed=1)
+            try:
+                toksample.softmax(logits[:1], out=out[:1])
+                seen.append("written")
+            except ValueError as error:
+                assert "out must not be in use" in str(error)
+                seen.append("refused")
+            if hasattr(os, "fork"):
+                pid = os.fork()
+                if pid == 0:
+                    seen.append("child")
+                else:
+                    assert os.waitpid(pid, 0)[1] == 0
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        toksample.softmax(logits, out=out, num_threads=2)
+        while "refused" not in seen:  # a fast machine may have been done before
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            toksample.softmax(logits, out=out, num_threads=2)
+        assert (out == want).all()
+        """
+    )
+
+
+# ---- fork --------------------------------------------------------------------------------------------------------------
+
+# Forks while `busy` runs in other threads. Each child does `work` and must end.
+FORKS = """
+import warnings
+warnings.simplefilter("ignore")  # of forking with threads, which is the point
+
+def fork_often(busy, work, forks):
+    stop = False
+    def run():
+        while not stop:
+            busy()
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    sys.setswitchinterval(1e-5)
+    for number in range(forks):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                work()
+                code = 0
+            finally:
+                os._exit(code)
+        end = time.monotonic() + 20
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                break
+            if time.monotonic() > end:
+                os.kill(pid, signal.SIGKILL)
+                raise AssertionError(f"child {number} hangs")
+            time.sleep(0.0005)
+        assert status == 0, f"child {number} ended with status {status}"
+    stop = True
+    for thread in threads:
+        thread.join()
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("busy", "work"),
+    [
+        ("toksample.sample(ROW)", "toksample.sample(ROW)"),
+        ("toksample.softmax(rows, num_threads=2)", "toksample.softmax(rows, num_threads=2)"),
+        ("sampler(rows)", "sampler(rows); sampler.reset(); sampler(ROW)"),
+        ("toksample.sample([1.0, 2.0])", "toksample.sample([1.0, 2.0])"),
+        ("toksample.softmax(rows, out=out[threading.get_ident()])", "[toksample.softmax(rows, out=o) for o in out.values()]"),
+    ],
+    ids=["one row", "batches", "a sampler", "conversions", "out"],
+)
+def test_forks_while_other_threads_sample(busy, work):
+    survives(
+        f"""
+        import collections
+        rows = np.tile(ROW, (8, 1))
+        out = collections.defaultdict(lambda: np.zeros_like(rows))
+        sampler = toksample.Sampler(seed=1)
+        fork_often(lambda: {busy}, lambda: {work}, 400)
+        """,
+        PRELUDE + FORKS,
+    )
+
+
+@needs_fork
+def test_a_fork_during_the_first_call():
+    """numpy's interface was looked up during the first call, under a lock that the child inherited."""
+    for _ in range(10):
+        survives(
+            """
+            go = threading.Event()
+            def first():
+                go.wait()
+                toksample.sample([1.0, 2.0], temperature=[0.5] if False else 0.5)
+                toksample.softmax(np.tile(ROW, (8, 1)), num_threads=2)
+            fork_often(lambda: (go.wait(), first()), lambda: (toksample.sample([1.0, 2.0]), toksample.softmax(ROW)), 1)
+            """.replace("go = threading.Event()", "go = threading.Event(); go.set()"),
+            PRELUDE + FORKS,
+        )
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_samplers_without_a_seed_draw_different_texts():
+    def texts(sampler):
+        sampler(ROW)
+        found = []
+        for _ in range(3):
+            reading, writing = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.write(writing, pickle.dumps(([sampler(ROW) for _ in range(20)], sampler.position)))
+                os._exit(0)
+            os.close(writing)
+            with open(reading, "rb") as file:
+                found.append(pickle.loads(file.read()))
+            os.waitpid(pid, 0)
+        found.append(([sampler(ROW) for _ in range(20)], sampler.position))
+        return found
+
+    found = texts(Sampler(temperature=3.0))
+    assert len({tuple(tokens) for tokens, _ in found}) == 4
+    assert {position for _, position in found} == {21}
+    seed = 5
+    assert len({tuple(tokens) for tokens, _ in texts(Sampler(temperature=3.0, seed=seed))}) == 1
+
+
+def test_a_pickled_sampler_goes_on_where_it_was():
+    for sampler in (Sampler(temperature=3.0), Sampler(temperature=3.0, seed=1, num_threads=2)):
+        sampler(ROW)
+        copied = pickle.loads(pickle.dumps(sampler))
+        assert [copied(ROW) for _ in range(20)] == [sampler(ROW) for _ in range(20)]
+        assert copied.num_threads == sampler.num_threads
+
+
+# ---- anything at all ---------------------------------------------------------------------------------------------------
+
+ANYTHING = """
+import warnings
+warnings.simplefilter("ignore")
+class Strange:
+    def __float__(self): return 0.5
+    def __index__(self): return 3
+    def __len__(self): return -1
+    def __getitem__(self, i): raise RuntimeError("no")
+class Array:
+    def __init__(self, array): self.array = array
+    def __array__(self, dtype=None, copy=None): return self.array
+class Subclass(np.ndarray): pass
+big = np.random.default_rng(1).normal(size=(3, 2000)).astype(np.float32)
+LOGITS = [
+    ROW, ROW[:1], ROW[:63], ROW[::-1], ROW[::3], ROW[:0], big, big[::-1], big[:, ::2], big.T, big[:0], big.astype(np.float16),
+    big.astype(np.float64), big.astype(">f4"), big.astype(np.float64) * 1e300, np.full(70, -np.inf, np.float32),
+    np.full(70, np.nan), np.zeros((2, 2, 2), np.float32), np.zeros((), np.float32), np.zeros(5, int), np.zeros(5, complex),
+    np.array(["a"]), np.array([None, 1.0]), np.ma.masked_invalid(big), big.view(Subclass), np.asmatrix(big), Array(big), Array(None),
+    Array("x"), Array(Array(big)), [1.0, 2.0], [[1.0], [2.0, 3.0]], [big[0], big[1]], [], [[]], (), "abc", b"abc", None, 5, {}, {1.0},
+    iter([1.0]), object(), Strange(), memoryview(big[0]), bytearray(16), np.broadcast_to(ROW[:1], (1000, 1)),
+    np.broadcast_to(ROW, (3, V)), np.lib.stride_tricks.as_strided(ROW, (4, 100), (4, 4)), np.zeros(8, np.uint8)[1:5].view(np.float32),
+    np.zeros((1, 2**20), np.float32), np.array([5e-324, 1.0]), [10**400, 1], [True, False], np.zeros((0, 0), np.float32),
+]
+NUMBERS = [
+    0, 1, -1, 2, 3, 0.5, 1.0, -0.0, 1e-30, 1e30, 5e-324, 1e-31, 1e31, float("nan"), float("inf"), None, True, 10**5000, -10**400, 2**63,
+    2**64, 2**64 - 1, np.float32(0.5), np.int8(-1), np.array(0.5), np.array([0.5]), np.array([1, 2, 3]), [0.5] * 3, [1, 2, 3],
+    (1, None, 0), [], "1", b"1", {}, {1}, Strange(), object(), 1j, np.complex64(1), np.datetime64(1, "s"), np.timedelta64(1, "s"),
+    range(3), [[1]], np.zeros((3, 1)), Array(np.ones(3)), Array(None), [Strange()] * 3, ["1"] * 3, [10**5000] * 3, iter([1]),
+]
+OUTS = [
+    None, np.zeros(3, np.int64), np.zeros((), np.int64), np.zeros((3, 2000), np.float32), np.zeros(V, np.float32), np.zeros(3), [], 5, "x",
+    big, ROW, np.zeros(6, np.int64)[::2], np.zeros(3, np.int64).view(Subclass), np.zeros(3, ">i8"), np.broadcast_to(np.int64(1), 3),
+]
+"""
+
+
+def test_anything_at_all():
+    """Every answer is a result, or an error of the three kinds; the kernels and the reference agree on which."""
+    tried = survives(
+        """
+        import random
+        rng = random.Random(1)
+        tried = 0
+        FILTERS = ("temperature", "top_k", "top_p", "min_p")
+        WORDS = ("seed", "position", "stream")
+        def pick(names, chance):
+            return {name: rng.choice(NUMBERS) for name in names if rng.random() < chance}
+        def outcome(call):
+            try:
+                return call()
+            except (ValueError, TypeError, MemoryError) as error:
+                return f"{type(error).__name__}: {error}"
+        keep = [x.copy() if isinstance(x, np.ndarray) else None for x in LOGITS]
+        for number in range(12_000):
+            logits = rng.choice(LOGITS)
+            chance = rng.choice([0.1, 0.3])
+            what = rng.choice(["sample", "sample", "softmax", "log_softmax", "top_k", "candidates", "mask_logits", "argmax"])
+            keywords, arguments = {}, (logits,)
+            if what in ("sample", "candidates", "mask_logits"):
+                keywords = pick(FILTERS + WORDS, chance)
+                if what == "sample":
+                    keywords.setdefault("seed", 1)
+            elif what == "top_k":
+                arguments = (logits, rng.choice(NUMBERS))
+            elif what != "argmax":
+                keywords = pick(("temperature",), 0.5)
+            if what != "candidates" and rng.random() < 0.1:
+                keywords["num_threads"] = rng.choice(NUMBERS[:5] + [None, "2", 2.0, 10**5000])
+            same = "num_threads" not in keywords
+            if what in ("sample", "softmax", "log_softmax") and rng.random() < 0.1:
+                keywords["out"] = rng.choice(OUTS)
+                same = False
+            got = outcome(lambda: getattr(toksample, what)(*arguments, **keywords))
+            tried += 1
+            if same:
+                want = outcome(lambda: getattr(toksample.reference, what)(*arguments, **keywords))
+                both = (got, want) if isinstance(got, tuple) else ((got,), (want,))
+                is_error = isinstance(got, str) or isinstance(want, str)
+                if is_error:  # where several things are wrong, they may name different ones
+                    assert type(got) is type(want), (what, arguments, keywords, got, want)
+                else:
+                    for a, b in zip(*both):
+                        assert np.array_equal(a, b, equal_nan=True), (what, arguments, keywords, got, want)
+        for before, after in zip(keep, LOGITS):
+            if before is not None and after is not big and after is not ROW:  # those are among the outs, where they may be written to
+                assert before.tobytes() == after.tobytes()
+        print(tried)
+        """,
+        PRELUDE + ANYTHING,
+    )
+    assert int(tried) == 12_000
+
+
+def test_calls_leave_no_garbage_behind():
+    """An error's traceback, a pin or a Writing that was not dropped would keep arrays alive."""
+    import weakref
+
+    rows = BATCH.copy()
+    alive = weakref.ref(rows)
+    out = np.zeros_like(rows)
+    toksample.softmax(rows, out=out)
+    with pytest.raises(ValueError, match="top_p"):
+        toksample.sample(rows, top_p=5)
+    del rows
+    gc.collect()
+    assert alive() is None
+    out.resize((1, 1), refcheck=False)
