@@ -23,6 +23,7 @@ from rows import (
 
 import toksample
 from toksample import reference
+from toksample._arrays import as_float32, as_native
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -125,7 +126,7 @@ def test_real_rows(real_batch, real_row, as_dtype, params):
         masked = toksample.mask_logits(row, **params)
         assert_same(np.flatnonzero(masked != -np.inf), np.sort(ids))
         kept = reference.Filters(**({"top_k": 0, "top_p": 1.0, "min_p": 0.0} | params))
-        survivors = reference.survivors(row.astype(np.float32), kept)
+        survivors = reference.survivors(as_float32(as_native(row)[0]), kept)
         for seed in range(20):
             want = reference.draw(*survivors, reference.draw_word(seed, 0, 7))
             assert_same(toksample.sample(row, **params, seed=seed, position=7), want)

@@ -44,7 +44,7 @@ def softmax(
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Any:
     """Return the probabilities ``exp(logits / temperature)``, normalized over the last axis.
 
     Each is within 1e-5 of itself, plus 1e-12, of the softmax in real numbers, and the same on every machine. Probabilities
@@ -76,7 +76,7 @@ def softmax(
     array([0.5, 0.5, 0. ], dtype=float32)
     """
     probs = _native.softmax(logits, temperature, out, num_threads)
-    return probs if out is not None else like(probs, logits)
+    return like(probs, logits) if out is None else probs
 
 
 def log_softmax(
@@ -85,7 +85,7 @@ def log_softmax(
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Any:
     """Return the natural logarithms of the probabilities ``softmax(logits, temperature)``.
 
     Computed in float64 and rounded once, so they are precise where the probability itself is too small for a float32. Shapes,
@@ -97,10 +97,10 @@ def log_softmax(
     array([    0., -1000.], dtype=float32)
     """
     logprobs = _native.log_softmax(logits, temperature, out, num_threads)
-    return logprobs if out is not None else like(logprobs, logits)
+    return like(logprobs, logits) if out is None else logprobs
 
 
-def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[Any, Any]:
     """Return the k largest logits and their ids, largest first; of equal logits the lower id comes first.
 
     Parameters
@@ -131,7 +131,9 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
     return like(values, logits), like(ids, logits)
 
 
-def _top_k_of_float64(rows: Array, native: Array, k: int, num_threads: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
+def _top_k_of_float64(
+    rows: Array, native: Array, k: int, num_threads: int | None
+) -> tuple[Array, npt.NDArray[np.int64]]:
     """Sort, by their values in float64, the tokens that float32 does not tell from the k largest, and take k of them."""
     least, ids = _native.top_k(native, k, num_threads)
     each = zip(*map(np.atleast_2d, (rows, native, least, ids)), strict=True)
@@ -266,7 +268,7 @@ def mask_logits(
     position: object = 0,
     stream: object = None,
     num_threads: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Any:
     """Return a copy of the logits with -inf where a filter drops the token. They are not divided by the temperature.
 
     Parameters
