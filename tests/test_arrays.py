@@ -8,6 +8,7 @@ import tracemalloc
 import warnings
 from decimal import Decimal
 from fractions import Fraction
+from types import ModuleType
 
 import ml_dtypes
 import numpy as np
@@ -292,6 +293,7 @@ def test_float64_rows_mean_what_they_say(module, row, temperature):
     want = true_softmax(row, temperature)
     got = module.softmax(row, temperature)
     assert np.all(np.abs(got - want) <= 1e-5 * want + 1e-12)
+    assert np.abs(got - want).sum() / 2 <= 2e-6
     for k in {1, (len(row) + 1) // 2, len(row)}:
         ids = np.lexsort((np.arange(len(row)), -row))[:k]
         assert_same(module.top_k(row, k), (row[ids], ids))
@@ -509,6 +511,27 @@ def test_a_call_allocates_no_copy(real_row):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 50_000, name  # numpy's arrays are traced; a copy would be a million
+
+
+# ---- what is not installed, or only in part ------------------------------------------------------------------------------
+
+
+def test_torch_may_be_half_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    for logits in (BATCH.tolist(), HasArray(BATCH), [*cast(BATCH, "bfloat16")]):
+        answers(toksample, logits)
+
+
+@both
+def test_bfloat16_without_ml_dtypes(module, monkeypatch):
+    """Tokens and probabilities need no type of numpy for bfloat16; logits in bfloat16 do."""
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    logits, rows = HasBfloat16(BATCH, False), cast(BATCH, "bfloat16")
+    assert_same(module.sample(logits, **PARAMS), module.sample(rows, **PARAMS))
+    assert_same(module.softmax(logits), module.softmax(rows))
+    for function in (module.mask_logits, lambda logits: module.top_k(logits, 1)):
+        text = "TypeError: a result in bfloat16 needs the package ml_dtypes: pip install ml_dtypes"
+        assert outcome(function, logits) == text
 
 
 # ---- DLPack ------------------------------------------------------------------------------------------------------------

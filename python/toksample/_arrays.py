@@ -16,6 +16,7 @@ from toksample import _native
 Array = npt.NDArray[Any]
 
 _UINT16 = np.dtype(np.uint16)
+_FLOAT64 = np.dtype(np.float64)
 _FLOAT32 = np.finfo(np.float32)
 _BLOCK = 1 << 18  # numbers of float64 that are worked on at once: few enough to stay in a cache
 _NUMBERS = (int, float, np.generic)
@@ -45,7 +46,7 @@ def as_native(logits: object) -> tuple[Array, Array | None]:
         The caller's own memory, before any conversion: ``native`` itself where there was none. None for a list.
     """
     array, source = as_given(logits)
-    if array.dtype == np.float64:
+    if array.dtype == _FLOAT64:
         array = _below_maximum(array)
     elif (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
         array = array.copy(order="C")
@@ -70,10 +71,10 @@ def as_float32(native: Array) -> npt.NDArray[np.float32]:
 
 def float64_and_native(logits: object) -> tuple[Array, Array] | None:
     """Give logits of float64 as they are, and as the kernels take them; None if they are not float64."""
-    if type(logits) is np.ndarray and logits.dtype.char != "d":
+    if type(logits) is np.ndarray and logits.dtype.type not in (np.float64, np.longdouble):
         return None
     array, _ = as_given(logits)
-    return (array, _below_maximum(array)) if array.dtype == np.float64 else None
+    return (array, _below_maximum(array)) if array.dtype == _FLOAT64 else None
 
 
 def like(result: Array, logits: object) -> Any:
@@ -82,8 +83,8 @@ def like(result: Array, logits: object) -> Any:
         return result if result.dtype != _UINT16 else result.view(logits.dtype)
     if isinstance(logits, (list, tuple)):
         return like(result, logits[0]) if logits and _is_row(logits[0]) else result
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(logits, torch.Tensor):
+    torch = _torch_of(logits)
+    if torch is not None:
         if result.dtype == _UINT16:
             return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(result)
@@ -131,7 +132,7 @@ def _subtract_maximum(rows: Array, written: npt.NDArray[np.float32]) -> None:
 
 
 def _in_byte_order(array: Array) -> Array:
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 # ---- arrays ------------------------------------------------------------------------------------------------------------
@@ -141,32 +142,41 @@ def _to_numpy(logits: object) -> tuple[Array, Array | None]:
     """Find the numpy array in logits, and the memory that it came in; bfloat16 comes as its bits."""
     if isinstance(logits, (list, tuple)):
         return _from_list(logits, 1), None
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(logits, torch.Tensor):
+    torch = _torch_of(logits)
+    if torch is not None:
         array = _from_torch(logits, torch)
     elif isinstance(logits, np.ndarray):
         array = _plain(logits)
     else:
         array = _from_object(logits)
-    if _is_bfloat16(array.dtype):
-        array = array.view(_UINT16)
     return array, array
 
 
 def _plain(array: Array) -> Array:
-    """Give an array of any subclass as an array of no subclass, which for a masked array would change what it means."""
+    """Give an array of any subclass, but for a masked one, as an array of no subclass; bfloat16 becomes its bits."""
     if isinstance(array, np.ma.MaskedArray):
         raise _masked_error()
     array = np.asarray(array)
-    if array.dtype.name not in ("float32", "float16", "float64") and not _is_bfloat16(array.dtype):
-        raise TypeError(f"logits must be float32, float16, bfloat16 or float64, got {array.dtype}")
-    return array
+    if array.dtype.type in (np.float32, np.float16, np.float64):
+        return array
+    if _is_bfloat16(array.dtype):
+        return array.view(_UINT16)
+    if array.dtype == _FLOAT64:  # by another name: a long double is one on some systems
+        return array.view(_FLOAT64)
+    raise TypeError(f"logits must be float32, float16, bfloat16 or float64, got {array.dtype}")
 
 
 def _masked_error() -> TypeError:
     return TypeError(
         "logits must be an array without a mask, got a MaskedArray: write logits.filled(-np.inf) to ban the masked tokens"
     )
+
+
+def _torch_of(logits: object) -> Any:
+    """Give the module torch if logits are a tensor of it, else None. It may be half imported, by another thread."""
+    torch = sys.modules.get("torch")
+    tensor = getattr(torch, "Tensor", None)
+    return torch if tensor is not None and isinstance(logits, tensor) else None
 
 
 def _from_torch(tensor: Any, torch: Any) -> Array:

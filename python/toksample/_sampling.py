@@ -17,7 +17,7 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64; at most 2**22 tokens a row. -inf is a banned token.
+        As in :func:`sample`; at most 2**22 tokens a row. -inf is a banned token.
     num_threads : int, optional
         At most this many threads for the rows of a batch; by default as many as are worth it.
 
@@ -53,7 +53,7 @@ def softmax(
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64. -inf is a banned token and gets 0.
+        As in :func:`sample`. -inf is a banned token and gets 0.
     temperature : float or array_like of shape (B,)
         Finite and >= 0. At 0 the argmax has probability 1.
     out : ndarray of float32, optional
@@ -63,8 +63,8 @@ def softmax(
 
     Returns
     -------
-    ndarray of float32
-        Of the shape of ``logits``; ``out`` if it was given.
+    ndarray or torch.Tensor, of float32
+        Of the shape of ``logits``, and a tensor if they are one; ``out`` if it was given.
 
     See Also
     --------
@@ -88,8 +88,9 @@ def log_softmax(
 ) -> Any:
     """Return the natural logarithms of the probabilities ``softmax(logits, temperature)``.
 
-    Computed in float64 and rounded once, so they are precise where the probability itself is too small for a float32. Shapes,
-    parameters and errors are those of :func:`softmax`. A banned token gets -inf.
+    Computed in float64 and rounded once, so they are precise where the probability itself is too small for a float32. Logits
+    in float64 are rounded once before, as in :func:`sample`. Shapes, parameters and errors are those of :func:`softmax`. A
+    banned token gets -inf.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64.
+        As in :func:`sample`, except that float64 is compared without being rounded.
     k : int
         In [1, V].
     num_threads : int, optional
@@ -114,9 +115,9 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
 
     Returns
     -------
-    values : ndarray, shape (k,) or (B, k)
-        In the type of ``logits`` (float32 for float64).
-    ids : ndarray of int64, shape (k,) or (B, k)
+    values : ndarray or torch.Tensor, shape (k,) or (B, k)
+        In the type of ``logits``; a list of numbers is float64.
+    ids : ndarray or torch.Tensor, of int64, shape (k,) or (B, k)
 
     Examples
     --------
@@ -166,9 +167,12 @@ def sample(
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64, unnormalized; at most 2**22 tokens a row. A numpy array, a torch tensor on the
-        CPU, or any object with ``__dlpack__``, ``__array__`` or the buffer protocol. Rows may be strided. Never written to.
-        -inf is a banned token.
+        float32, float16, bfloat16 or float64, unnormalized; at most 2**22 tokens a row. A numpy array, a dense torch tensor on
+        the CPU, any object with ``__dlpack__``, ``__array__`` or the buffer protocol, or a list of numbers (which are float64)
+        or of such rows. Rows may be strided. Never written to. -inf is a banned token. From a float64 row its maximum is
+        subtracted before it is rounded to float32, so that small differences between large logits count. Tokens whose
+        differences from the maximum round to the same float32 are tied, but none is tied with the maximum by rounding, and
+        a finite logit is never banned by it.
     temperature : float
         Finite and >= 0. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the lowest id
         among the largest logits.
@@ -282,8 +286,8 @@ def mask_logits(
 
     Returns
     -------
-    ndarray
-        Of the shape and type of ``logits`` (float32 for float64).
+    ndarray or torch.Tensor
+        Of the shape and type of ``logits``, with their own values; a list of numbers is float64.
 
     Examples
     --------
