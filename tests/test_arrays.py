@@ -3,6 +3,7 @@
 import array
 import ctypes
 import datetime
+import itertools
 import sys
 import tracemalloc
 import warnings
@@ -489,6 +490,24 @@ def test_what_can_be_read_in_place_is_not_copied(dtype):
         assert native.strides == held.strides
     for logits in (memoryview(BATCH), HasDlpack(BATCH)):
         assert np.shares_memory(as_native(logits)[0], BATCH)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_source_is_the_callers_own_memory(dtype):
+    """Whatever has to be converted: `out` must share no memory with it."""
+    memory = np.zeros((10, 260), cast(BATCH, dtype).dtype)
+    swapped = np.zeros((10, 260), memory.dtype.newbyteorder(">")) if dtype != "bfloat16" else memory
+    forms = [memory, memory[::2, ::2], memory.T, memory[:, ::-1], swapped, unaligned(memory), memory.view(Subclass)]
+    for held, hold in itertools.product(forms, (lambda held: held, HasArray)):
+        native, source = as_native(hold(held))
+        assert type(native) is type(source) is np.ndarray
+        assert native.dtype.isnative
+        assert native.flags.aligned
+        assert native.strides[-1] == native.itemsize
+        assert np.shares_memory(source, held)
+    if dtype != "bfloat16":
+        assert np.shares_memory(as_native(HasDlpack(memory[:, ::2]))[1], memory)
+    assert as_native([*memory])[1] is None
 
 
 def test_the_kernels_never_get_an_unaligned_row():
