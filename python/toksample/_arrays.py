@@ -319,13 +319,15 @@ def _is_row(item: Any) -> bool:
     """Whether an item of a list is a row: a list, or an array that has an axis."""
     if isinstance(item, (list, tuple)):
         return True
-    if isinstance(item, (_NUMBERS, str)) or getattr(item, "ndim", 1) == 0:
+    if isinstance(item, (_NUMBERS, str)):
         return False
-    if hasattr(item, "__dlpack__") or hasattr(item, "__array__"):
-        return True
     try:
-        return memoryview(item).ndim > 0
-    except TypeError:
+        if getattr(item, "ndim", 1) == 0:
+            return False
+        return hasattr(item, "__dlpack__") or hasattr(item, "__array__") or memoryview(item).ndim > 0
+    except MemoryError:
+        raise
+    except Exception:  # an object that is no array; whether it is a number is still to be seen
         return False
 
 

@@ -134,6 +134,11 @@ UNFIT = {
         lambda: torch.tensor([1j]).conj(),
         "logits must be float32, float16, bfloat16 or float64, got torch.complex64",
     ),
+    "stubborn in a list": (
+        lambda: [torch.zeros(3).as_subclass(Stubborn)],
+        "logits must be an array, got a list not made of numbers: no",
+    ),
+    "sparse in a list": (lambda: [torch.ones(3).to_sparse()], f"{RULE}a tensor of layout torch.sparse_coo"),
     "quantized": (
         lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.quint8),
         "logits must be float32, float16, bfloat16 or float64, got torch.quint8",
