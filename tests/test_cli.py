@@ -197,7 +197,10 @@ def npz() -> bytes:
         (npy(LOGITS)[:-1], "FILE: the file must hold one array of numbers in .npy format"),
         (npy(np.array([None])), "FILE: the file must hold one array of numbers in .npy format"),
         (npy(np.arange(5)), f"logits must be float32, float16, bfloat16 or float64, got {np.arange(5).dtype}"),
-        (npy(np.zeros((2, 2, 2), np.float32)), "logits must be of shape (V,) or (B, V), got shape (2, 2, 2)"),
+        (
+            npy(np.zeros((2, 2, 2), np.float32)),
+            "logits must be of shape (V,) or (B, V), got shape (2, 2, 2): for the last step of each row, write logits[:, -1]",
+        ),
         (npy(np.zeros(0, np.float32)), "logits must have 1 to 4194304 tokens a row, got shape (0,)"),
     ],
     ids=["missing", "empty", "text", "npz", "cut short", "objects", "integers", "three axes", "no tokens"],

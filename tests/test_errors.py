@@ -4,6 +4,7 @@ What was given, logits, `out` and parameters, is unchanged after an error.
 """
 
 import itertools
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from toksample import reference
 ROW = np.float32([1, 2, 3, 0])
 BATCH = np.tile(ROW, (3, 1))
 V = 2**22
+SHAPES = "logits must be of shape (V,) or (B, V)"
 both = pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
 
 
@@ -274,7 +276,7 @@ FUNCTIONS = {
     "mask_logits": lambda module, logits: module.mask_logits(logits),
     "candidates": lambda module, logits: module.candidates(logits),
 }
-LAST = ": for the last step of each row, write logits[:, -1]"
+NOT_NUMBERS = "logits must be an array, got a list not made of numbers:"
 TYPES = "logits must be float32, float16, bfloat16 or float64"
 
 
@@ -282,8 +284,9 @@ TYPES = "logits must be float32, float16, bfloat16 or float64"
 @pytest.mark.parametrize(
     ("shape", "text"),
     [
-        ((), "logits must be of shape (V,) or (B, V), got shape ()"),
-        ((1, 2, 3), f"logits must be of shape (V,) or (B, V), got shape (1, 2, 3){LAST}"),
+        ((), f"{SHAPES}, got shape ()"),
+        ((1, 2, 3), f"{SHAPES}, got shape (1, 2, 3): for the last step of each row, write logits[:, -1]"),
+        ((1, 1, 1, 3), f"{SHAPES}, got shape (1, 1, 1, 3)"),
         ((0,), f"logits must have 1 to {V} tokens a row, got shape (0,)"),
         ((2, 0), f"logits must have 1 to {V} tokens a row, got shape (2, 0)"),
         ((V + 1,), f"logits must have 1 to {V} tokens a row, got shape ({V + 1},)"),
@@ -331,17 +334,33 @@ def test_a_batch_of_no_rows_has_no_answers(module):
         (5.0, "logits must be an array, got float"),
         ({1: 2.0}, "logits must be an array, got dict"),
         (object(), "logits must be an array, got object"),
-        (["a", "b"], "logits must be an array, got a list not made of numbers: got <U1"),
-        (["1.5", "2"], "logits must be an array, got a list not made of numbers: got <U3"),
-        ([1.0, None], "logits must be an array, got a list not made of numbers: got a NoneType"),
-        ([1j, 2.0], "logits must be an array, got a list not made of numbers: got complex128"),
-        ((1.0, object()), "logits must be an array, got a tuple not made of numbers: got a object"),
+        (["a", "b"], f"{NOT_NUMBERS} it holds a str"),
+        (["1.5", "2"], f"{NOT_NUMBERS} it holds a str"),
+        ([1.0, None], f"{NOT_NUMBERS} it holds a NoneType"),
+        ([1j, 2.0], f"{NOT_NUMBERS} it holds a complex"),
+        ((1.0, object()), f"{NOT_NUMBERS.replace('list', 'tuple')} it holds a object"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_type(module, logits, text):
     for function in FUNCTIONS.values():
         assert error_of(function, module, logits) == f"TypeError: {text}"
+
+
+@both
+def test_integers_beyond_float64(module):
+    for function in FUNCTIONS.values():
+        text = "ValueError: logits must be finite or -inf, got inf at id 1"
+        assert error_of(function, module, [1.0, 10**400]) == text
+    for low in (-(10**400), Decimal("-1e400")):  # neither is banned, but -inf is
+        assert module.candidates([1.0, low, 2**70, -np.inf])[0].tolist() == [2, 0, 1]
+
+
+@both
+def test_float64_beyond_float32(module):
+    for function in FUNCTIONS.values():
+        for row in ([1.0, 1e39], [-1e39, -1e300], [-1e308, 1e308]):
+            assert error_of(function, module, np.array(row)) == "no error"
 
 
 @both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import sys
@@ -15,9 +16,11 @@ from toksample import _native
 Array = npt.NDArray[Any]
 
 _UINT16 = np.dtype(np.uint16)
+_FLOAT64 = np.dtype(np.float64)
 _FLOAT32 = np.finfo(np.float32)
 _BLOCK = 1 << 18  # numbers of float64 that are worked on at once: few enough to stay in a cache
 _NUMBERS = (int, float, np.generic)
+_NOT_REAL = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64)
 _DEEPEST = 3  # lists in lists: of shape (B, T, V), for which there is an error that says what to write
 
 # The types of DLPack devices whose memory the CPU reads: its own, that of CUDA and ROCm which is pinned or managed, and
@@ -37,13 +40,13 @@ def as_native(logits: object) -> tuple[Array, Array | None]:
     Returns
     -------
     native : ndarray
-        float32, float16, or the bits of bfloat16 as uint16; aligned, in the machine's byte order, with contiguous rows. float64
-        rows are given by their distances from their maximum; see :func:`_below_maximum`.
+        float32, float16, or the bits of bfloat16 as uint16; aligned, in the machine's byte order, with contiguous rows.
+        float64 rows are given by their differences from their maximum: see :func:`_below_maximum`.
     source : ndarray or None
         The caller's own memory, before any conversion: ``native`` itself where there was none. None for a list.
     """
     array, source = as_given(logits)
-    if array.dtype == np.float64:
+    if array.dtype == _FLOAT64:
         array = _below_maximum(array)
     elif (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
         array = array.copy(order="C")
@@ -56,7 +59,7 @@ def as_given(logits: object) -> tuple[Array, Array | None]:
     if array.ndim not in (1, 2):
         hint = ": for the last step of each row, write logits[:, -1]" if array.ndim == 3 else ""
         raise ValueError(f"logits must be of shape (V,) or (B, V), got shape {array.shape}{hint}")
-    return array.astype(array.dtype.newbyteorder("="), copy=False), source
+    return _in_byte_order(array), source
 
 
 def as_float32(native: Array) -> npt.NDArray[np.float32]:
@@ -68,10 +71,10 @@ def as_float32(native: Array) -> npt.NDArray[np.float32]:
 
 def float64_and_native(logits: object) -> tuple[Array, Array] | None:
     """Give logits of float64 as they are, and as the kernels take them; None if they are not float64."""
-    if type(logits) is np.ndarray and logits.dtype.char != "d":
+    if type(logits) is np.ndarray and logits.dtype.type not in (np.float64, np.longdouble):
         return None
     array, _ = as_given(logits)
-    return (array, _below_maximum(array)) if array.dtype == np.float64 else None
+    return (array, _below_maximum(array)) if array.dtype == _FLOAT64 else None
 
 
 def like(result: Array, logits: object) -> Any:
@@ -80,8 +83,8 @@ def like(result: Array, logits: object) -> Any:
         return result if result.dtype != _UINT16 else result.view(logits.dtype)
     if isinstance(logits, (list, tuple)):
         return like(result, logits[0]) if logits and _is_row(logits[0]) else result
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(logits, torch.Tensor):
+    torch = _torch_of(logits)
+    if torch is not None:
         if result.dtype == _UINT16:
             return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(result)
@@ -120,11 +123,16 @@ def _subtract_maximum(rows: Array, written: npt.NDArray[np.float32]) -> None:
         np.clip(below, _FLOAT32.min, _FLOAT32.max, out=below)
         np.copyto(below, rows, where=np.isinf(rows))
     written[...] = below
-    # Below float32's normal range the bits are computed, for the CPU may have been told to make such results 0.
-    tiny = (below < 0) & (below > -_FLOAT32.tiny)
-    if tiny.any():
+    # Two numbers of float64 differ by so little only if the larger one is close to 0.
+    if (np.abs(maximum) < 2.0**-70).any():
+        # The bits are computed, for the CPU may have been told to make such results 0.
+        tiny = (below < 0) & (below > -_FLOAT32.tiny)
         steps = np.maximum(np.rint(below[tiny] * -(2.0**149)), 1)
         written.view(np.uint32)[tiny] = steps.astype(np.uint32) | np.uint32(0x80000000)
+
+
+def _in_byte_order(array: Array) -> Array:
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 # ---- arrays ------------------------------------------------------------------------------------------------------------
@@ -134,26 +142,28 @@ def _to_numpy(logits: object) -> tuple[Array, Array | None]:
     """Find the numpy array in logits, and the memory that it came in; bfloat16 comes as its bits."""
     if isinstance(logits, (list, tuple)):
         return _from_list(logits, 1), None
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(logits, torch.Tensor):
+    torch = _torch_of(logits)
+    if torch is not None:
         array = _from_torch(logits, torch)
     elif isinstance(logits, np.ndarray):
         array = _plain(logits)
     else:
         array = _from_object(logits)
-    if _is_bfloat16(array.dtype):
-        array = array.view(_UINT16)
     return array, array
 
 
 def _plain(array: Array) -> Array:
-    """Give an array of any subclass as an array of no subclass, which for a masked array would change what it means."""
+    """Give an array of any subclass, but for a masked one, as an array of no subclass; bfloat16 becomes its bits."""
     if isinstance(array, np.ma.MaskedArray):
         raise _masked_error()
     array = np.asarray(array)
-    if array.dtype.name not in ("float32", "float16", "float64") and not _is_bfloat16(array.dtype):
-        raise TypeError(f"logits must be float32, float16, bfloat16 or float64, got {array.dtype}")
-    return array
+    if array.dtype.type in (np.float32, np.float16, np.float64):
+        return array
+    if _is_bfloat16(array.dtype):
+        return array.view(_UINT16)
+    if array.dtype == _FLOAT64:  # by another name: a long double is one on some systems
+        return array.view(_FLOAT64)
+    raise TypeError(f"logits must be float32, float16, bfloat16 or float64, got {array.dtype}")
 
 
 def _masked_error() -> TypeError:
@@ -162,35 +172,55 @@ def _masked_error() -> TypeError:
     )
 
 
+def _torch_of(logits: object) -> Any:
+    """Give the module torch if logits are a tensor of it, else None. It may be half imported, by another thread."""
+    torch = sys.modules.get("torch")
+    tensor = getattr(torch, "Tensor", None)
+    return torch if tensor is not None and isinstance(logits, tensor) else None
+
+
 def _from_torch(tensor: Any, torch: Any) -> Array:
-    rule = "logits must be a dense tensor on the CPU"
-    if tensor.is_nested or tensor.layout is not torch.strided:
-        raise TypeError(f"{rule}, got a {'nested tensor' if tensor.is_nested else f'tensor of layout {tensor.layout}'}")
-    if tensor.device.type == "meta":
-        raise TypeError(f"{rule}, got a tensor on meta, which has no values")
-    if tensor.device.type != "cpu":
-        raise ValueError(f"logits must be on the CPU, got a tensor on {tensor.device}")
-    if tensor.dtype not in (torch.bfloat16, torch.float32, torch.float16, torch.float64):
-        raise TypeError(f"logits must be float32, float16, bfloat16 or float64, got {tensor.dtype}")
-    if tensor.is_neg():
-        raise TypeError(f"{rule}, got one with the negative bit set: write logits.resolve_neg()")
     try:
-        if tensor.dtype == torch.bfloat16:  # numpy has no such type of its own
-            return np.asarray(tensor.detach().view(torch.int16).numpy()).view(_UINT16)
-        return np.asarray(tensor.detach().numpy())
+        problem = _torch_problem(tensor, torch)
+        if problem is None:
+            # numpy has no bfloat16 of its own, and gets the bits.
+            is_bits = tensor.dtype == torch.bfloat16
+            array = np.asarray((tensor.detach().view(torch.int16) if is_bits else tensor.detach()).numpy())
+            return array.view(_UINT16) if is_bits else array
     except MemoryError:
         raise
-    except Exception as error:  # fake tensors, those of torch.func, other subclasses
-        raise TypeError(f"{rule}, got a {type(tensor).__name__} without an array: {_text(error)}") from error
+    except Exception as error:  # fake tensors, those of torch.func, and other subclasses
+        text = f"got a {type(tensor).__name__} that numpy cannot read: {_text(error)}"
+        raise TypeError(f"logits must be a dense tensor on the CPU, {text}") from error
+    raise problem
+
+
+def _torch_problem(tensor: Any, torch: Any) -> Exception | None:
+    """Say why a tensor cannot be logits, as far as it says so itself."""
+    rule = "logits must be a dense tensor on the CPU"
+    if tensor.is_nested:
+        return TypeError(f"{rule}, got a nested tensor")
+    if tensor.layout is not torch.strided:
+        return TypeError(f"{rule}, got a tensor of layout {tensor.layout}")
+    if tensor.device.type == "meta":
+        return TypeError(f"{rule}, got a tensor on meta, which has no values")
+    if tensor.device.type != "cpu":
+        return ValueError(f"logits must be on the CPU, got a tensor on {tensor.device}")
+    if tensor.dtype not in (torch.bfloat16, torch.float32, torch.float16, torch.float64):
+        return TypeError(f"logits must be float32, float16, bfloat16 or float64, got {tensor.dtype}")
+    if tensor.is_neg():
+        return TypeError(f"{rule}, got a tensor with the negative bit set: write logits.resolve_neg()")
+    return None
 
 
 def _from_object(logits: object) -> Array:
     """Read what is not an array by the first protocol that it has and that works."""
+    _check_device(logits)
     errors: list[Exception] = []
     for read in (_from_dlpack, _from_array, _from_buffer):
         try:
             found = read(logits)
-        except (MemoryError, _NotOnTheCpu):
+        except MemoryError:
             raise
         except Exception as error:
             errors.append(error)
@@ -204,8 +234,15 @@ def _from_object(logits: object) -> Array:
     raise TypeError(f"logits must be an array, got {name}: {_text(errors[0])}") from errors[0]
 
 
-class _NotOnTheCpu(ValueError):
-    pass
+def _check_device(logits: Any) -> None:
+    try:
+        device = int(logits.__dlpack_device__()[0])
+    except MemoryError:
+        raise
+    except Exception:  # it does not say; the protocol that reads it will fail if need be
+        return
+    if device not in _READABLE_DEVICES:
+        raise ValueError(f"logits must be on the CPU, got {type(logits).__name__} on DLPack's device type {device}")
 
 
 class _Exporter:
@@ -228,12 +265,9 @@ class _Exporter:
 
 
 def _from_dlpack(logits: Any) -> tuple[Array, bool] | None:
-    if not hasattr(logits, "__dlpack__"):
+    if not (hasattr(logits, "__dlpack__") and hasattr(logits, "__dlpack_device__")):
         return None
-    device = int(logits.__dlpack_device__()[0])
-    if device not in _READABLE_DEVICES:
-        raise _NotOnTheCpu(f"logits must be on the CPU, got a {type(logits).__name__} on DLPack's device type {device}")
-    exporter = _Exporter(logits)
+    exporter: Any = _Exporter(logits)  # numpy's stubs describe an older form of the protocol
     array: Array = np.from_dlpack(exporter)
     return array, exporter.is_bfloat16 and array.dtype == _UINT16
 
@@ -261,63 +295,69 @@ def _from_list(logits: list[Any] | tuple[Any, ...], depth: int) -> Array:
     if all(issubclass(kind, _NUMBERS) for kind in types) or not any(map(_is_row, logits)):
         return _from_numbers(logits)
     if depth == _DEEPEST:
-        raise ValueError(f"logits must be of shape (V,) or (B, V), got lists with more than {_DEEPEST} axes")
+        raise ValueError(f"logits must be of shape (V,) or (B, V), got lists nested more than {_DEEPEST} deep")
     if not all(map(_is_row, logits)):
         raise TypeError(f"logits must be numbers or rows of them, got a {type(logits).__name__} of both")
-    rows = [_from_list(row, depth + 1) if isinstance(row, (list, tuple)) else as_given(row)[0] for row in logits]
-    dtypes = {row.dtype for row in rows}
-    if len(dtypes) > 1:
-        names = sorted("bfloat16" if dtype == _UINT16 else str(dtype) for dtype in dtypes)
-        raise TypeError(f"logits must have rows of one dtype, got {' and '.join(names)}")
-    shapes = {row.shape for row in rows}
-    if len(shapes) > 1:
-        raise ValueError(f"logits must have rows of one length, got {' and '.join(map(str, sorted(shapes)))}")
+    rows = [_from_list(row, depth + 1) if isinstance(row, (list, tuple)) else _to_numpy(row)[0] for row in logits]
+    rows = [_in_byte_order(row) for row in rows]
+    for b, row in enumerate(rows):
+        if row.dtype != rows[0].dtype:
+            names = f"{_dtype_name(rows[0])} in row 0 and {_dtype_name(row)} in row {b}"
+            raise TypeError(f"logits must have rows of one dtype, got {names}")
+        if row.shape != rows[0].shape:
+            raise ValueError(
+                f"logits must have rows of one length, got shape {rows[0].shape} in row 0 and {row.shape} in row {b}"
+            )
     return np.stack(rows)
+
+
+def _dtype_name(row: Array) -> str:
+    return "bfloat16" if row.dtype == _UINT16 else row.dtype.name
 
 
 def _is_row(item: Any) -> bool:
     """Whether an item of a list is a row: a list, or an array that has an axis."""
     if isinstance(item, (list, tuple)):
         return True
-    if isinstance(item, (_NUMBERS, str)) or getattr(item, "ndim", 1) == 0:
+    if isinstance(item, (_NUMBERS, str)):
         return False
-    if hasattr(item, "__dlpack__") or hasattr(item, "__array__"):
-        return True
     try:
-        return memoryview(item).ndim > 0
-    except TypeError:
+        if getattr(item, "ndim", 1) == 0:
+            return False
+        return hasattr(item, "__dlpack__") or hasattr(item, "__array__") or memoryview(item).ndim > 0
+    except MemoryError:
+        raise
+    except Exception:  # an object that is no array; whether it is a number is still to be seen
         return False
 
 
 def _from_numbers(logits: list[Any] | tuple[Any, ...]) -> Array:
     try:
-        try:
+        with contextlib.suppress(TypeError, ValueError):
             array = np.asarray(logits)
-        except (TypeError, ValueError):  # a tensor of bfloat16 without an axis, say
-            array = np.asarray(logits, object)
-        if array.dtype.kind == "O":  # integers that no array holds, say, or what is not a number
-            array = np.array([_float(number) for number in logits], np.float64)
-        elif np.can_cast(array.dtype, np.float64):
-            array = array.astype(np.float64)
-        else:
-            raise TypeError(f"got {array.dtype}")
+            if np.can_cast(array.dtype, np.float64):
+                return array.astype(np.float64)
+        # One by one: integers that no array holds, tensors of bfloat16 that hold one number, and what is not a number.
+        return np.array([_float(item) for item in logits], np.float64)
     except MemoryError:
         raise
     except Exception as error:
         kind = type(logits).__name__
         raise TypeError(f"logits must be an array, got a {kind} not made of numbers: {_text(error)}") from error
-    return array
 
 
-def _float(number: Any) -> float:
-    is_number = isinstance(number, numbers.Number) or getattr(number, "ndim", None) == 0
-    if isinstance(number, (complex, np.complexfloating)) or not is_number:
-        raise TypeError(f"got a {type(number).__name__}")
-    value: Any = number
+def _float(item: Any) -> float:
+    if isinstance(item, np.ndarray):
+        item = item[()]
+    is_number = isinstance(item, numbers.Number) or getattr(item, "ndim", None) == 0
+    if not is_number or isinstance(item, _NOT_REAL):
+        raise TypeError(f"it holds a {type(item).__name__}")
     try:
-        return float(value)
-    except OverflowError:  # too much is inf, which is an error, and too little is still not banned
-        return math.inf if value > 0 else -sys.float_info.max
+        number = float(item)
+    except OverflowError:
+        number = math.inf if item > 0 else -math.inf
+    # What is too large for a float64 is inf, which is an error; but what is too small has not been banned.
+    return -sys.float_info.max if number == -math.inf and item != number else number
 
 
 # ---- bfloat16, and errors ----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64; at most 2**22 tokens a row. -inf is a banned token.
+        As in :func:`sample`; at most 2**22 tokens a row. -inf is a banned token.
     num_threads : int, optional
         At most this many threads for the rows of a batch; by default as many as are worth it, up to
         :func:`toksample.get_num_threads`.
@@ -45,7 +45,7 @@ def softmax(
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Any:
     """Return the probabilities ``exp(logits / temperature)``, normalized over the last axis.
 
     Each is within 1e-5 of itself, plus 1e-12, of the softmax in real numbers, and the same on every machine. Probabilities
@@ -54,7 +54,7 @@ def softmax(
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64. -inf is a banned token and gets 0.
+        As in :func:`sample`. -inf is a banned token and gets 0.
     temperature : float or array_like of shape (B,)
         0 or in [1e-30, 1e30]. At 0 the argmax has probability 1.
     out : ndarray of float32, optional
@@ -65,8 +65,8 @@ def softmax(
 
     Returns
     -------
-    ndarray of float32
-        Of the shape of ``logits``; ``out`` if it was given.
+    ndarray or torch.Tensor, of float32
+        Of the shape of ``logits``, and a tensor if they are one; ``out`` if it was given.
 
     See Also
     --------
@@ -78,7 +78,7 @@ def softmax(
     array([0.5, 0.5, 0. ], dtype=float32)
     """
     probs = _native.softmax(logits, temperature, out, num_threads)
-    return probs if out is not None else like(probs, logits)
+    return like(probs, logits) if out is None else probs
 
 
 def log_softmax(
@@ -87,11 +87,12 @@ def log_softmax(
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Any:
     """Return the natural logarithms of the probabilities ``softmax(logits, temperature)``.
 
-    Computed in float64 and rounded once, so they are precise where the probability itself is too small for a float32. Shapes,
-    parameters and errors are those of :func:`softmax`. A banned token gets -inf.
+    Computed in float64 and rounded once, so they are precise where the probability itself is too small for a float32. Logits
+    in float64 are rounded once before, as in :func:`sample`. Shapes, parameters and errors are those of :func:`softmax`. A
+    banned token gets -inf.
 
     Examples
     --------
@@ -99,16 +100,16 @@ def log_softmax(
     array([    0., -1000.], dtype=float32)
     """
     logprobs = _native.log_softmax(logits, temperature, out, num_threads)
-    return logprobs if out is not None else like(logprobs, logits)
+    return like(logprobs, logits) if out is None else logprobs
 
 
-def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[Any, Any]:
     """Return the k largest logits and their ids, largest first; of equal logits the lower id comes first.
 
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64.
+        As in :func:`sample`, except that float64 is compared without being rounded.
     k : int
         In [1, V].
     num_threads : int, optional
@@ -117,9 +118,9 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
 
     Returns
     -------
-    values : ndarray, shape (k,) or (B, k)
-        In the type of ``logits`` (float32 for float64).
-    ids : ndarray of int64, shape (k,) or (B, k)
+    values : ndarray or torch.Tensor, shape (k,) or (B, k)
+        In the type of ``logits``; a list of numbers is float64.
+    ids : ndarray or torch.Tensor, of int64, shape (k,) or (B, k)
 
     Examples
     --------
@@ -134,7 +135,9 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
     return like(values, logits), like(ids, logits)
 
 
-def _top_k_of_float64(rows: Array, native: Array, k: int, num_threads: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
+def _top_k_of_float64(
+    rows: Array, native: Array, k: int, num_threads: int | None
+) -> tuple[Array, npt.NDArray[np.int64]]:
     """Sort, by their values in float64, the tokens that float32 does not tell from the k largest, and take k of them."""
     least, ids = _native.top_k(native, k, num_threads)
     each = zip(*map(np.atleast_2d, (rows, native, least, ids)), strict=True)
@@ -167,9 +170,12 @@ def sample(
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64, unnormalized; at most 2**22 tokens a row. A numpy array, a torch tensor on the
-        CPU, or any object with ``__dlpack__``, ``__array__`` or the buffer protocol. Rows may be strided. Never written to.
-        -inf is a banned token.
+        float32, float16, bfloat16 or float64, unnormalized; at most 2**22 tokens a row. A numpy array, a dense torch tensor on
+        the CPU, any object with ``__dlpack__``, ``__array__`` or the buffer protocol, or a list of numbers (which are float64)
+        or of such rows. Rows may be strided. Never written to. -inf is a banned token. From a float64 row its maximum is
+        subtracted before it is rounded to float32, so that small differences between large logits count. Tokens whose
+        differences from the maximum round to the same float32 are tied, but none is tied with the maximum by rounding, and
+        a finite logit is never banned by it.
     temperature : float
         0 or in [1e-30, 1e30]. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the
         lowest id among the largest logits. 1 and None leave the logits as they are.
@@ -271,7 +277,7 @@ def mask_logits(
     position: object = 0,
     stream: object = None,
     num_threads: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Any:
     """Return a copy of the logits with -inf where a filter drops the token. They are not divided by the temperature.
 
     Parameters
@@ -285,8 +291,8 @@ def mask_logits(
 
     Returns
     -------
-    ndarray
-        Of the shape and type of ``logits`` (float32 for float64).
+    ndarray or torch.Tensor
+        Of the shape and type of ``logits``, with their own values; a list of numbers is float64.
 
     Examples
     --------

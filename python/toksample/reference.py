@@ -230,7 +230,8 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     k = count("k", k, rows.rows.shape[1])
     raise_row_errors(rows)
     given = np.atleast_2d(as_given(logits)[0])
-    ids = np.array([order(row)[:k] for row in (given if given.dtype == np.float64 else rows.rows)], np.int64).reshape(-1, k)
+    sortable = given if given.dtype == np.float64 else rows.rows  # float64 is sorted as it is, before it is rounded
+    ids = np.array([order(row)[:k] for row in sortable], np.int64).reshape(-1, k)
     values = np.take_along_axis(given, ids, axis=1)
     if not rows.is_batch:
         values, ids = values[0], ids[0]
