@@ -28,7 +28,7 @@ _DEEPEST = 3  # lists in lists: of shape (B, T, V), for which there is an error 
 _READABLE_DEVICES = frozenset((1, 3, 8, 11, 13))
 
 
-def as_native(logits: object) -> tuple[Array, Array | None]:
+def as_native(logits: object) -> tuple[Array, list[Array]]:
     """Give logits as the kernels take them, and the memory that they came in.
 
     Parameters
@@ -42,24 +42,24 @@ def as_native(logits: object) -> tuple[Array, Array | None]:
     native : ndarray
         float32, float16, or the bits of bfloat16 as uint16; aligned, in the machine's byte order, with contiguous rows.
         float64 rows are given by their differences from their maximum: see :func:`_below_maximum`.
-    source : ndarray or None
-        The caller's own memory, before any conversion: ``native`` itself where there was none. None for a list.
+    sources : list of ndarray
+        The caller's own memory, before any conversion: ``native`` itself where there was none. For a list, that of its rows.
     """
-    array, source = as_given(logits)
+    array, sources = as_given(logits)
     if array.dtype == _FLOAT64:
         array = _below_maximum(array)
     elif (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
         array = array.copy(order="C")
-    return array, source
+    return array, sources
 
 
-def as_given(logits: object) -> tuple[Array, Array | None]:
+def as_given(logits: object) -> tuple[Array, list[Array]]:
     """Give logits in the type that they have, with bfloat16 as its bits in uint16, and the memory that they came in."""
-    array, source = _to_numpy(logits)
+    array, sources = _to_numpy(logits)
     if array.ndim not in (1, 2):
         hint = ": for the last step of each row, write logits[:, -1]" if array.ndim == 3 else ""
         raise ValueError(f"logits must be of shape (V,) or (B, V), got shape {array.shape}{hint}")
-    return _in_byte_order(array), source
+    return _in_byte_order(array), sources
 
 
 def as_float32(native: Array) -> npt.NDArray[np.float32]:
@@ -138,10 +138,10 @@ def _in_byte_order(array: Array) -> Array:
 # ---- arrays ------------------------------------------------------------------------------------------------------------
 
 
-def _to_numpy(logits: object) -> tuple[Array, Array | None]:
+def _to_numpy(logits: object) -> tuple[Array, list[Array]]:
     """Find the numpy array in logits, and the memory that it came in; bfloat16 comes as its bits."""
     if isinstance(logits, (list, tuple)):
-        return _from_list(logits, 1), None
+        return _from_list(logits, 1)
     torch = _torch_of(logits)
     if torch is not None:
         array = _from_torch(logits, torch)
@@ -149,7 +149,7 @@ def _to_numpy(logits: object) -> tuple[Array, Array | None]:
         array = _plain(logits)
     else:
         array = _from_object(logits)
-    return array, array
+    return array, [array]
 
 
 def _plain(array: Array) -> Array:
@@ -287,19 +287,19 @@ def _from_buffer(logits: Any) -> tuple[Array, bool] | None:
 # ---- lists -------------------------------------------------------------------------------------------------------------
 
 
-def _from_list(logits: list[Any] | tuple[Any, ...], depth: int) -> Array:
-    """Give a list of numbers as float64, and a list of rows in the type of the rows."""
+def _from_list(logits: list[Any] | tuple[Any, ...], depth: int) -> tuple[Array, list[Array]]:
+    """Give a list of numbers as float64, and a list of rows in the type of the rows; and the memory of the rows."""
     types = set(map(type, logits))
     if any(issubclass(kind, np.ma.MaskedArray) for kind in types):
         raise _masked_error()
     if all(issubclass(kind, _NUMBERS) for kind in types) or not any(map(_is_row, logits)):
-        return _from_numbers(logits)
+        return _from_numbers(logits), []
     if depth == _DEEPEST:
         raise ValueError(f"logits must be of shape (V,) or (B, V), got lists nested more than {_DEEPEST} deep")
     if not all(map(_is_row, logits)):
         raise TypeError(f"logits must be numbers or rows of them, got a {type(logits).__name__} of both")
-    rows = [_from_list(row, depth + 1) if isinstance(row, (list, tuple)) else _to_numpy(row)[0] for row in logits]
-    rows = [_in_byte_order(row) for row in rows]
+    read = [_from_list(row, depth + 1) if isinstance(row, (list, tuple)) else _to_numpy(row) for row in logits]
+    rows = [_in_byte_order(row) for row, _ in read]
     for b, row in enumerate(rows):
         if row.dtype != rows[0].dtype:
             names = f"{_dtype_name(rows[0])} in row 0 and {_dtype_name(row)} in row {b}"
@@ -308,7 +308,7 @@ def _from_list(logits: list[Any] | tuple[Any, ...], depth: int) -> Array:
             raise ValueError(
                 f"logits must have rows of one length, got shape {rows[0].shape} in row 0 and {row.shape} in row {b}"
             )
-    return np.stack(rows)
+    return np.stack(rows), [source for _, sources in read for source in sources]
 
 
 def _dtype_name(row: Array) -> str:

@@ -157,6 +157,12 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
     a.start.max(b.start) < a.end.min(b.end)
 }
 
+/// True for a scalar of this type of numpy's. (Its float64 is Python's float, too.)
+pub(super) fn is_numpy_scalar(value: &Bound<'_, PyAny>, kind: npyffi::NpyTypes) -> bool {
+    // SAFETY: the type of a live object is compared with a type of numpy's, which lives as long as the process.
+    unsafe { pyo3::ffi::PyObject_TypeCheck(value.as_ptr(), npyffi::get_type_object(value.py(), kind)) != 0 }
+}
+
 fn is_exactly_an_array(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the type of a live object is compared.
     unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) != 0 }
@@ -177,8 +183,8 @@ pub(super) struct Logits<'py> {
     array: Bound<'py, PyUntypedArray>,
     pub(super) element: ElementType,
     pub(super) shape: Shape,
-    /// The caller's own memory, if `array` is a copy of it.
-    source: Option<Bound<'py, PyUntypedArray>>,
+    /// The caller's own memory, where `array` may be a copy of it.
+    sources: Vec<Bound<'py, PyUntypedArray>>,
 }
 
 /// The shape of logits.
@@ -228,7 +234,7 @@ impl<'py> Logits<'py> {
             && let Ok(array) = logits.cast::<PyUntypedArray>()
             && let Some(shape) = Shape::of(array)
         {
-            return Ok(Logits { array: array.clone(), element, shape, source: None });
+            return Ok(Logits { array: array.clone(), element, shape, sources: Vec::new() });
         }
         Self::convert(logits)
     }
@@ -238,7 +244,7 @@ impl<'py> Logits<'py> {
         let as_native = AS_NATIVE.import(logits.py(), "toksample._arrays", "as_native")?;
         let converted = as_native.call1((logits,))?.cast_into::<PyTuple>()?;
         let array = converted.get_item(0)?.cast_into::<PyUntypedArray>()?;
-        let source = converted.get_item(1)?.cast_into::<PyUntypedArray>().ok();
+        let sources = converted.get_item(1)?.extract()?;
         let element = match array.dtype().typeobj().name()?.to_str()? {
             "float32" => ElementType::F32,
             "float16" => ElementType::F16,
@@ -250,7 +256,7 @@ impl<'py> Logits<'py> {
                 shape_text(array.shape())
             )));
         };
-        Ok(Logits { array, element, shape, source })
+        Ok(Logits { array, element, shape, sources })
     }
 
     /// The rows, checked. No Python code may run from here until they are no longer used.
@@ -283,8 +289,7 @@ impl<'py> Logits<'py> {
 
     /// True if the memory that the caller gave, or its copy, lies at some of these addresses.
     fn overlaps(&self, memory: &Range<usize>) -> bool {
-        let arrays = [Some(&self.array), self.source.as_ref()];
-        arrays.into_iter().flatten().any(|array| overlap(&extent(array), memory))
+        [&self.array].into_iter().chain(&self.sources).any(|array| overlap(&extent(array), memory))
     }
 }
 

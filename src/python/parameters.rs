@@ -3,13 +3,13 @@
 //! Python's and numpy's own numbers are read here, if they are in their range. Everything else goes to `_checks.py`, where the
 //! numpy reference reads its parameters, too: so both accept the same values, and word their errors alike.
 
-use numpy::npyffi::{self, NpyTypes};
+use numpy::npyffi::NpyTypes;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt, PyString, PyType};
+use pyo3::types::{PyFloat, PyInt, PyString};
 
-use super::arrays::Shape;
+use super::arrays::{Shape, is_numpy_scalar};
 use super::errors::{call_check, value_error};
 use crate::params::{Params, is_share, is_temperature};
 use crate::rng::draw_word;
@@ -35,20 +35,13 @@ pub(super) trait Number: Copy + Element {
     fn read(value: &Bound<'_, PyAny>) -> Option<Self>;
 }
 
-/// True for numpy's scalars. (Some of them are Python's floats, too.)
-fn is_numpy_scalar(value: &Bound<'_, PyAny>) -> bool {
-    let py = value.py();
-    // SAFETY: numpy's type object lives as long as the process.
-    #[allow(unsafe_code)]
-    let scalar =
-        unsafe { PyType::from_borrowed_type_ptr(py, npyffi::get_type_object(py, NpyTypes::PyGenericArrType_Type)) };
-    value.is_instance(&scalar).unwrap_or(false)
-}
-
 impl Number for f64 {
     #[inline]
     fn read(value: &Bound<'_, PyAny>) -> Option<f64> {
-        let is_number = value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>() || is_numpy_scalar(value);
+        let is_number = value.is_instance_of::<PyFloat>()
+            || value.is_instance_of::<PyInt>()
+            || is_numpy_scalar(value, NpyTypes::PyFloatingArrType_Type)
+            || is_numpy_scalar(value, NpyTypes::PyIntegerArrType_Type);
         if is_number { value.extract().ok() } else { None }
     }
 }
@@ -56,7 +49,7 @@ impl Number for f64 {
 impl Number for u64 {
     #[inline]
     fn read(value: &Bound<'_, PyAny>) -> Option<u64> {
-        let is_number = value.is_instance_of::<PyInt>() || is_numpy_scalar(value);
+        let is_number = value.is_instance_of::<PyInt>() || is_numpy_scalar(value, NpyTypes::PyIntegerArrType_Type);
         if is_number { value.extract().ok() } else { None }
     }
 }

@@ -81,7 +81,7 @@ def test_out_is_returned_as_it_is(module):
 @dtypes
 def test_a_tensor_is_not_copied(dtype):
     tensor, _ = tensor_of(dtype)
-    native, source = as_native(tensor)
+    native, (source,) = as_native(tensor)
     assert source.ctypes.data == tensor.data_ptr()
     assert native is source or dtype == "float64"
 
