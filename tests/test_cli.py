@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -173,42 +172,6 @@ def test_sample_rows_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFix
     assert error == "toksample: error: logits must be finite or -inf, got only -inf in row 1; nan at row 2, id 1"
     assert cli.main(["sample", str(path), "--greedy", "--errors", "mark"]) == 0
     assert [json.loads(line)["token"] for line in capsys.readouterr().out.splitlines()] == [1, -1, -1]
-
-
-def npy(array: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
-
-
-def npz() -> bytes:
-    file = io.BytesIO()
-    np.savez(file, logits=LOGITS)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (None, "FILE: No such file or directory"),
-        (b"", "FILE: the file must hold one array of numbers in .npy format"),
-        (b"not an array", "FILE: the file must hold one array of numbers in .npy format"),
-        (npz(), "FILE: the file must hold one array of numbers in .npy format"),
-        (npy(LOGITS)[:-1], "FILE: the file must hold one array of numbers in .npy format"),
-        (npy(np.array([None])), "FILE: the file must hold one array of numbers in .npy format"),
-        (npy(np.arange(5)), f"logits must be float32, float16, bfloat16 or float64, got {np.arange(5).dtype}"),
-        (npy(np.zeros((2, 2, 2), np.float32)), "logits must be of shape (V,) or (B, V), got shape (2, 2, 2)"),
-        (npy(np.zeros(0, np.float32)), "logits must have 1 to 4194304 tokens a row, got shape (0,)"),
-    ],
-    ids=["missing", "empty", "text", "npz", "cut short", "objects", "integers", "three axes", "no tokens"],
-)
-def test_sample_files_without_logits(
-    content: bytes | None, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "logits.npy"
-    if content is not None:
-        path.write_bytes(content)
-    assert error_of(capsys, "sample", str(path)) == "toksample: error: " + error.replace("FILE", str(path))
 
 
 @pytest.mark.parametrize(
