@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             exit_code: int = args.run(args)
             return exit_code
         finally:
-            print(end="", flush=True)  # what a pipe or a disk refuses shows here, not when the interpreter ends
+            sys.stdout.flush()  # what a pipe or a disk refuses shows here, not when the interpreter ends
     except CommandError as error:
         parser.error(str(error))
     except MemoryError as error:
@@ -77,12 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         _discard(sys.stdout)
-        parser.error(str(error))
+        parser.error(f"{error.filename or 'the output'}: {error.strerror or error}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="toksample", description="An exact and fast token sampler for language models on the CPU.")
-    parser.add_argument("--version", action="version", version=f"toksample {toksample.__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
@@ -92,10 +92,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose help must be written: argparse ignores a stdout that refuses it."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(allow_abbrev=False, **keywords)
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
         try:
@@ -103,6 +106,14 @@ class _Parser(argparse.ArgumentParser):
         except OSError:
             _discard(sys.stderr)
         sys.exit(2)
+
+
+class _Version(argparse.Action):
+    """Like the action "version" of argparse, which ignores a stdout that refuses the text."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(f"toksample {toksample.__version__}")
+        parser.exit()
 
 
 def _discard(stream: TextIO) -> None:
