@@ -1,104 +1,186 @@
 //! Runs a function over the rows of a batch, on several threads.
 //!
-//! Which thread takes a row changes nothing in its answer, so each takes the next few rows whenever it has done the ones before.
-//! The threads live for the call alone: no pool, nothing that a fork could break. A call on too little work to repay the
-//! start of a thread runs on the caller's.
+//! Which thread takes a row changes nothing in its answer, so each thread takes the next few rows whenever it has finished the
+//! ones before. The threads live for the call alone. A call with too little work to repay the start of a thread runs on the
+//! caller's.
+//!
+//! # Fork
+//!
+//! A process may fork while other threads are in here. The child then has a copy of every lock, and those that another thread
+//! held stay locked for ever. So no lock is ever waited for that outlives a call: scratch memory is taken with `try_lock`, and
+//! a slot that stays locked is passed over. What is computed once (`cores`, `Isa::current`) is computed when the Python module
+//! is imported.
 
 use std::num::NonZero;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread;
+use std::time::Instant;
 
+use crate::error::RowError;
 use crate::recipe::Scratch;
 
 /// Logits that one thread goes through in about the time that it takes to start one.
 const WORTH_A_THREAD: usize = 1 << 18;
 
-/// The threads to use for `rows` rows of `tokens` tokens; `wanted` is what the caller asked for.
-pub fn threads(wanted: Option<usize>, rows: usize, tokens: usize) -> usize {
+/// More threads than this are never started, whatever the caller asks for.
+const MOST_THREADS: usize = 256;
+
+/// A thread takes rows of about this many logits at once, at most, and then looks at the clock.
+const WORTH_A_LOOK: usize = 1 << 20;
+
+/// A thread takes at most this many rows at once.
+const MOST_ROWS: usize = 64;
+
+/// The threads to use for `rows` rows of `tokens` tokens: `wanted` of them, or as many as are worth it, up to `limit`.
+pub fn threads(wanted: Option<usize>, limit: Option<usize>, rows: usize, tokens: usize) -> usize {
     let most = match wanted {
         Some(n) => n,
-        None => (rows * tokens / WORTH_A_THREAD).min(cores()),
+        None => (rows.saturating_mul(tokens) / WORTH_A_THREAD).min(limit.unwrap_or(usize::MAX)).min(cores()),
     };
-    most.clamp(1, rows.max(1))
+    most.clamp(1, rows.clamp(1, MOST_THREADS))
 }
 
 /// The cores that this process may use. Asked for once: the answer takes 30 microseconds.
-fn cores() -> usize {
+pub fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
-/// The results of `run` on each job (a row and what it writes to), in their order.
-pub fn map<J: Send, R: Send>(
-    jobs: impl ExactSizeIterator<Item = J> + Send,
+/// The rows of a batch that are still to be done.
+#[derive(Debug)]
+pub struct Batch<I> {
+    jobs: Mutex<I>,
     threads: usize,
-    run: impl Fn(J, &mut Scratch) -> R + Sync,
-) -> Vec<R> {
-    if threads <= 1 {
-        return with_scratch(|scratch| jobs.map(|job| run(job, scratch)).collect());
-    }
-    // So few at a time that no thread has much left to do when the others have ended.
-    let each = (jobs.len() / (threads * 8)).max(1);
-    let queue = Mutex::new(jobs.enumerate());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(each).collect::<Vec<_>>();
-    let work = || {
-        with_scratch(|scratch| {
-            let mut results = Vec::new();
-            loop {
-                let jobs = next();
-                if jobs.is_empty() {
-                    return results;
-                }
-                results.extend(jobs.into_iter().map(|(place, job)| (place, run(job, scratch))));
-            }
-        })
-    };
-    let mut results = thread::scope(|scope| {
-        // A system that starts no more threads leaves the rest to the others.
-        let others: Vec<_> =
-            (1..threads).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
-        let mut results = work();
-        for other in others {
-            results.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        results
-    });
-    results.sort_unstable_by_key(|&(place, _)| place);
-    results.into_iter().map(|(_, result)| result).collect()
+    at_once: usize,
 }
 
-/// Lends one of the scratches that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary.
-/// There are never more of them than calls and threads that ran at once.
-pub fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
-    // Boxed, for a scratch is more than 10 kB: moving it in and out took longer than a draw from a short row.
-    #[allow(clippy::vec_box)]
-    static IDLE: Mutex<Vec<Box<Scratch>>> = Mutex::new(Vec::new());
-    let idle = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut scratch = idle().pop().unwrap_or_default();
-    let result = run(&mut scratch);
-    idle().push(scratch);
-    result
+impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
+    /// A job for each row, of `tokens` tokens: what `run` needs of it.
+    pub fn new(jobs: I, threads: usize, tokens: usize) -> Self {
+        // So few at a time that no thread has much left to do when the others have ended.
+        let fair = jobs.len() / (threads * 8);
+        let at_once = fair.min(WORTH_A_LOOK / tokens.max(1)).clamp(1, MOST_ROWS);
+        Batch { jobs: Mutex::new(jobs), threads, at_once }
+    }
+
+    /// Does the next rows, until none is left or the time is up; false if there are rows left. No thread is running when it
+    /// returns.
+    pub fn run_until(&self, deadline: Instant, run: impl Fn(J) + Sync) -> bool {
+        let work = || {
+            loop {
+                let jobs = self.next_jobs();
+                if jobs.is_empty() {
+                    return true;
+                }
+                jobs.into_iter().for_each(&run);
+                if Instant::now() >= deadline {
+                    return false;
+                }
+            }
+        };
+        if self.threads <= 1 {
+            return work();
+        }
+        thread::scope(|scope| {
+            // A system that starts no more threads leaves the rest to the others.
+            let others: Vec<_> =
+                (1..self.threads).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
+            // A thread that found nothing left to take says so for all of them, for they have all ended.
+            let mut is_done = work();
+            for other in others {
+                is_done |= other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+            is_done
+        })
+    }
+
+    fn next_jobs(&self) -> Vec<J> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(self.at_once).collect()
+    }
+}
+
+/// Runs `run` with memory that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary; an
+/// error if the memory for a row of `tokens` tokens cannot be had.
+pub fn with_scratch<R>(tokens: usize, run: impl FnOnce(&mut Scratch) -> Result<R, RowError>) -> Result<R, RowError> {
+    const SLOTS: usize = 64;
+    // Boxed, so that the slots of a process that needs only one are small.
+    static IDLE: [Mutex<Option<Box<Scratch>>>; SLOTS] = [const { Mutex::new(None) }; SLOTS];
+    for slot in &IDLE {
+        let mut idle = match slot.try_lock() {
+            Ok(idle) => idle,
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Poisoned(poisoned)) => {
+                slot.clear_poison();
+                let mut idle = poisoned.into_inner();
+                *idle = None;
+                idle
+            }
+        };
+        let scratch = idle.get_or_insert_default();
+        scratch.reserve(tokens)?;
+        return run(scratch);
+    }
+    // More calls at once than slots, or slots that a fork has locked for ever.
+    let mut scratch = Scratch::default();
+    scratch.reserve(tokens)?;
+    run(&mut scratch)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn results_come_in_the_order_of_the_jobs() {
-        for rows in [0, 1, 2, 7, 64] {
+    fn every_job_is_done_once() {
+        let later = Instant::now() + Duration::from_secs(1000);
+        for rows in [0, 1, 2, 7, 64, 1000] {
             for threads in [1, 2, 3, 8, 100] {
-                let results = map(0..rows, threads, |job, _| job * 10);
-                assert_eq!(results, (0..rows).map(|job| job * 10).collect::<Vec<_>>());
+                let mut done = vec![0; rows];
+                let batch = Batch::new(done.iter_mut().enumerate(), threads, 1000);
+                assert!(batch.run_until(later, |(row, done)| *done += row + 1));
+                drop(batch);
+                assert_eq!(done, (1..=rows).collect::<Vec<_>>());
             }
+        }
+    }
+
+    #[test]
+    fn a_batch_stops_when_the_time_is_up_and_goes_on_where_it_was() {
+        for threads in [1, 3] {
+            let (rows, done) = (10_000, AtomicUsize::new(0));
+            let batch = Batch::new(0..rows, threads, 1000);
+            let mut calls = 1;
+            while !batch.run_until(Instant::now(), |_| _ = done.fetch_add(1, Ordering::Relaxed)) {
+                assert!(done.load(Ordering::Relaxed) <= calls * threads * MOST_ROWS);
+                calls += 1;
+            }
+            assert_eq!(done.into_inner(), rows);
+            assert!(calls > 10);
         }
     }
 
     #[test]
     fn little_work_gets_one_thread_unless_more_are_asked_for() {
-        assert_eq!(threads(None, 8, 1000), 1);
-        assert_eq!(threads(Some(4), 8, 1000), 4);
-        assert_eq!(threads(Some(4), 2, 1000), 2);
-        assert_eq!(threads(Some(4), 0, 1000), 1);
+        assert_eq!(threads(None, None, 8, 1000), 1);
+        assert_eq!(threads(Some(4), None, 8, 1000), 4);
+        assert_eq!(threads(Some(4), Some(1), 8, 1000), 4);
+        assert_eq!(threads(Some(4), None, 2, 1000), 2);
+        assert_eq!(threads(Some(4), None, 0, 1000), 1);
+        assert_eq!(threads(None, Some(1), 1 << 10, 1 << 20), 1);
+        assert_eq!(threads(Some(usize::MAX), None, usize::MAX, 1), MOST_THREADS);
+    }
+
+    #[test]
+    fn scratch_that_a_panic_left_or_that_is_held_is_not_waited_for() {
+        let panicked = std::panic::catch_unwind(|| with_scratch(64, |_| -> Result<(), _> { panic!("on purpose") }));
+        assert!(panicked.is_err());
+        // Each call within a call holds one more slot, until there are none.
+        fn nested(depth: usize) -> usize {
+            if depth == 0 { 0 } else { with_scratch(64, |_| Ok(1 + nested(depth - 1))).unwrap() }
+        }
+        assert_eq!(nested(100), 100);
     }
 }

@@ -14,6 +14,10 @@ pub enum RowError {
     },
     /// Every logit is -inf: nothing is left to choose from.
     Empty,
+    /// Two reads of the row did not agree: another thread wrote to it during the call (see the module `kernels`).
+    Changed,
+    /// The memory to work on a row of this length cannot be had.
+    OutOfMemory,
 }
 
 impl fmt::Display for RowError {
@@ -22,6 +26,8 @@ impl fmt::Display for RowError {
             RowError::NotFinite { id, value } if value.is_nan() => write!(f, "nan at id {id}"),
             RowError::NotFinite { id, .. } => write!(f, "inf at id {id}"),
             RowError::Empty => write!(f, "only -inf"),
+            RowError::Changed => write!(f, "a change"),
+            RowError::OutOfMemory => write!(f, "too many tokens for the memory"),
         }
     }
 }

@@ -9,16 +9,17 @@
 //! the CPU to flush subnormals or to round otherwise, which Rust itself forbids. `per_isa!` restores Rust's environment for
 //! the time of the call (see [`FloatEnvironment`]).
 //!
-//! All `unsafe` of the crate's core is written in this file.
+//! All `unsafe` of the crate's core is written here and in `isa/vector.rs`.
 #![allow(unsafe_code)]
+
+mod vector;
 
 use std::fmt;
 use std::sync::OnceLock;
 
-use half::f16;
-
-use crate::kernels::{BLOCK, mass};
-use crate::logit::Logit;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use vector::{Avx2, Avx512};
+pub(crate) use vector::{Portable, Vector};
 
 /// The environment variable that chooses the instruction set.
 pub const VARIABLE: &str = "TOKSAMPLE_ISA";
@@ -27,9 +28,8 @@ pub const VARIABLE: &str = "TOKSAMPLE_ISA";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Kind);
 
-#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -101,8 +101,7 @@ impl Isa {
         }
     }
 
-    #[doc(hidden)]
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         self.0
     }
 }
@@ -127,8 +126,7 @@ impl std::error::Error for IsaError {}
 ///
 /// Another library of the process may have changed the thread's: `torch.set_flush_denormal(True)` does, and so does a shared
 /// library linked with `-ffast-math`. Two subnormal logits would then compare as equal, and a seed would give another token.
-#[doc(hidden)]
-pub struct FloatEnvironment {
+pub(crate) struct FloatEnvironment {
     #[cfg(target_arch = "x86_64")]
     changed: Option<u32>,
 }
@@ -142,7 +140,7 @@ impl FloatEnvironment {
 
     /// Restores the default if it was changed.
     #[inline]
-    pub fn default_until_drop() -> Self {
+    pub(crate) fn default_until_drop() -> Self {
         let found = Self::read();
         if found & !Self::STICKY == Self::DEFAULT {
             return FloatEnvironment { changed: None };
@@ -180,176 +178,8 @@ impl Drop for FloatEnvironment {
 impl FloatEnvironment {
     /// Nothing is checked on this architecture.
     #[inline]
-    pub fn default_until_drop() -> Self {
+    pub(crate) fn default_until_drop() -> Self {
         FloatEnvironment {}
-    }
-}
-
-/// What differs between the clones: an instruction to which no loop compiles, or one that would be slow where it does not
-/// exist. DESIGN.md has the measurement of each.
-pub trait Vector {
-    /// True if a fused multiplication and addition is one instruction, and not a call into a library.
-    const FUSED: bool;
-
-    /// `a * b + c`, rounded once or twice: for estimates, never for an answer.
-    #[inline(always)]
-    fn nearly_mul_add(a: f32, b: f32, c: f32) -> f32 {
-        if Self::FUSED { a.mul_add(b, c) } else { a * b + c }
-    }
-
-    /// Bit i is set if `block[i] >= floor`.
-    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64;
-
-    /// The sum of numbers of at most 2**28, each rounded to an integer, ties to even. None is negative.
-    #[inline(always)]
-    fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
-        mass::sum_of_rounded(block)
-    }
-
-    /// The block as float32.
-    #[inline(always)]
-    fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
-        let mut wide = [0.0; BLOCK];
-        for (wide, x) in wide.iter_mut().zip(block) {
-            *wide = Logit::to_f32(*x); // not half's own, which asks the CPU each time
-        }
-        wide
-    }
-}
-
-#[doc(hidden)]
-pub struct Portable;
-
-impl Vector for Portable {
-    const FUSED: bool = false;
-
-    #[inline(always)]
-    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
-        let mut mask = 0;
-        for (place, &x) in block.iter().enumerate() {
-            mask |= u64::from(x >= floor) << place;
-        }
-        mask
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx,f16c")]
-#[inline]
-fn eight_from_f16(x: &[f16; 8]) -> [f32; 8] {
-    use std::arch::x86_64::*;
-
-    let mut wide = [0.0; 8];
-    // SAFETY: the load is of eight float16 and the store of eight float32, neither of which need be aligned.
-    unsafe { _mm256_storeu_ps(wide.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast()))) };
-    wide
-}
-
-#[doc(hidden)]
-#[cfg(target_arch = "x86_64")]
-pub struct Avx2;
-
-#[cfg(target_arch = "x86_64")]
-impl Vector for Avx2 {
-    const FUSED: bool = true;
-
-    #[inline(always)]
-    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
-        use std::arch::x86_64::*;
-
-        #[target_feature(enable = "avx2")]
-        #[inline]
-        fn eight(x: &[f32; 8], floor: f32) -> u64 {
-            // SAFETY: the pointer is that of eight floats; the load need not be aligned.
-            let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
-            let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(floor));
-            u64::from(_mm256_movemask_ps(reached) as u32)
-        }
-
-        let mut mask = 0;
-        for (place, x) in block.as_chunks::<8>().0.iter().enumerate() {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
-            mask |= unsafe { eight(x, floor) } << (8 * place);
-        }
-        mask
-    }
-
-    #[inline(always)]
-    fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
-        use std::arch::x86_64::*;
-
-        #[target_feature(enable = "avx2")]
-        #[inline]
-        fn lanes(block: &[f32; BLOCK]) -> [u32; 8] {
-            let mut sums = _mm256_setzero_si256();
-            for x in block.as_chunks::<8>().0 {
-                // SAFETY: the pointer is that of eight floats; the load need not be aligned.
-                sums = _mm256_add_epi32(sums, _mm256_cvtps_epi32(unsafe { _mm256_loadu_ps(x.as_ptr()) }));
-            }
-            let mut lanes = [0; 8];
-            // SAFETY: the pointer is that of eight integers; the store need not be aligned.
-            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums) };
-            lanes
-        }
-
-        // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
-        let lanes = unsafe { lanes(block) };
-        let mut sum = 0;
-        for lane in lanes {
-            sum += u64::from(lane); // eight times 2**28 are below 2**32
-        }
-        sum
-    }
-
-    #[inline(always)]
-    fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
-        let mut wide = [0.0; BLOCK];
-        for (wide, x) in wide.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0) {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have F16C.
-            *wide = unsafe { eight_from_f16(x) };
-        }
-        wide
-    }
-}
-
-#[doc(hidden)]
-#[cfg(target_arch = "x86_64")]
-pub struct Avx512;
-
-#[cfg(target_arch = "x86_64")]
-impl Vector for Avx512 {
-    const FUSED: bool = true;
-
-    #[inline(always)]
-    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
-        use std::arch::x86_64::*;
-
-        #[target_feature(enable = "avx512f")]
-        #[inline]
-        fn sixteen(x: &[f32; 16], floor: f32) -> u64 {
-            // SAFETY: the pointer is that of sixteen floats; the load need not be aligned.
-            let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
-            u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(floor)))
-        }
-
-        let mut mask = 0;
-        for (place, x) in block.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX-512.
-            mask |= unsafe { sixteen(x, floor) } << (16 * place);
-        }
-        mask
-    }
-
-    // The clones that have AVX-512 have AVX2 and F16C.
-
-    #[inline(always)]
-    fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
-        Avx2::sum_of_light(block)
-    }
-
-    #[inline(always)]
-    fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
-        Avx2::widen(block)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | file | its one job |
 //! |---|---|
-//! | `python.rs` | the Python bindings: arrays and parameters in, tokens and errors out |
+//! | `python/` | the Python bindings: arrays and parameters in, tokens and errors out |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
 //! | `recipe.rs` | one row, whole: what `sample`, `candidates`, `mask_logits` … do, step by step |
 //! | `kernels/` | the steps, one file an operation |
@@ -19,7 +19,7 @@
 pub mod batch;
 pub mod error;
 pub mod isa;
-pub mod kernels;
+mod kernels;
 pub mod logit;
 pub mod params;
 pub mod recipe;

@@ -5,11 +5,11 @@ use std::fmt;
 /// What to keep of a row, in the order in which it is applied. The default keeps everything.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Params {
-    /// The logits are divided by it. 0 is greedy: the lowest id among the largest logits.
+    /// The logits are divided by it: in [1e-30, 1e30], or 0, which is greedy: the lowest id among the largest logits.
     pub temperature: f64,
     /// Keep the k largest. 0 is off.
     pub top_k: u64,
-    /// Keep the smallest set of most probable tokens whose mass is at least this share. 1 is off.
+    /// Keep the smallest set of most probable tokens whose mass is at least this share, and at least one token. 1 is off.
     pub top_p: f64,
     /// Keep the tokens at least this many times as probable as the most probable one. 0 is off.
     pub min_p: f64,
@@ -21,18 +21,24 @@ impl Default for Params {
     }
 }
 
+/// True for a temperature that a row may have. Beyond these bounds the difference of two float32 logits, or its product with the
+/// inverse of the temperature, may leave the range of float32, and the masses would not be those of the softmax.
+pub fn is_temperature(t: f64) -> bool {
+    t == 0.0 || (1e-30..=1e30).contains(&t)
+}
+
+/// True for a share of a probability: a number in [0, 1].
+pub fn is_share(p: f64) -> bool {
+    (0.0..=1.0).contains(&p)
+}
+
 impl Params {
     /// The error that names the first parameter out of its range.
     pub fn validate(&self) -> Result<(), ParamError> {
         let rules = [
-            (
-                "temperature",
-                self.temperature,
-                self.temperature.is_finite() && self.temperature >= 0.0,
-                "finite and >= 0",
-            ),
-            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "in (0, 1]"),
-            ("min_p", self.min_p, self.min_p >= 0.0 && self.min_p <= 1.0, "in [0, 1]"),
+            ("temperature", self.temperature, is_temperature(self.temperature), "0 or in [1e-30, 1e30]"),
+            ("top_p", self.top_p, is_share(self.top_p), "in [0, 1]"),
+            ("min_p", self.min_p, is_share(self.min_p), "in [0, 1]"),
         ];
         match rules.into_iter().find(|&(_, _, holds, _)| !holds) {
             None => Ok(()),
@@ -68,8 +74,8 @@ mod tests {
         let wrong = |params: Params| params.validate().unwrap_err().to_string();
         let ok = Params::default();
         assert_eq!(ok.validate(), Ok(()));
-        assert_eq!(wrong(Params { top_p: 1.5, ..ok }), "top_p must be in (0, 1], got 1.5");
-        assert_eq!(wrong(Params { temperature: f64::NAN, ..ok }), "temperature must be finite and >= 0, got nan");
+        assert_eq!(wrong(Params { top_p: 1.5, ..ok }), "top_p must be in [0, 1], got 1.5");
+        assert_eq!(wrong(Params { temperature: f64::NAN, ..ok }), "temperature must be 0 or in [1e-30, 1e30], got nan");
         assert_eq!(wrong(Params { min_p: -0.5, ..ok }), "min_p must be in [0, 1], got -0.5");
     }
 }

@@ -15,7 +15,7 @@ use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix::{self, Blocks};
 use crate::kernels::survey::Survey;
-use crate::kernels::{BLOCK, argmax, candidates, draw, softmax, top_k, top_p};
+use crate::kernels::{BLOCK, argmax, candidates, draw, reserve, softmax, top_k, top_p};
 use crate::logit::Logit;
 use crate::params::Params;
 
@@ -76,36 +76,58 @@ const UNSURE: f64 = 0.25;
 /// Applies the filters, in their order; None if there is none, and every token is kept. `scratch.maxima` are the maxima of
 /// the row's blocks; the temperature is not 0.
 #[inline(always)]
-fn keep<I: Vector, T: Logit>(row: &[T], mass: Mass, params: &Params, scratch: &mut Scratch) -> Option<Kept> {
+fn keep<I: Vector, T: Logit>(
+    row: &[T],
+    mass: Mass,
+    params: &Params,
+    scratch: &mut Scratch,
+) -> Result<Option<Kept>, RowError> {
     let k = usize::try_from(params.top_k).unwrap_or(usize::MAX);
     let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
     let lightest = if least > 0 { down_to(mass.least_logit(least)) } else { order::end(row.len()) };
     let kept = if 0 < k && k < row.len() {
         if k <= most_listed(row.len()) {
-            let last = scratch.list_top_k::<I, T>(row, k);
+            let last = scratch.list_top_k::<I, T>(row, k)?;
             scratch.weigh(mass);
-            Kept::Listed { last: if params.top_p < 1.0 { scratch.last_of_listed(params.top_p) } else { last } }
+            Kept::Listed { last: if params.top_p < 1.0 { scratch.last_of_listed(params.top_p)? } else { last } }
         } else {
-            let last = scratch.last_of_top_k::<I, T>(row, k);
+            let last = scratch.last_of_top_k::<I, T>(row, k)?;
             if params.top_p < 1.0 {
-                scratch.long_nucleus::<I, T>(row, mass, params.top_p, last, None)
+                scratch.long_nucleus::<I, T>(row, mass, params.top_p, last, None)?
             } else {
                 Kept::Long { last, near: None }
             }
         }
     } else if params.top_p < 1.0 {
-        scratch.nucleus::<I, T>(row, mass, params.top_p)
+        scratch.nucleus::<I, T>(row, mass, params.top_p)?
     } else if least == 0 {
-        return None;
+        return Ok(None);
     } else if scratch.list::<I, T>(row, mass, lightest, most_listed(row.len())) {
         Kept::Listed { last: lightest }
     } else {
         Kept::Long { last: lightest, near: None }
     };
-    Some(kept.up_to(lightest))
+    Ok(Some(kept.up_to(lightest)))
 }
 
 impl Scratch {
+    /// Reserves what a row of `tokens` tokens may need at most, so that no buffer grows later: a `Vec` that cannot grow ends
+    /// the process, and this is an error instead. What is reserved and not used takes no memory on most systems.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
+        let blocks = tokens.div_ceil(BLOCK).next_multiple_of(argmax::GROUP);
+        let Scratch { maxima, ledger, keys, masses, survey, blocks: weighed, work_maxima, work_keys, work_pairs } =
+            self;
+        reserve(maxima, blocks)?;
+        reserve(work_maxima, blocks)?;
+        ledger.reserve(blocks)?;
+        weighed.reserve(blocks)?;
+        survey.reserve(tokens)?;
+        reserve(keys, tokens)?;
+        reserve(masses, tokens)?;
+        reserve(work_keys, tokens)?;
+        reserve(work_pairs, tokens)
+    }
+
     #[inline(always)]
     fn weigh(&mut self, mass: Mass) {
         mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses);
@@ -124,40 +146,44 @@ impl Scratch {
     /// Lists the k largest, or all that are not banned, if those are fewer, and gives a key that comes after them and before
     /// the others.
     #[inline(always)]
-    fn list_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> u64 {
+    fn list_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> Result<u64, RowError> {
         let floor = top_k::floor::<I>(&self.maxima, k, &mut self.work_maxima);
         // Only ties at the floor can make them more.
         let limit = k.saturating_mul(BLOCK).min(most_listed(row.len()));
         if candidates::collect::<I, T>(row, &self.maxima, Prefix::to(down_to(floor)), limit, &mut self.keys) {
             let last = top_k::last_key(&self.keys, k, &mut self.work_keys);
             self.keys.retain(|&key| key <= last);
-            last
+            Ok(last)
         } else {
-            let last = self.last_of_top_k::<I, T>(row, k);
+            let last = self.last_of_top_k::<I, T>(row, k)?;
             candidates::collect::<I, T>(row, &self.maxima, Prefix::to(last), k, &mut self.keys);
-            last
+            Ok(last)
         }
     }
 
     /// The key of the last of the k largest, banned ones among them. k < row.len()
     #[inline(always)]
-    fn last_of_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> u64 {
+    fn last_of_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> Result<u64, RowError> {
         self.survey.take(row);
         self.survey.seek_count(row.len() - k);
+        let end = order::end(row.len());
         loop {
-            let (near, far) = self.survey.between(order::end(row.len()));
+            let (near, far) = self.survey.between(end);
             let count = prefix::count::<I, T>(row, &self.maxima, Prefix::to(near), Prefix::to(far), &mut self.keys);
             if count < k && k - count <= self.keys.len() {
-                return top_k::last_key(&self.keys, k - count, &mut self.work_keys);
+                return Ok(top_k::last_key(&self.keys, k - count, &mut self.work_keys));
+            }
+            if (near, far) == (order::START, end) {
+                return Err(RowError::Changed); // this was the whole row, and it has more than k tokens
             }
         }
     }
 
     /// The key of the last token of the nucleus of what is listed.
     #[inline(always)]
-    fn last_of_listed(&mut self, p: f64) -> u64 {
+    fn last_of_listed(&mut self, p: f64) -> Result<u64, RowError> {
         let need = top_p::need(p, self.masses.iter().sum());
-        self.listed_last((need, need)).expect("one need has one answer")
+        self.listed_last((need, need)).ok_or(RowError::Changed)
     }
 
     /// The key of the listed token at which the mass, in the total order, reaches what is needed, if it is the same for the
@@ -170,7 +196,7 @@ impl Scratch {
     /// The nucleus of a whole row. Where few tokens hold it, it is found in a list of the heaviest ones, and what is known of
     /// the row's mass is refined until the last token is certain.
     #[inline(always)]
-    fn nucleus<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, p: f64) -> Kept {
+    fn nucleus<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, p: f64) -> Result<Kept, RowError> {
         const HEAVY: u64 = 1 << (S - 6); // a small nucleus has only tokens at least so heavy
         let limit = most_listed(row.len());
         let mut least = HEAVY;
@@ -184,9 +210,9 @@ impl Scratch {
             let needs = (top_p::need(p, low_total), top_p::need(p, high_total));
             if self.masses.iter().sum::<u64>() >= needs.1 {
                 if let Some(last) = self.listed_last(needs) {
-                    return Kept::Listed { last };
+                    return Ok(Kept::Listed { last });
                 }
-                self.ledger.refine::<I, T>(row, &self.maxima, mass);
+                self.ledger.refine::<I, T>(row, &self.maxima, mass)?;
             } else {
                 let mut tokens = 0;
                 if least == HEAVY {
@@ -214,7 +240,7 @@ impl Scratch {
         p: f64,
         last: u64,
         total: Option<u64>,
-    ) -> Kept {
+    ) -> Result<Kept, RowError> {
         let after = self.survey.weigh(mass, last);
         let (mut estimate, mut deviation) = match total {
             Some(total) => (total as f64 - after, 0.0),
@@ -233,11 +259,14 @@ impl Scratch {
             let (need, before) = (top_p::need(p, total), self.blocks.total());
             if before < need && need - before <= self.masses.iter().sum() {
                 let need = need - before;
-                let last = self.listed_last((need, need)).expect("one need has one answer");
-                return Kept::Long { last, near: Some(near) };
+                let last = self.listed_last((need, need)).ok_or(RowError::Changed)?;
+                return Ok(Kept::Long { last, near: Some(near) });
+            }
+            if (near, far) == (order::START, last) {
+                return Err(RowError::Changed); // these were all tokens, and they have the mass that is needed
             }
             if !is_exact {
-                self.survey.seek_mass((total - need) as f64, 0.0);
+                self.survey.seek_mass(total.saturating_sub(need) as f64, 0.0);
                 is_exact = true;
             }
         }
@@ -251,14 +280,14 @@ impl Scratch {
 
     /// The token that the word draws from what is kept.
     #[inline(always)]
-    fn draw<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, kept: Kept, word: u64) -> usize {
-        match kept {
+    fn draw<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, kept: Kept, word: u64) -> Result<usize, RowError> {
+        let drawn = match kept {
             Kept::Listed { last } => {
                 let masses = || {
                     let listed = self.keys.iter().zip(&self.masses);
                     listed.map(move |(&key, &mass)| if key <= last { mass } else { 0 })
                 };
-                order::id(self.keys[draw::find(masses(), draw::target(word, masses().sum()))])
+                draw::find(masses(), draw::target(word, masses().sum())).map(|place| order::id(self.keys[place]))
             }
             Kept::Long { last, near } => {
                 if near.is_none() {
@@ -268,7 +297,8 @@ impl Scratch {
                 let total = self.blocks.total() + self.listed(last).map(|(_, mass)| mass).sum::<u64>();
                 self.blocks.find::<I, T>(row, mass, last, draw::target(word, total), self.listed(last))
             }
-        }
+        };
+        drawn.ok_or(RowError::Changed)
     }
 }
 
@@ -276,7 +306,7 @@ per_isa! {
     /// The lowest id among the largest logits.
     pub fn argmax<I: Vector, T: Logit>(row: &[T], scratch: &mut Scratch) -> Result<usize, RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
-        Ok(argmax::argmax(row, &scratch.maxima, maximum))
+        argmax::argmax(row, &scratch.maxima, maximum)
     }
 }
 
@@ -287,11 +317,11 @@ per_isa! {
     ) -> Result<usize, RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
         if params.temperature == 0.0 {
-            return Ok(argmax::argmax(row, &scratch.maxima, maximum));
+            return argmax::argmax(row, &scratch.maxima, maximum);
         }
         let mass = Mass::new(maximum, params.temperature);
-        if let Some(kept) = keep::<I, T>(row, mass, params, scratch) {
-            return Ok(scratch.draw::<I, T>(row, mass, kept, word));
+        if let Some(kept) = keep::<I, T>(row, mass, params, scratch)? {
+            return scratch.draw::<I, T>(row, mass, kept, word);
         }
         let Scratch { ledger, maxima, .. } = scratch;
         ledger.open::<I, T>(row, maxima, mass);
@@ -299,7 +329,7 @@ per_isa! {
             if let Some(id) = draw::from_row::<I, T>(row, mass, ledger, word) {
                 return Ok(id);
             }
-            ledger.refine::<I, T>(row, maxima, mass);
+            ledger.refine::<I, T>(row, maxima, mass)?;
         }
     }
 }
@@ -311,19 +341,25 @@ per_isa! {
     ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
         if params.temperature == 0.0 {
-            return Ok((vec![argmax::argmax(row, &scratch.maxima, maximum) as i64], vec![1.0]));
+            return Ok((vec![argmax::argmax(row, &scratch.maxima, maximum)? as i64], vec![1.0]));
         }
         let mass = Mass::new(maximum, params.temperature);
-        let kept = keep::<I, T>(row, mass, params, scratch);
+        let kept = keep::<I, T>(row, mass, params, scratch)?;
         let last = kept.map_or(u64::MAX, |kept| kept.last()).min(down_to(f32::MIN));
         candidates::collect::<I, T>(row, &scratch.maxima, Prefix::to(last), usize::MAX, &mut scratch.keys);
         scratch.keys.sort_unstable();
         scratch.weigh(mass);
         let Scratch { keys, masses, .. } = scratch;
         let total = masses.iter().sum::<u64>() as f64;
-        let (mut ids, mut probs) = (vec![0; keys.len()], vec![0.0; keys.len()]);
-        for (place, (&key, &mass)) in keys.iter().zip(&*masses).enumerate() {
-            (ids[place], probs[place]) = (order::id(key) as i64, mass as f64 / total);
+        if total == 0.0 {
+            return Err(RowError::Changed); // the maximum has a mass
+        }
+        let (mut ids, mut probs) = (Vec::new(), Vec::new());
+        reserve(&mut ids, keys.len())?;
+        reserve(&mut probs, keys.len())?;
+        for (&key, &mass) in keys.iter().zip(&*masses) {
+            ids.push(order::id(key) as i64);
+            probs.push(mass as f64 / total);
         }
         Ok((ids, probs))
     }
@@ -336,12 +372,12 @@ per_isa! {
     ) -> Result<(), RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
         if params.temperature == 0.0 {
-            let id = argmax::argmax(row, &scratch.maxima, maximum);
+            let id = argmax::argmax(row, &scratch.maxima, maximum)?;
             out.fill(T::NEG_INFINITY);
             out[id] = row[id];
             return Ok(());
         }
-        let Some(kept) = keep::<I, T>(row, Mass::new(maximum, params.temperature), params, scratch) else {
+        let Some(kept) = keep::<I, T>(row, Mass::new(maximum, params.temperature), params, scratch)? else {
             out.copy_from_slice(row);
             return Ok(());
         };
@@ -358,7 +394,7 @@ per_isa! {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
         if temperature == 0.0 {
             out.fill(0.0);
-            out[argmax::argmax(row, &scratch.maxima, maximum)] = 1.0;
+            out[argmax::argmax(row, &scratch.maxima, maximum)?] = 1.0;
         } else {
             softmax::softmax::<I, T>(row, &scratch.maxima, Mass::new(maximum, temperature), out);
         }
@@ -374,7 +410,7 @@ per_isa! {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
         if temperature == 0.0 {
             out.fill(f32::NEG_INFINITY);
-            out[argmax::argmax(row, &scratch.maxima, maximum)] = 0.0;
+            out[argmax::argmax(row, &scratch.maxima, maximum)?] = 0.0;
         } else {
             let mass = Mass::new(maximum, temperature);
             let total = scratch.ledger.exact_total::<I, T>(row, &scratch.maxima, mass);
@@ -394,12 +430,15 @@ per_isa! {
         let k = values.len();
         let is_short = k <= most_listed(row.len());
         if is_short {
-            scratch.list_top_k::<I, T>(row, k);
+            scratch.list_top_k::<I, T>(row, k)?;
         }
         if !is_short || scratch.keys.len() < k {
             // A long list, or one in which banned tokens fill the rest, as in any sort.
-            let last = if k < row.len() { scratch.last_of_top_k::<I, T>(row, k) } else { order::end(row.len()) };
+            let last = if k < row.len() { scratch.last_of_top_k::<I, T>(row, k)? } else { order::end(row.len()) };
             candidates::collect::<I, T>(row, &scratch.maxima, Prefix::to(last), k, &mut scratch.keys);
+        }
+        if scratch.keys.len() < k {
+            return Err(RowError::Changed);
         }
         scratch.keys.sort_unstable();
         for ((value, id), &key) in values.iter_mut().zip(ids).zip(&scratch.keys) {

@@ -9,11 +9,12 @@ The same seed gives the same token on every instruction set, batch, thread count
 :mod:`toksample.reference`, the definition of every function here, written in numpy.
 """
 
-from toksample import reference
+from toksample import _native, reference
 from toksample._generate import generate
 from toksample._native import available_isas, isa
 from toksample._sampler import Sampler, SamplingParams
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
+from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
 
 __all__ = [
@@ -24,11 +25,15 @@ __all__ = [
     "available_isas",
     "candidates",
     "generate",
+    "get_num_threads",
     "isa",
     "log_softmax",
     "mask_logits",
     "reference",
     "sample",
+    "set_num_threads",
     "softmax",
     "top_k",
 ]
+
+_native.look_up_once()

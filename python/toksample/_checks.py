@@ -1,16 +1,20 @@
-"""Parameters of the numpy reference: one value for each row, each in its range, with the errors of the kernels."""
+"""Parameters: one value for each row, each in its range, and the errors for what is not.
+
+The numpy reference reads all of its parameters here. The compiled functions read plain numbers themselves, and come here for
+everything else, so that both accept the same and say the same.
+"""
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_native
+from toksample._text import show
 
 MAX_TOKENS = 2**22
 
@@ -24,7 +28,7 @@ class Rows(NamedTuple):
 
 def as_rows(logits: object) -> Rows:
     """Give logits of shape (V,) or (B, V) as float32 rows."""
-    array = as_float32(as_native(logits))
+    array = as_float32(as_native(logits)[0])
     if not 1 <= array.shape[-1] <= MAX_TOKENS:
         raise ValueError(f"logits must have 1 to {MAX_TOKENS} tokens a row, got shape {array.shape}")
     return Rows(np.atleast_2d(array), array.ndim == 2)
@@ -58,66 +62,120 @@ def _row_text(b: int, what: str, where: str, is_batch: bool) -> str:
     return f"{what} at row {b}, {where}" if where else f"{what} in row {b}"
 
 
-Rule = tuple[str, Callable[[Any], bool]]
+class Parameter(NamedTuple):
+    """What a parameter of a draw may be."""
 
-_RULES: dict[str, Rule] = {
-    "temperature": ("finite and >= 0", lambda x: math.isfinite(x) and x >= 0),
-    "top_p": ("in (0, 1]", lambda x: 0 < x <= 1),
-    "min_p": ("in [0, 1]", lambda x: 0 <= x <= 1),
+    convert: Callable[[Any], Any]
+    what: str
+    rule: str
+    holds: Callable[[Any], bool]
+    off: float | None
+    """What None stands for; without it, None is an error."""
+
+
+def _share(off: float) -> Parameter:
+    return Parameter(float, "a number", "in [0, 1]", lambda p: 0 <= p <= 1, off)
+
+
+_ID = Parameter(operator.index, "an integer", "in [0, 2**64)", lambda n: 0 <= n < 2**64, None)
+
+PARAMETERS = {
+    "temperature": Parameter(
+        float, "a number", "0 or in [1e-30, 1e30]", lambda t: t == 0 or 1e-30 <= t <= 1e30, off=1.0
+    ),
+    "top_k": Parameter(operator.index, "an integer", "in [0, 2**64), or -1", lambda k: -1 <= k < 2**64, off=0),
+    "top_p": _share(off=1.0),
+    "min_p": _share(off=0.0),
+    "seed": _ID,
+    "stream": _ID,
+    "position": _ID,
 }
 
 
-def numbers(name: str, value: object, rows: Rows) -> list[float]:
-    """Give a float parameter for each row."""
-    return _per_row(name, value, rows, _number, "a number", _RULES[name])
+def per_row(name: str, value: object) -> Any:
+    """Read a parameter: a number, or a list of numbers if there is one for each row.
+
+    A list, a tuple, another sequence or an array of one dimension has one for each row. The kernels read plain numbers and
+    arrays themselves, and come here for everything else, errors included.
+    """
+    if hasattr(value, "__array__") and not isinstance(value, np.generic):
+        given = _array(name, value).tolist()
+    else:
+        given = value
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray, memoryview)):
+        return [_number(name, value, one, f" (row {b})") for b, one in enumerate(list(given))]
+    return _number(name, value, given, "")
 
 
-def integers(name: str, value: object, rows: Rows) -> list[int]:
-    """Give an integer parameter in [0, 2**64) for each row."""
-    rule = ("in [0, 2**64)", lambda x: 0 <= x < 2**64)
-    if name == "top_k":
-        return _per_row(name, value, rows, operator.index, "an integer", (">= 0", lambda x: x >= 0), rule)
-    return _per_row(name, value, rows, operator.index, "an integer", rule)
-
-
-def count(name: str, value: object, most: int) -> int:
-    """Give an integer in [1, most]."""
+def _array(name: str, value: object) -> npt.NDArray[Any]:
+    """Return an array of at most one dimension."""
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if not 1 <= number <= most:
-        raise ValueError(f"{name} must be in [1, {most}], got {number}")
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise wrong_type(name, value) from error
+    if array.ndim > 1:
+        raise wrong_type(name, value)
+    return array
+
+
+def _number(name: str, given: object, value: Any, row: str) -> Any:
+    """Convert one number of a parameter, and see that it is in its range."""
+    parameter = PARAMETERS[name]
+    if value is None and parameter.off is not None:
+        return parameter.off
+    try:
+        number = _refuse(value) if isinstance(value, (str, bytes, np.complexfloating)) else parameter.convert(value)
+    except TypeError as error:
+        raise wrong_type(name, given) from error
+    except OverflowError as error:  # an integer beyond float64
+        raise ValueError(f"{name} must be {parameter.rule}, got {show(value)}{row}") from error
+    if not parameter.holds(number):
+        raise ValueError(f"{name} must be {parameter.rule}, got {show(number)}{row}")
+    return parameter.off if name == "top_k" and number == -1 else number
+
+
+def _refuse(value: object) -> NoReturn:
+    """Refuse what ``float`` would take: text, and a complex number, of which it drops a part."""
+    raise TypeError(f"a {type(value).__name__} is not a real number")
+
+
+def wrong_type(name: str, given: object) -> TypeError:
+    """Make the error for a parameter that is of another type."""
+    return TypeError(f"{name} must be {PARAMETERS[name].what}, or one for each row of a batch, got {show(given)}")
+
+
+def check_count(name: str, given: object, count: int, rows: int, is_batch: bool) -> None:
+    """See that a parameter with one value for each row has as many as there are rows."""
+    if not is_batch:
+        raise TypeError(f"{name} must be {PARAMETERS[name].what} where logits are one row, got {show(given)}")
+    if count != rows:
+        raise ValueError(f"{name} must have one value for each of the {rows} rows, got {count}")
+
+
+def for_rows(name: str, value: object, rows: Rows) -> list[Any]:
+    """Give a parameter for each row."""
+    read = per_row(name, value)
+    if not isinstance(read, list):
+        return [read] * len(rows.rows)
+    check_count(name, value, len(read), len(rows.rows), rows.is_batch)
+    return read
+
+
+def integer(name: str, value: Any) -> int:
+    """Give an integer."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be an integer, got {show(value)}") from error
+
+
+def count(name: str, value: object, most: int | None = None) -> int:
+    """Give an integer of at least 1 and, if it is given, at most ``most``."""
+    number = integer(name, value)
+    if number < 1 or (most is not None and number > most):
+        rule = ">= 1" if most is None else f"in [1, {most}]"
+        raise ValueError(f"{name} must be {rule}, got {show(number)}")
     return number
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, (str, bytes)):
-        raise TypeError
-    return float(value)
-
-
-def _per_row(name: str, value: Any, rows: Rows, convert: Callable[[Any], Any], what: str, *rules: Rule) -> list[Any]:
-    count = len(rows.rows)
-    wrong_type = TypeError(f"{name} must be {what}{' or one for each row' if rows.is_batch else ''}, got {value!r}")
-    try:
-        values = list(value) if len(value) >= 0 else []
-    except TypeError:
-        values = None
-    if values is not None:
-        if isinstance(value, str) or not rows.is_batch:
-            raise wrong_type
-        if len(values) != count:
-            raise ValueError(f"{name} must have one value for each of the {count} rows, got {len(values)}")
-    try:
-        converted = [convert(one) for one in ([value] if values is None else values)]
-    except (TypeError, ValueError, OverflowError):
-        raise wrong_type from None
-    for b, one in enumerate(converted):
-        for rule, holds in rules:
-            if not holds(one):
-                raise ValueError(f"{name} must be {rule}, got {one!r}{'' if values is None else f' (row {b})'}")
-    return converted * count if values is None else converted
 
 
 class Filters(NamedTuple):
@@ -131,19 +189,14 @@ class Filters(NamedTuple):
 
 def filters(temperature: object, top_k: object, top_p: object, min_p: object, rows: Rows) -> list[Filters]:
     """Give the filters' parameters of each row, each in its range."""
-    columns = (
-        numbers("temperature", temperature, rows),
-        integers("top_k", top_k, rows),
-        numbers("top_p", top_p, rows),
-        numbers("min_p", min_p, rows),
-    )
-    return [Filters(*row) for row in zip(*columns, strict=True)]
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    return [Filters(*row) for row in zip(*(for_rows(name, value, rows) for name, value in given.items()), strict=True)]
 
 
 def errors_mode(errors: object) -> None:
     """Check the parameter ``errors``."""
     if not isinstance(errors, str) or errors not in ("raise", "mark"):
-        raise ValueError(f"errors must be 'raise' or 'mark', got {errors!r}")
+        raise ValueError(f"errors must be 'raise' or 'mark', got {show(errors)}")
 
 
 def write_out(result: npt.NDArray[Any], out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

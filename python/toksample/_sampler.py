@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import threading
 from dataclasses import dataclass
 from typing import Any
 
 from toksample import _native
-from toksample._sampling import sample
+from toksample._checks import count, per_row, wrong_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +17,14 @@ class SamplingParams:
 
     Parameters
     ----------
-    temperature : float
-        Finite and >= 0; 0 is greedy.
-    top_k : int
-        >= 0; 0 is off.
-    top_p : float
-        In (0, 1]; 1 is off.
-    min_p : float
-        In [0, 1]; 0 is off.
+    temperature : float, optional
+        0, which is greedy, or in [1e-30, 1e30]; None is 1.
+    top_k : int, optional
+        In [0, 2**64), or -1; 0, -1 and None are off.
+    top_p : float, optional
+        In [0, 1]; 1 and None are off.
+    min_p : float, optional
+        In [0, 1]; 0 and None are off.
     seed : int, optional
         In [0, 2**64); fresh entropy by default.
     stream : int, optional
@@ -41,16 +41,18 @@ class SamplingParams:
     SamplingParams(temperature=0.7, top_k=50, top_p=1.0, min_p=0.0, seed=None, stream=None)
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
+    temperature: float | None = 1.0
+    top_k: int | None = 0
+    top_p: float | None = 1.0
+    min_p: float | None = 0.0
     seed: int | None = None
     stream: int | None = None
 
     def __post_init__(self) -> None:
-        # The kernels' own checks, on the smallest row there is.
-        sample([0.0], **self.keywords())
+        for name, value in self.keywords().items():
+            may_be_missing = name in ("seed", "stream") and value is None
+            if not may_be_missing and isinstance(per_row(name, value), list):
+                raise wrong_type(name, value)
 
     def keywords(self) -> dict[str, Any]:
         """Return the fields as the keyword arguments of :func:`toksample.sample`."""
@@ -64,23 +66,45 @@ class SamplingParams:
         }
 
 
+class _Process:
+    """Stands for this process: a forked child gets another one, by which its samplers know that they were copied."""
+
+
+_process = _Process()
+
+
+def _after_fork() -> None:
+    global _process
+    _process = _Process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Sampler:
     """Draws the tokens of a text one after the other: ``sampler(logits)`` is the next one.
 
     It keeps the parameters, and counts the position, so that each token has its own random word. Without a seed it takes
-    fresh entropy once, and keeps it in ``seed``. It can be pickled and goes on where it was. Threads may share one; each call
-    takes the next position.
+    fresh entropy once, and keeps it in ``seed``; in a forked child it takes new entropy, so that workers do not draw the same
+    texts. It can be pickled and goes on where it was, with the same seed.
+
+    Threads may share one, and do not wait for each other: each call takes the next position. A call that ends in an error
+    gives its position back, unless another thread has taken a later one meanwhile.
 
     Parameters
     ----------
     params : SamplingParams, optional
         The parameters; or give them as keywords.
+    num_threads : int, optional
+        At most this many threads for the rows of a batch, as in :func:`toksample.sample`.
     **keywords
         The fields of :class:`SamplingParams`.
 
     Attributes
     ----------
     params : SamplingParams
+    num_threads : int or None
     seed : int
         The seed in use.
     position : int
@@ -94,48 +118,70 @@ class Sampler:
     [1, 1, 2, 1, 1, 1, 2, 1]
     """
 
-    def __init__(self, params: SamplingParams | None = None, **keywords: Any) -> None:
+    def __init__(
+        self, params: SamplingParams | None = None, *, num_threads: int | None = None, **keywords: Any
+    ) -> None:
         if params is not None and keywords:
             raise TypeError(f"params and keywords must not both be given, got params and {', '.join(keywords)}")
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be a SamplingParams, got {params!r}")
         self.params = SamplingParams(**keywords) if params is None else params
-        self._lock = threading.Lock()
+        self.num_threads = None if num_threads is None else count("num_threads", num_threads)
         self.reset()
 
     def reset(self) -> None:
         """Begin a new text: position 0, and fresh entropy if no seed was given."""
-        with self._lock:
-            self.position = 0
-            self.seed = secrets.randbits(64) if self.params.seed is None else self.params.seed
+        self.position = 0
+        self._renew()
+
+    def _renew(self) -> None:
+        """Take the seed of the parameters, or fresh entropy, for this process."""
+        self.seed = secrets.randbits(64) if self.params.seed is None else self.params.seed
+        self._process = _process
+
+    @property
+    def position(self) -> int:
+        """The position of the next token."""
+        return self._counter.value
+
+    @position.setter
+    def position(self, position: int) -> None:
+        if isinstance(per_row("position", position), list):
+            raise wrong_type("position", position)
+        self._counter = _native.Counter(per_row("position", position))
 
     def __call__(self, logits: object) -> Any:
         """Draw the next token of each row; see :func:`toksample.sample`. On an error the position stays."""
-        p = self.params
-        with self._lock:
+        if self._process is not _process:
+            self._renew()
+        p, counter = self.params, self._counter
+        position = counter.take()
+        try:
             # The call that `sample` makes: merging keywords would take as long as the draw from a short row.
-            token = _native.sample(
+            return _native.sample(
                 logits,
                 p.temperature,
                 p.top_k,
                 p.top_p,
                 p.min_p,
                 self.seed,
-                self.position,
+                position,
                 p.stream,
                 "raise",
-                None,
+                self.num_threads,
                 None,
             )
-            self.position += 1
-        return token
+        except BaseException:
+            counter.give_back(position)
+            raise
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return {name: getattr(self, name) for name in ("params", "num_threads", "seed", "position")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._process = _process

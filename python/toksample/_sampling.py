@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample import _native
-from toksample._arrays import like
+from toksample._arrays import Array, float64_and_native, like
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -19,7 +19,8 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
     logits : array_like, shape (V,) or (B, V)
         float32, float16, bfloat16 or float64; at most 2**22 tokens a row. -inf is a banned token.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
 
 def softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
@@ -55,11 +56,12 @@ def softmax(
     logits : array_like, shape (V,) or (B, V)
         float32, float16, bfloat16 or float64. -inf is a banned token and gets 0.
     temperature : float or array_like of shape (B,)
-        Finite and >= 0. At 0 the argmax has probability 1.
+        0 or in [1e-30, 1e30]. At 0 the argmax has probability 1.
     out : ndarray of float32, optional
         Where to write, of the shape of ``logits``, C-contiguous, sharing no memory with them. On an error it is unchanged.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
 
     Returns
     -------
@@ -75,12 +77,13 @@ def softmax(
     >>> toksample.softmax(np.float32([0.0, 0.0, -np.inf]))
     array([0.5, 0.5, 0. ], dtype=float32)
     """
-    return _native.softmax(logits, temperature, out, num_threads)
+    probs = _native.softmax(logits, temperature, out, num_threads)
+    return probs if out is not None else like(probs, logits)
 
 
 def log_softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
@@ -95,7 +98,8 @@ def log_softmax(
     >>> toksample.log_softmax(np.float32([0.0, -1000.0]))
     array([    0., -1000.], dtype=float32)
     """
-    return _native.log_softmax(logits, temperature, out, num_threads)
+    logprobs = _native.log_softmax(logits, temperature, out, num_threads)
+    return logprobs if out is not None else like(logprobs, logits)
 
 
 def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -108,7 +112,8 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
     k : int
         In [1, V].
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
 
     Returns
     -------
@@ -121,17 +126,31 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[np
     >>> toksample.top_k(np.float32([0.0, 3.0, 1.0, 3.0]), 2)
     (array([3., 3.], dtype=float32), array([1, 3]))
     """
-    values, ids = _native.top_k(logits, k, num_threads)
-    return like(values, logits), ids
+    float64 = float64_and_native(logits)
+    if float64 is None:
+        values, ids = _native.top_k(logits, k, num_threads)
+    else:
+        values, ids = _top_k_of_float64(*float64, k, num_threads)
+    return like(values, logits), like(ids, logits)
+
+
+def _top_k_of_float64(rows: Array, native: Array, k: int, num_threads: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Sort, by their values in float64, the tokens that float32 does not tell from the k largest, and take k of them."""
+    least, ids = _native.top_k(native, k, num_threads)
+    each = zip(*map(np.atleast_2d, (rows, native, least, ids)), strict=True)
+    for row, rounded, values, chosen in each:
+        near = np.flatnonzero(rounded >= values[-1])
+        chosen[:] = near[np.argsort(-row[near], kind="stable")[: len(chosen)]]
+    return np.take_along_axis(rows, ids, axis=-1), ids
 
 
 def sample(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: int | npt.ArrayLike | None = None,
     position: int | npt.ArrayLike = 0,
     stream: int | npt.ArrayLike | None = None,
@@ -152,16 +171,17 @@ def sample(
         CPU, or any object with ``__dlpack__``, ``__array__`` or the buffer protocol. Rows may be strided. Never written to.
         -inf is a banned token.
     temperature : float
-        Finite and >= 0. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the lowest id
-        among the largest logits.
+        0 or in [1e-30, 1e30]. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the
+        lowest id among the largest logits. 1 and None leave the logits as they are.
     top_k : int
-        >= 0. Keep the k largest logits, exactly k; of equal ones the lower ids. 0 is off, and so is a k of at least V.
+        In [0, 2**64), or -1. Keep the k largest logits, exactly k; of equal ones the lower ids. 0, -1 and None are off, and so
+        is a k of at least V.
     top_p : float
-        In (0, 1]. Keep the smallest set of most probable tokens whose probabilities sum to at least p (nucleus sampling,
-        Holtzman et al., ICLR 2020). 1 is off.
+        In [0, 1]. Keep the smallest set of most probable tokens whose probabilities sum to at least p (nucleus sampling,
+        Holtzman et al., ICLR 2020), and at least one token: 0 keeps the most probable one. 1 and None are off.
     min_p : float
         In [0, 1]. Keep the tokens whose probability is at least this share of the largest (Nguyen et al., ICLR 2025).
-        0 is off.
+        0 and None are off.
     seed : int, optional
         In [0, 2**64). The same seed, stream and position draw the same random word. Fresh entropy by default.
     position : int
@@ -172,7 +192,8 @@ def sample(
     errors : {"raise", "mark"}
         What to do if a row has NaN or +inf, or nothing but -inf: raise an error that names the rows, or return -1 for them.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it.
+        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        :func:`toksample.get_num_threads`.
     out : ndarray of int64, optional
         Where to write the tokens: of shape (B,), or () for a single row. On an error it is unchanged.
 
@@ -205,10 +226,10 @@ def sample(
 def candidates(
     logits: object,
     *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
+    temperature: float | None = 1.0,
+    top_k: int | None = 0,
+    top_p: float | None = 1.0,
+    min_p: float | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,
@@ -242,10 +263,10 @@ def candidates(
 def mask_logits(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,
@@ -272,5 +293,11 @@ def mask_logits(
     >>> toksample.mask_logits(np.float32([1.0, 3.0, 2.0]), top_k=2)
     array([-inf,   3.,   2.], dtype=float32)
     """
-    masked = _native.mask_logits(logits, temperature, top_k, top_p, min_p, num_threads)
+    float64 = float64_and_native(logits)
+    if float64 is None:
+        masked = _native.mask_logits(logits, temperature, top_k, top_p, min_p, num_threads)
+    else:
+        rows, native = float64
+        masked = _native.mask_logits(native, temperature, top_k, top_p, min_p, num_threads)
+        masked = np.where(masked == -np.inf, -np.inf, rows)
     return like(masked, logits)

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from toksample._arrays import as_native, like
+from toksample._arrays import as_given, like
 from toksample._checks import (
     Filters,
+    Rows,
     as_rows,
     count,
     errors_mode,
     filters,
-    integers,
+    for_rows,
     raise_row_errors,
     row_error,
     write_out,
@@ -69,7 +70,7 @@ def mass(row: Row, temperature: float) -> Masses:
     return np.rint(weight(row, temperature).astype(np.float64)).astype(np.uint64)
 
 
-def order(row: Row) -> Ids:
+def order(row: npt.NDArray[Any]) -> Ids:
     """Return the ids in the total order: logit descending, then id ascending."""
     return np.argsort(-row, kind="stable")
 
@@ -157,13 +158,19 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
     return tokens if rows.is_batch else int(tokens[0])
 
 
+def _like_logits(result: Row, rows: Rows, logits: object, out: npt.NDArray[np.float32] | None) -> Any:
+    """Give the rows of a result as the caller wants them: in `out`, or in the kind of array that the logits are."""
+    result = result if rows.is_batch else result[0]
+    return like(result, logits) if out is None else write_out(result, out)
+
+
 def softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Any:
     """See :func:`toksample.softmax`."""
     rows = as_rows(logits)
     params = filters(temperature, 0, 1.0, 0.0, rows)
@@ -176,7 +183,7 @@ def softmax(
             w = weight(row, param.temperature)
             total = int(np.rint(w.astype(np.float64)).astype(np.uint64).sum())
             result[b] = np.where(w > w.dtype.type(2.0 ** (S - 64)), w, 0) * np.float32(1.0 / float(total))
-    return write_out(result if rows.is_batch else result[0], out)
+    return _like_logits(result, rows, logits, out)
 
 
 def ln(w: int) -> float:
@@ -195,11 +202,11 @@ def ln(w: int) -> float:
 
 def log_softmax(
     logits: object,
-    temperature: float | npt.ArrayLike = 1.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
     *,
     out: npt.NDArray[np.float32] | None = None,
     num_threads: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Any:
     """See :func:`toksample.log_softmax`."""
     rows = as_rows(logits)
     params = filters(temperature, 0, 1.0, 0.0, rows)
@@ -214,26 +221,29 @@ def log_softmax(
             x = row.astype(np.float64)
             with np.errstate(over="ignore"):
                 result[b] = ((x - x.max()) * inverse - log_total).astype(np.float32)
-    return write_out(result if rows.is_batch else result[0], out)
+    return _like_logits(result, rows, logits, out)
 
 
-def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[npt.NDArray[Any], Ids]:
+def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[Any, Any]:
     """See :func:`toksample.top_k`."""
     rows = as_rows(logits)
     k = count("k", k, rows.rows.shape[1])
     raise_row_errors(rows)
-    ids = np.array([order(row)[:k] for row in rows.rows], np.int64).reshape(-1, k)
-    values = np.take_along_axis(np.atleast_2d(as_native(logits)), ids, axis=1)
-    return like(values if rows.is_batch else values[0], logits), ids if rows.is_batch else ids[0]
+    given = np.atleast_2d(as_given(logits)[0])
+    ids = np.array([order(row)[:k] for row in (given if given.dtype == np.float64 else rows.rows)], np.int64).reshape(-1, k)
+    values = np.take_along_axis(given, ids, axis=1)
+    if not rows.is_batch:
+        values, ids = values[0], ids[0]
+    return like(values, logits), like(ids, logits)
 
 
 def sample(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: int | npt.ArrayLike | None = None,
     position: int | npt.ArrayLike = 0,
     stream: int | npt.ArrayLike | None = None,
@@ -245,9 +255,9 @@ def sample(
     rows = as_rows(logits)
     errors_mode(errors)
     params = filters(temperature, top_k, top_p, min_p, rows)
-    seeds = integers("seed", int.from_bytes(os.urandom(8)) if seed is None else seed, rows)
-    streams = list(range(len(rows.rows))) if stream is None else integers("stream", stream, rows)
-    positions = integers("position", position, rows)
+    seeds = for_rows("seed", int.from_bytes(os.urandom(8)) if seed is None else seed, rows)
+    streams = list(range(len(rows.rows))) if stream is None else for_rows("stream", stream, rows)
+    positions = for_rows("position", position, rows)
     if errors == "raise":
         raise_row_errors(rows)
     tokens = np.full(len(rows.rows), -1, np.int64)
@@ -262,10 +272,10 @@ def sample(
 def candidates(
     logits: object,
     *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
+    temperature: float | None = 1.0,
+    top_k: int | None = 0,
+    top_p: float | None = 1.0,
+    min_p: float | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,
@@ -283,22 +293,22 @@ def candidates(
 def mask_logits(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike = 1.0,
-    top_k: int | npt.ArrayLike = 0,
-    top_p: float | npt.ArrayLike = 1.0,
-    min_p: float | npt.ArrayLike = 0.0,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    top_k: int | npt.ArrayLike | None = 0,
+    top_p: float | npt.ArrayLike | None = 1.0,
+    min_p: float | npt.ArrayLike | None = 0.0,
     seed: object = None,
     position: object = 0,
     stream: object = None,
     num_threads: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Any:
     """See :func:`toksample.mask_logits`."""
     rows = as_rows(logits)
     params = filters(temperature, top_k, top_p, min_p, rows)
     raise_row_errors(rows)
-    native = np.atleast_2d(as_native(logits))
-    masked = np.full_like(native, 0xFF80 if native.dtype == np.uint16 else -np.inf)  # 0xFF80 is -inf in bfloat16
+    given = np.atleast_2d(as_given(logits)[0])
+    masked = np.full_like(given, 0xFF80 if given.dtype == np.uint16 else -np.inf)  # 0xFF80 is -inf in bfloat16
     for b, row in enumerate(rows.rows):
         ids, _ = survivors(row, params[b])
-        masked[b, ids] = native[b, ids]
+        masked[b, ids] = given[b, ids]
     return like(masked if rows.is_batch else masked[0], logits)

@@ -155,19 +155,21 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| max(a, b))
 }
 
-/// The lowest id whose logit is the row's maximum.
+/// The lowest id whose logit is the row's maximum; an error if the row no longer has that logit.
 #[inline(always)]
-pub fn argmax<T: Logit>(row: &[T], maxima: &[f32], maximum: f32) -> usize {
-    let at = maxima.iter().position(|&m| m == maximum).expect("the maximum is one of the block maxima");
-    let within = row[at * BLOCK..].iter().position(|x| x.to_f32() == maximum).expect("the block holds its maximum");
-    at * BLOCK + within
+pub fn argmax<T: Logit>(row: &[T], maxima: &[f32], maximum: f32) -> Result<usize, RowError> {
+    let at = maxima.iter().position(|&m| m == maximum).ok_or(RowError::Changed)?;
+    let within = row[at * BLOCK..].iter().position(|x| x.to_f32() == maximum).ok_or(RowError::Changed)?;
+    Ok(at * BLOCK + within)
 }
 
-/// The first NaN or +inf of a row that has one. Off the fast path.
+/// The error for the first NaN or +inf of a row in which one was seen. Off the fast path.
 #[cold]
 #[inline(never)]
 fn first_not_finite<T: Logit>(row: &[T]) -> RowError {
     let mut values = row.iter().map(|x| x.to_f32()).enumerate();
-    let (id, value) = values.find(|(_, x)| x.is_nan() || *x == f32::INFINITY).expect("the row has a NaN or +inf");
-    RowError::NotFinite { id, value }
+    match values.find(|(_, x)| x.is_nan() || *x == f32::INFINITY) {
+        Some((id, value)) => RowError::NotFinite { id, value },
+        None => RowError::Changed,
+    }
 }

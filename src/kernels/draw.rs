@@ -22,17 +22,17 @@ pub fn target(word: u64, total: u64) -> u64 {
     ((u128::from(word) * u128::from(total)) >> 64) as u64
 }
 
-/// The place of the first mass at which the running sum exceeds `target`.
+/// The place of the first mass at which the running sum exceeds `target`; None if all of them together do not.
 #[inline(always)]
-pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> usize {
+pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> Option<usize> {
     let mut left = target;
     for (place, mass) in masses.enumerate() {
         if left < mass {
-            return place;
+            return Some(place);
         }
         left -= mass;
     }
-    unreachable!("a target is below the mass it was taken from")
+    None
 }
 
 /// The id drawn from a whole row by a word, if it is the same wherever in their bounds the blocks' masses are.
@@ -50,8 +50,8 @@ pub fn from_row<I: Vector, T: Logit>(row: &[T], mass: Mass, ledger: &Ledger, wor
                 return None;
             }
             let masses = mass.of_each(block::<I, T>(row, index, &mut Buffer::new()));
-            let place = find(masses.into_iter(), first - high_before);
-            let same = place == find(masses.into_iter(), last - low_before);
+            let place = find(masses.into_iter(), first - high_before)?;
+            let same = Some(place) == find(masses.into_iter(), last - low_before);
             return same.then_some(index * BLOCK + place);
         }
         low_before += low;

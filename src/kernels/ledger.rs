@@ -11,7 +11,8 @@
 //! to the exact masses. The answer is exact either way; only the time differs.
 
 use super::mass::Mass;
-use super::{BLOCK, Buffer, block};
+use super::{BLOCK, Buffer, block, reserve};
+use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -39,6 +40,12 @@ enum Known {
 }
 
 impl Ledger {
+    /// Reserves memory for a row of so many blocks.
+    pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
+        reserve(&mut self.low, blocks)?;
+        reserve(&mut self.high, blocks)
+    }
+
     /// Opens the ledger of a row: the bounds that the blocks' maxima give, and closer ones of the heaviest blocks.
     #[inline(always)]
     pub fn open<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
@@ -65,15 +72,19 @@ impl Ledger {
         self.total().0
     }
 
-    /// Makes the bounds closer; in the end they are equal.
+    /// Makes the bounds closer: two calls make them exact. A third is an error, for exact masses have left a question open
+    /// that they answer in any row that stays as it is.
     #[inline(always)]
-    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
-        if self.known == Known::Heaviest {
-            self.known = Known::Nearly;
-            self.count::<I, T>(1, row, mass);
-        } else {
-            self.count_exactly::<I, T>(row, maxima, mass);
+    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) -> Result<(), RowError> {
+        match self.known {
+            Known::Heaviest => {
+                self.known = Known::Nearly;
+                self.count::<I, T>(1, row, mass);
+            }
+            Known::Nearly => self.count_exactly::<I, T>(row, maxima, mass),
+            Known::Exactly => return Err(RowError::Changed),
         }
+        Ok(())
     }
 
     /// Counts every block exactly.

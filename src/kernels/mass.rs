@@ -129,7 +129,7 @@ impl Mass {
     /// The mass at logit `x`.
     #[inline(always)]
     pub fn of(self, x: f32) -> u64 {
-        (f64::from(self.weight(x)) + ROUND64).to_bits() - ROUND64.to_bits()
+        (f64::from(self.weight(x)) + ROUND64).to_bits().wrapping_sub(ROUND64.to_bits())
     }
 
     /// A logit such that every token below it has a mass below `least`.

@@ -2,6 +2,24 @@
 //!
 //! A kernel is a safe loop over fixed blocks, `#[inline(always)]` so that the recipe that calls it is compiled as a whole
 //! for each instruction set (`isa.rs`).
+//!
+//! # If another thread writes to the row
+//!
+//! A row that comes from Python is the caller's memory. Another thread of the caller may write to it while the kernels read it,
+//! and nothing can prevent that at the price of one read. Such a call may draw a wrong token, or end in `RowError::Changed`. It
+//! does not panic, loop for ever or touch other memory, because the kernels keep four rules:
+//!
+//! 1. No address depends on a logit. A block or token is found by its place, and the places that are kept between two passes are
+//!    kept as ids in keys, in memory of the call's own. The one index that is computed from a weight (`top_p::bucket`) is clamped.
+//! 2. A logit may have any bits at any read. The conversions are arithmetic on bits or saturate; none is unchecked.
+//! 3. Where a second read has to agree with the first (the block holds its maximum, the masses reach the target), the answer is an
+//!    `Option` or a `Result`, never `expect` or `unreachable!`.
+//! 4. A loop that looks again has a bound that no logit changes: a ledger is refined twice, a survey widens its doubt until it has
+//!    the whole row, a selection splits keys, which differ in their ids.
+//!
+//! Rust calls such a race undefined, and LLVM gives the value of a racing read no guarantee at all. The rules keep to what a
+//! compiled read can do, which is to return the old bits, the new ones or a mixture. `changing_rows` in `recipe.rs` and
+//! `tests/test_soundness.py` exercise it.
 
 pub mod argmax;
 pub mod candidates;
@@ -18,12 +36,19 @@ pub mod top_p;
 
 use std::marker::PhantomData;
 
+use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
 /// Logits a block. Four cache lines of float32: small enough that passing over one says much about its 64 tokens, large
 /// enough that a row of 262,144 has only 4,096 maxima.
 pub const BLOCK: usize = 64;
+
+/// Makes a buffer's capacity at least `capacity`, or says that there is not so much memory.
+pub(crate) fn reserve<T>(buffer: &mut Vec<T>, capacity: usize) -> Result<(), RowError> {
+    let more = capacity.saturating_sub(buffer.len());
+    buffer.try_reserve_exact(more).map_err(|_| RowError::OutOfMemory)
+}
 
 /// The blocks whose maximum is at least `floor`, in their order: a comparison for each 64 of them.
 #[inline(always)]

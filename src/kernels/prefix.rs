@@ -17,7 +17,8 @@ use super::candidates::Held;
 use super::draw;
 use super::mass::Mass;
 use super::order::Prefix;
-use super::{BLOCK, Buffer, block, order, reaching};
+use super::{BLOCK, Buffer, block, order, reaching, reserve};
+use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
@@ -60,6 +61,11 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Reserves memory for a row of so many blocks.
+    pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
+        reserve(&mut self.masses, blocks)
+    }
+
     /// Weighs the tokens up to `near`, fills `rest` with the keys of those after it and up to `far`, and gives the mass of all
     /// tokens up to `last`, which is not before `far`.
     #[inline(always)]
@@ -107,8 +113,8 @@ impl Blocks {
         self.masses.iter().sum()
     }
 
-    /// The id at which the running mass of the tokens up to `last`, in id order, exceeds `target`. The keys and masses are
-    /// those of the tokens after `near` and up to `last`, in id order.
+    /// The id at which the running mass of the tokens up to `last`, in id order, exceeds `target`; None if all of them
+    /// together do not. `rest` has the keys and masses of the tokens after `near` and up to `last`, in id order.
     #[inline(always)]
     pub fn find<I: Vector, T: Logit>(
         &self,
@@ -117,7 +123,7 @@ impl Blocks {
         last: u64,
         target: u64,
         mut rest: impl Iterator<Item = (u64, u64)>,
-    ) -> usize {
+    ) -> Option<usize> {
         let mut left = target;
         let mut next = rest.next();
         for (index, &up_to_near) in self.masses.iter().enumerate() {
@@ -136,10 +142,10 @@ impl Blocks {
                 for (place, mass) in masses.iter_mut().enumerate() {
                     *mass *= mask >> place & 1;
                 }
-                return index * BLOCK + draw::find(masses.into_iter(), left);
+                return draw::find(masses.into_iter(), left).map(|place| index * BLOCK + place);
             }
             left -= sum;
         }
-        unreachable!("a target is below the mass it was taken from")
+        None
     }
 }

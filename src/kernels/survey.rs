@@ -8,7 +8,8 @@
 //! The places of the sample are multiples of the golden ratio, modulo 1: evenly spread, and in step with no period of a row.
 
 use super::mass::Mass;
-use super::{BLOCK, order};
+use super::{BLOCK, order, reserve};
+use crate::error::RowError;
 use crate::logit::Logit;
 
 /// 2**64 divided by the golden ratio.
@@ -37,11 +38,23 @@ pub struct Survey {
     doubt: f64,
 }
 
+/// The tokens to sample of a row. The number balances the time for the sample with that for the tokens between the two keys.
+#[inline(always)]
+fn count(tokens: usize) -> usize {
+    if tokens < FEW { 0 } else { ((tokens as f64).powf(2.0 / 3.0) / 2.0) as usize }
+}
+
 impl Survey {
-    /// Samples a row. The number balances the time for the sample with that for the tokens between the two keys.
+    /// Reserves memory for a row of so many tokens.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
+        reserve(&mut self.keys, count(tokens))?;
+        reserve(&mut self.measures, count(tokens))
+    }
+
+    /// Samples a row.
     #[inline(always)]
     pub fn take<T: Logit>(&mut self, row: &[T]) {
-        let count = if row.len() < FEW { 0 } else { ((row.len() as f64).powf(2.0 / 3.0) / 2.0) as usize };
+        let count = count(row.len());
         self.scale = row.len() as f64 / count.max(1) as f64;
         self.keys.resize(count, 0);
         for (i, key) in self.keys.iter_mut().enumerate() {

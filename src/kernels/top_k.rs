@@ -61,5 +61,5 @@ pub fn last_key(keys: &[u64], k: usize, work: &mut Vec<u64>) -> u64 {
     }
     work.clear();
     work.extend_from_slice(keys);
-    select(work, |key| key, |_| 1, k as u64).0
+    select(work, |key| key, |_| 1, k as u64).map_or(u64::MAX, |(last, _)| last)
 }

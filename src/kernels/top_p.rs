@@ -24,10 +24,10 @@ const STEPS: usize = 32;
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
 const BUCKETS: usize = (S as usize + 1) * STEPS + 1;
 
-/// The mass that the nucleus must reach.
+/// The mass that the nucleus must reach: at least 1, so that a token is kept even for `top_p` 0.
 #[inline(always)]
 pub fn need(top_p: f64, total: u64) -> u64 {
-    ((top_p * total as f64).ceil() as u64).clamp(1, total)
+    ((top_p * total as f64).ceil() as u64).min(total).max(1)
 }
 
 /// A mass such that the tokens at least as heavy probably hold the nucleus, and few others, and how many they are: an
@@ -48,7 +48,7 @@ pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, t
         }
     }
     // A little less than what may be left out, so that chance seldom makes the guess too high.
-    let most = (total - need) as f32 / step as f32 * 0.75;
+    let most = total.saturating_sub(need) as f32 / step as f32 * 0.75;
     let mut below = 0.0;
     let exceeding = sums.iter().position(|sum| {
         below += sum;
@@ -58,8 +58,8 @@ pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, t
     (lowest_mass(least), counts[least..].iter().sum::<u32>() as usize * step)
 }
 
-/// The key of the last token of the nucleus, if it is the same whether its mass must reach `low_need` or `high_need`; from the
-/// keys and masses of tokens that include it.
+/// The key of the last token of the nucleus, from the keys and masses of tokens that include it. None if its mass must
+/// reach `low_need` for one token and `high_need` for another, or if the tokens do not reach it together.
 #[inline(always)]
 pub fn last_key(
     keys: &[u64],
@@ -69,7 +69,7 @@ pub fn last_key(
 ) -> Option<u64> {
     work.clear();
     work.extend(keys.iter().copied().zip(masses.iter().copied()));
-    let (last, mass) = select(work, |token| token.0, |token| token.1, low_need);
+    let (last, mass) = select(work, |token| token.0, |token| token.1, low_need)?;
     (high_need <= mass).then_some(last)
 }
 

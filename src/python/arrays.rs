@@ -1,0 +1,518 @@
+//! Numpy arrays as rows that the kernels read and write.
+//!
+//! An array that the kernels can read as it is needs no Python code; whatever else logits may be, `_arrays.py` makes such an
+//! array of it, with bfloat16 as its bits in uint16.
+//!
+//! # What can happen to an array during a call
+//!
+//! [`Logits::rows`] and [`Out::take`] read the array's fields in C, check them, and keep the address of its memory. From then on
+//! no Python code runs in this thread until the kernels have ended (`mod.rs` has the order). Other threads run Python code
+//! while the GIL is released, and so does a signal handler between two parts of a long batch. They may:
+//!
+//! - **drop the array, or give it another shape or type**: harmless, for the call holds a reference and has its own copy of
+//!   the fields;
+//! - **resize it**: numpy refuses, even with `refcheck=False`, to resize an array to which there is a weak reference. The call
+//!   makes one ([`Pin`]). torch refuses to resize a tensor that was given to numpy;
+//! - **write to the logits**: a wrong token, or an error (see `kernels/mod.rs`);
+//! - **write to the same `out` with toksample**: an error that names `out` ([`Writing`]).
+//!
+//! What is left is memory that its owner frees although others refer to it (`munmap` by hand, assigning to `array.data`): no
+//! library that reads memory in place can survive that.
+//!
+//! The `unsafe` of the bindings is in this file and in `dlpack.rs`.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::slice;
+use std::sync::{Mutex, TryLockError};
+
+use half::slice::HalfBitsSliceExt;
+use half::{bf16, f16};
+use numpy::npyffi::{self, PY_ARRAY_API};
+use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyWeakrefReference};
+
+use super::errors::value_error;
+use crate::kernels::mass::MAX_TOKENS;
+use crate::logit::Logit;
+
+// ---- types of elements ----------------------------------------------------------------------------------------------
+
+/// A type of logit as its numpy arrays hold it.
+pub(super) trait ArrayElement: Logit {
+    type Stored: Element + Copy + Send + Sync;
+    fn slice(stored: &[Self::Stored]) -> &[Self];
+    fn slice_mut(stored: &mut [Self::Stored]) -> &mut [Self];
+}
+
+impl ArrayElement for f32 {
+    type Stored = f32;
+    fn slice(stored: &[f32]) -> &[f32] {
+        stored
+    }
+    fn slice_mut(stored: &mut [f32]) -> &mut [f32] {
+        stored
+    }
+}
+
+impl ArrayElement for f16 {
+    type Stored = f16;
+    fn slice(stored: &[f16]) -> &[f16] {
+        stored
+    }
+    fn slice_mut(stored: &mut [f16]) -> &mut [f16] {
+        stored
+    }
+}
+
+impl ArrayElement for bf16 {
+    type Stored = u16;
+    fn slice(stored: &[u16]) -> &[bf16] {
+        stored.reinterpret_cast()
+    }
+    fn slice_mut(stored: &mut [u16]) -> &mut [bf16] {
+        stored.reinterpret_cast_mut()
+    }
+}
+
+/// The type of logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ElementType {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Runs `$body` with `$t` as the type of the logits' elements.
+macro_rules! with_element {
+    ($logits:expr, |$t:ident| $body:expr) => {
+        match $logits.element {
+            $crate::python::arrays::ElementType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::python::arrays::ElementType::F16 => {
+                type $t = half::f16;
+                $body
+            }
+            $crate::python::arrays::ElementType::Bf16 => {
+                type $t = half::bf16;
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_element;
+
+// ---- an array's fields ----------------------------------------------------------------------------------------------
+
+/// The fields of an array, as they are now.
+struct Fields {
+    data: *mut u8,
+    item: isize,
+    is_writable: bool,
+}
+
+impl Fields {
+    fn of(array: &Bound<'_, PyUntypedArray>) -> Self {
+        // SAFETY: `array` is a numpy array, whose fields the accessor finds; they are read, without Python code, while attached.
+        let fields = unsafe { &*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr().cast_const()) };
+        Fields {
+            data: fields.data.cast(),
+            item: array.dtype().itemsize() as isize,
+            is_writable: fields.flags & npyffi::NPY_ARRAY_WRITEABLE != 0,
+        }
+    }
+}
+
+/// The array that another one is a view of; None if it has its own memory, or that of something that is not an array.
+fn base<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyUntypedArray>> {
+    // SAFETY: as in `Fields::of`; the base is null or an object that the array keeps alive.
+    let base = unsafe {
+        let base = (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr().cast_const())).base;
+        Bound::from_borrowed_ptr_or_opt(array.py(), base)?
+    };
+    base.cast_into().ok()
+}
+
+/// The addresses from the lowest to the highest element of an array.
+fn extent(array: &Bound<'_, PyUntypedArray>) -> Range<usize> {
+    let fields = Fields::of(array);
+    let (mut low, mut high) = (fields.data as isize, fields.data as isize + fields.item);
+    for (&count, &stride) in array.shape().iter().zip(array.strides()) {
+        match count {
+            0 => return 0..0,
+            _ if stride < 0 => low += (count as isize - 1) * stride,
+            _ => high += (count as isize - 1) * stride,
+        }
+    }
+    low as usize..high as usize
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start.max(b.start) < a.end.min(b.end)
+}
+
+fn is_exactly_an_array(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the type of a live object is compared.
+    unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) != 0 }
+}
+
+/// A shape as Python writes it.
+pub(super) fn shape_text(shape: &[usize]) -> String {
+    match shape {
+        [one] => format!("({one},)"),
+        _ => format!("({})", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+// ---- logits ---------------------------------------------------------------------------------------------------------
+
+/// Logits as an array that the kernels can read.
+pub(super) struct Logits<'py> {
+    array: Bound<'py, PyUntypedArray>,
+    pub(super) element: ElementType,
+    pub(super) shape: Shape,
+    /// The caller's own memory, if `array` is a copy of it.
+    source: Option<Bound<'py, PyUntypedArray>>,
+}
+
+/// The shape of logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Shape {
+    pub(super) is_batch: bool,
+    pub(super) rows: usize,
+    pub(super) tokens: usize,
+}
+
+impl Shape {
+    /// None if logits cannot have it.
+    fn of(array: &Bound<'_, PyUntypedArray>) -> Option<Self> {
+        let shape = match *array.shape() {
+            [tokens] => Shape { is_batch: false, rows: 1, tokens },
+            [rows, tokens] => Shape { is_batch: true, rows, tokens },
+            _ => return None,
+        };
+        (1..=MAX_TOKENS).contains(&shape.tokens).then_some(shape)
+    }
+
+    /// The dimensions of an array with a number for each row.
+    pub(super) fn per_row(&self) -> &[usize] {
+        if self.is_batch { slice::from_ref(&self.rows) } else { &[] }
+    }
+
+    /// The dimensions of an array with `width` numbers for each row.
+    pub(super) fn wide<'a>(&self, width: usize, dimensions: &'a mut [usize; 2]) -> &'a [usize] {
+        *dimensions = [self.rows, width];
+        if self.is_batch { &dimensions[..] } else { &dimensions[1..] }
+    }
+
+    /// All logits together.
+    pub(super) fn logits(&self) -> usize {
+        self.rows.saturating_mul(self.tokens)
+    }
+}
+
+/// `_arrays.as_native`, which makes an array for the kernels of whatever logits may be.
+static AS_NATIVE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+impl<'py> Logits<'py> {
+    /// Reads an argument. May run Python code.
+    #[inline]
+    pub(super) fn read(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Some(element) = element_in_place(logits)
+            && let Ok(array) = logits.cast::<PyUntypedArray>()
+            && let Some(shape) = Shape::of(array)
+        {
+            return Ok(Logits { array: array.clone(), element, shape, source: None });
+        }
+        Self::convert(logits)
+    }
+
+    #[cold]
+    fn convert(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let as_native = AS_NATIVE.import(logits.py(), "toksample._arrays", "as_native")?;
+        let converted = as_native.call1((logits,))?.cast_into::<PyTuple>()?;
+        let array = converted.get_item(0)?.cast_into::<PyUntypedArray>()?;
+        let source = converted.get_item(1)?.cast_into::<PyUntypedArray>().ok();
+        let element = match array.dtype().typeobj().name()?.to_str()? {
+            "float32" => ElementType::F32,
+            "float16" => ElementType::F16,
+            _ => ElementType::Bf16,
+        };
+        let Some(shape) = Shape::of(&array) else {
+            return Err(value_error(format!(
+                "logits must have 1 to {MAX_TOKENS} tokens a row, got shape {}",
+                shape_text(array.shape())
+            )));
+        };
+        Ok(Logits { array, element, shape, source })
+    }
+
+    /// The rows, checked. No Python code may run from here until they are no longer used.
+    pub(super) fn rows<T: ArrayElement>(&self) -> PyResult<Rows<'_, T>> {
+        let changed =
+            || value_error("logits must keep their shape and type during the call, got an array that changed");
+        if Shape::of(&self.array) != Some(self.shape) || !is_stored_as::<T::Stored>(&self.array) {
+            return Err(changed());
+        }
+        let (stride, fields) = (row_stride(&self.array, self.shape), Fields::of(&self.array));
+        if !is_readable(&self.array, &fields, align_of::<T::Stored>()) {
+            return Err(changed());
+        }
+        Ok(Rows { data: fields.data, stride, shape: self.shape, array: PhantomData })
+    }
+
+    /// Keeps the memory of the logits from being resized.
+    pub(super) fn pin(&self) -> PyResult<Pin<'py>> {
+        Pin::new(&self.array)
+    }
+
+    /// Logits of one row.
+    pub(super) fn only_row(self) -> PyResult<Self> {
+        if self.shape.is_batch {
+            let shape = shape_text(self.array.shape());
+            return Err(value_error(format!("logits must be one row of shape (V,), got shape {shape}")));
+        }
+        Ok(self)
+    }
+
+    /// True if the memory that the caller gave, or its copy, lies at some of these addresses.
+    fn overlaps(&self, memory: &Range<usize>) -> bool {
+        let arrays = [Some(&self.array), self.source.as_ref()];
+        arrays.into_iter().flatten().any(|array| overlap(&extent(array), memory))
+    }
+}
+
+fn row_stride(array: &Bound<'_, PyUntypedArray>, shape: Shape) -> isize {
+    if shape.is_batch { array.strides()[0] } else { 0 }
+}
+
+/// True if each row of an array is in one piece, and every element at an address that is a multiple of `align`.
+fn is_readable(array: &Bound<'_, PyUntypedArray>, fields: &Fields, align: usize) -> bool {
+    let (shape, strides) = (array.shape(), array.strides());
+    let [.., tokens] = *shape else { return false };
+    let [ref outer @ .., last] = *strides else { return false };
+    (tokens <= 1 || last == fields.item)
+        && (fields.data as usize).is_multiple_of(align)
+        && outer.iter().all(|&stride| stride.unsigned_abs().is_multiple_of(align))
+}
+
+/// True if the elements of an array are of this type, in the byte order of this machine.
+fn is_stored_as<P: Element>(array: &Bound<'_, PyUntypedArray>) -> bool {
+    array.dtype().is_equiv_to(&P::get_dtype(array.py()))
+}
+
+/// The type of the elements, if this is exactly an array that the kernels can read as it is.
+fn element_in_place(logits: &Bound<'_, PyAny>) -> Option<ElementType> {
+    if !is_exactly_an_array(logits) {
+        return None;
+    }
+    let array = logits.cast::<PyUntypedArray>().ok()?;
+    let element = if is_stored_as::<f32>(array) {
+        ElementType::F32
+    } else if is_stored_as::<f16>(array) {
+        ElementType::F16
+    } else {
+        return None;
+    };
+    is_readable(array, &Fields::of(array), 4.min(array.dtype().itemsize())).then_some(element)
+}
+
+/// The rows of logits, in the caller's memory.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, T> {
+    data: *const u8,
+    stride: isize,
+    pub(super) shape: Shape,
+    array: PhantomData<&'a [T]>,
+}
+
+// SAFETY: a `Rows` is a number of shared slices, and these may be used by any thread.
+unsafe impl<T: Sync> Send for Rows<'_, T> {}
+unsafe impl<T: Sync> Sync for Rows<'_, T> {}
+
+impl<'a, T: ArrayElement> Rows<'a, T> {
+    /// A row. `index` is below the number of rows.
+    #[inline]
+    pub(super) fn row(&self, index: usize) -> &'a [T] {
+        assert!(index < self.shape.rows);
+        // SAFETY: `Logits::rows` has checked that the array has this row, in one piece and aligned, and it keeps the array alive.
+        // The memory is not freed and may be written to meanwhile: see the head of this file.
+        let stored = unsafe {
+            let start = self.data.offset(index as isize * self.stride);
+            slice::from_raw_parts(start.cast::<T::Stored>(), self.shape.tokens)
+        };
+        T::slice(stored)
+    }
+}
+
+/// A weak reference to the array that owns some memory, which keeps numpy from resizing it.
+pub(super) struct Pin<'py>(#[allow(dead_code)] Bound<'py, PyWeakrefReference>);
+
+impl<'py> Pin<'py> {
+    pub(super) fn new<P>(array: &Bound<'py, P>) -> PyResult<Self> {
+        let mut owner = array.as_any().cast::<PyUntypedArray>()?.clone();
+        while let Some(next) = base(&owner) {
+            owner = next;
+        }
+        PyWeakrefReference::new(owner.as_any()).map(Pin)
+    }
+}
+
+// ---- results --------------------------------------------------------------------------------------------------------
+
+/// A new array of zeros; a MemoryError if there is no memory for it. May run Python code.
+pub(super) fn zeros<'py, P: Element>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<P>>> {
+    let mut dimensions: Vec<npyffi::npy_intp> = shape.iter().map(|&n| n as npyffi::npy_intp).collect();
+    // SAFETY: the dimensions are as many as is said, and numpy takes over the reference to the type.
+    unsafe {
+        let dtype = P::get_dtype(py).into_dtype_ptr();
+        let array = PY_ARRAY_API.PyArray_Zeros(py, dimensions.len() as _, dimensions.as_mut_ptr(), dtype, 0);
+        Ok(Bound::from_owned_ptr_or_err(py, array)?.cast_into_unchecked())
+    }
+}
+
+/// All elements of an array that `zeros` made and nobody else has seen.
+pub(super) fn slice_of_new<'a, P: Element + Copy>(array: &'a mut Bound<'_, PyArrayDyn<P>>) -> &'a mut [P] {
+    let (length, data) = (array.len(), Fields::of(array.as_untyped()).data);
+    // SAFETY: a new array is in one piece, aligned and initialized, and `array` is the only reference to it.
+    unsafe { slice::from_raw_parts_mut(data.cast(), length) }
+}
+
+/// The array that the caller wants results written to.
+pub(super) struct Out<'a, 'py> {
+    pub(super) object: &'a Bound<'py, PyAny>,
+    array: &'a Bound<'py, PyUntypedArray>,
+}
+
+impl<'a, 'py> Out<'a, 'py> {
+    pub(super) fn read(out: &'a Bound<'py, PyAny>, dtype: &str, shape: &[usize]) -> PyResult<Self> {
+        match out.cast::<PyUntypedArray>() {
+            Ok(array) => Ok(Out { object: out, array }),
+            Err(_) => Err(PyTypeError::new_err(format!("{}, got {}", rule(dtype, shape), out.get_type().name()?))),
+        }
+    }
+
+    /// Keeps the memory of the array from being resized.
+    pub(super) fn pin(&self) -> PyResult<Pin<'py>> {
+        Pin::new(self.array)
+    }
+
+    /// The elements of the array, if it has this type and shape and can be written to. No Python code may run until they are no
+    /// longer used, except to word an error.
+    pub(super) fn take<P: Element + Copy>(
+        &self,
+        dtype: &str,
+        shape: &[usize],
+        logits: &Logits<'_>,
+    ) -> PyResult<Writing<'a, P>> {
+        let array = self.array;
+        let wrong = |what: &str| value_error(format!("{}, got {what}", rule(dtype, shape)));
+        let other = || format!("{} of shape {}", array.dtype(), shape_text(array.shape()));
+        if !is_stored_as::<P>(array) {
+            return Err(PyTypeError::new_err(format!("{}, got {}", rule(dtype, shape), other())));
+        }
+        if array.shape() != shape {
+            return Err(wrong(&other()));
+        }
+        let (fields, memory) = (Fields::of(array), extent(array));
+        if !array.is_c_contiguous() {
+            return Err(wrong("one that is not contiguous"));
+        }
+        if !(fields.data as usize).is_multiple_of(align_of::<P>()) {
+            return Err(wrong("one that is not aligned"));
+        }
+        if !fields.is_writable {
+            return Err(wrong("one that is read-only"));
+        }
+        if logits.overlaps(&memory) {
+            return Err(value_error("out must not share memory with logits, got one that does"));
+        }
+        Writing::begin(memory, fields.data.cast(), array.len())
+            .ok_or_else(|| value_error("out must not be in use by another call, got one that is"))
+    }
+}
+
+fn rule(dtype: &str, shape: &[usize]) -> String {
+    format!("out must be a writable C-contiguous {dtype} array of shape {}", shape_text(shape))
+}
+
+/// Memory of the caller's that is being written to. Two calls cannot have the same.
+pub(super) struct Writing<'a, P> {
+    memory: Range<usize>,
+    data: *mut P,
+    length: usize,
+    array: PhantomData<&'a mut [P]>,
+}
+
+/// What the calls of each process are writing to. A forked child inherits the entries of its parent, and ignores them.
+static IN_USE: Mutex<Vec<(u32, Range<usize>)>> = Mutex::new(Vec::new());
+
+/// Runs `work` on the memory in use. The lock is held for some nanoseconds, but a fork could copy it as it is held: so there is
+/// an end to waiting for it, and None.
+fn with_memory_in_use<R>(work: impl FnOnce(&mut Vec<(u32, Range<usize>)>) -> R) -> Option<R> {
+    for _ in 0..100_000 {
+        match IN_USE.try_lock() {
+            Ok(mut in_use) => return Some(work(&mut in_use)),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(work(&mut poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+    None
+}
+
+impl<P> Writing<'_, P> {
+    /// None if another call writes to some of it.
+    fn begin(memory: Range<usize>, data: *mut P, length: usize) -> Option<Self> {
+        let process = std::process::id();
+        let is_free = with_memory_in_use(|in_use| {
+            in_use.retain(|&(id, _)| id == process);
+            let is_free = !in_use.iter().any(|(_, other)| overlap(other, &memory));
+            if is_free {
+                in_use.push((process, memory.clone()));
+            }
+            is_free
+        });
+        is_free?.then_some(Writing { memory, data, length, array: PhantomData })
+    }
+
+    pub(super) fn slice(&mut self) -> &mut [P] {
+        // SAFETY: `Out::take` has checked that the array has so many elements, in one piece, aligned and writable; no other call
+        // has them, and they are not freed meanwhile (see the head of this file).
+        unsafe { slice::from_raw_parts_mut(self.data, self.length) }
+    }
+}
+
+impl<P> Drop for Writing<'_, P> {
+    fn drop(&mut self) {
+        with_memory_in_use(|in_use| {
+            if let Some(place) = in_use.iter().position(|(_, memory)| *memory == self.memory) {
+                in_use.swap_remove(place);
+            }
+        });
+    }
+}
+
+/// Looks up what numpy and this file look up once, before any thread can be here.
+pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
+    fn one<P: Element + Copy>(py: Python<'_>) -> PyResult<()> {
+        let mut array = zeros::<P>(py, &[1])?;
+        slice_of_new(&mut array);
+        Logits::read(array.as_any()).map(|_| ()).or_else(|_| Ok(()))
+    }
+    one::<f32>(py)?;
+    one::<f16>(py)?;
+    one::<u16>(py)?;
+    one::<i64>(py)?;
+    one::<f64>(py)?;
+    AS_NATIVE.import(py, "toksample._arrays", "as_native")?;
+    if with_memory_in_use(|_| ()).is_none() {
+        return Err(PyRuntimeError::new_err("toksample was imported after a fork in the middle of a call"));
+    }
+    Ok(())
+}

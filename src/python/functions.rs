@@ -1,0 +1,399 @@
+//! The functions of the module `_native`, each from its arguments to its result. `mod.rs` has the order of their steps.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use super::arrays::{self, ArrayElement, Logits, Out, Pin, Rows, slice_of_new, with_element, zeros};
+use super::errors::{self, Failures, guarded, row_error, value_error};
+use super::parameters::{FilterParameters, TopK, WordParameters, read_errors, read_temperature, read_threads};
+use crate::batch::{self, Batch, with_scratch};
+use crate::error::RowError;
+use crate::isa::Isa;
+use crate::recipe::{self, Scratch};
+
+fn current_isa() -> PyResult<Isa> {
+    Isa::current().map_err(value_error)
+}
+
+/// The name of the instruction set in use.
+#[pyfunction]
+pub(super) fn isa() -> PyResult<&'static str> {
+    Ok(current_isa()?.name())
+}
+
+/// The names of the instruction sets that this CPU has, the best one last.
+#[pyfunction]
+pub(super) fn available_isas() -> Vec<&'static str> {
+    Isa::available().into_iter().map(Isa::name).collect()
+}
+
+/// Looks up, at the end of the package's import, everything that is looked up once a process.
+#[pyfunction]
+pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
+    batch::cores();
+    let _ = Isa::current(); // an error is reported by the first call that needs it
+    let _ = threads_of_environment();
+    errors::checks(py)?;
+    arrays::look_up_once(py)
+}
+
+// ---- threads --------------------------------------------------------------------------------------------------------
+
+/// The environment variable that limits the threads of every call.
+const THREADS_VARIABLE: &str = "TOKSAMPLE_NUM_THREADS";
+
+/// What `set_num_threads` was given: 0 if nothing.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// What the environment variable says, read once a process.
+fn threads_of_environment() -> Result<Option<usize>, String> {
+    static LIMIT: OnceLock<Result<Option<usize>, String>> = OnceLock::new();
+    let read = || match std::env::var_os(THREADS_VARIABLE) {
+        None => Ok(None),
+        Some(text) => match text.to_str().and_then(|text| text.parse::<usize>().ok()) {
+            Some(count) if count >= 1 => Ok(Some(count)),
+            _ => Err(format!("{THREADS_VARIABLE} must be an integer >= 1, got {text:?}")),
+        },
+    };
+    LIMIT.get_or_init(read).clone()
+}
+
+/// The most threads of a call that does not say how many.
+fn threads_limit() -> PyResult<Option<usize>> {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => threads_of_environment().map_err(value_error),
+        count => Ok(Some(count)),
+    }
+}
+
+/// The most threads of a call that does not say how many; None if only the work and the cores decide.
+#[pyfunction]
+pub(super) fn get_num_threads() -> PyResult<Option<usize>> {
+    threads_limit()
+}
+
+/// Sets the most threads of a call that does not say how many; with None, what the environment variable says, or no limit.
+#[pyfunction]
+pub(super) fn set_num_threads(num_threads: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    THREADS.store(read_threads(num_threads)?.unwrap_or(0), Ordering::Relaxed);
+    Ok(())
+}
+
+// ---- the rows of a call ---------------------------------------------------------------------------------------------
+
+/// So few logits are worked on under the GIL, for some microseconds: to give it up and get it back would take longer.
+const FEW: usize = 1024;
+
+/// How long a batch is worked on before Python may handle a signal.
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(100);
+
+/// Runs `work`, without the GIL if it is on more than a few logits.
+#[inline]
+fn without_gil<R: Send>(py: Python<'_>, logits: usize, work: impl FnOnce() -> R + Send) -> R {
+    if logits <= FEW { work() } else { py.detach(work) }
+}
+
+/// Runs `run` on each row and what it writes to, which `writes` has for each of them; an error that names the rows for which
+/// `run` fails.
+fn for_each_row<'a, T: ArrayElement, W: Send>(
+    py: Python<'_>,
+    rows: Rows<'a, T>,
+    wanted: Option<usize>,
+    mut writes: impl ExactSizeIterator<Item = W> + Send,
+    run: impl Fn(&'a [T], usize, W, &mut Scratch) -> Result<(), RowError> + Send + Sync,
+) -> PyResult<()> {
+    let shape = rows.shape;
+    if !shape.is_batch {
+        let Some(write) = writes.next() else { return Ok(()) };
+        let work = || with_scratch(shape.tokens, |scratch| run(rows.row(0), 0, write, scratch));
+        return without_gil(py, shape.tokens, work).map_err(row_error);
+    }
+    let threads = batch::threads(wanted, threads_limit()?, shape.rows, shape.tokens);
+    let failures = Failures::default();
+    let batch = Batch::new(writes.enumerate(), threads, shape.tokens);
+    let one = |(row, write)| {
+        let done = with_scratch(shape.tokens, |scratch| run(rows.row(row), row, write, scratch));
+        if let Err(error) = done {
+            failures.add(row, error);
+        }
+    };
+    while !without_gil(py, shape.logits(), || batch.run_until(Instant::now() + BETWEEN_SIGNALS, one)) {
+        py.check_signals()?; // no thread of the batch is running
+    }
+    failures.raise()
+}
+
+/// Keeps the memory of logits from being resized while the GIL is released.
+fn pin<'py>(logits: &Logits<'py>) -> PyResult<Option<Pin<'py>>> {
+    (logits.shape.logits() > FEW).then(|| logits.pin()).transpose()
+}
+
+// ---- tokens ---------------------------------------------------------------------------------------------------------
+
+/// Gives the token of each row as the caller gets it: an int for one row, an int64 array for a batch, or `out`.
+fn tokens<'py, T: ArrayElement>(
+    py: Python<'py>,
+    logits: &Logits<'py>,
+    wanted: Option<usize>,
+    out: Option<Out<'_, 'py>>,
+    run: impl Fn(&[T], usize, &mut Scratch) -> Result<usize, RowError> + Send + Sync,
+    mark: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let shape = logits.shape;
+    let mut many = if shape.is_batch { Some(zeros::<i64>(py, &[shape.rows])?) } else { None };
+    let mut one = [0i64];
+    let _pin = pin(logits)?;
+    if let Some(out) = &out {
+        out.take::<i64>("int64", shape.per_row(), logits)?; // before the work, so that an error comes early
+    }
+    let rows = logits.rows::<T>()?;
+    let written = many.as_mut().map_or(&mut one[..], |many| slice_of_new(many));
+    for_each_row(py, rows, wanted, written.iter_mut(), |row, b, token, scratch| {
+        match run(row, b, scratch) {
+            Ok(id) => *token = id as i64,
+            Err(RowError::OutOfMemory) => return Err(RowError::OutOfMemory),
+            Err(_) if mark => *token = -1,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    })?;
+    if let Some(out) = &out {
+        let tokens = many.as_mut().map_or(&mut one[..], |many| slice_of_new(many));
+        out.take::<i64>("int64", shape.per_row(), logits)?.slice().copy_from_slice(tokens);
+        return Ok(out.object.clone());
+    }
+    match many {
+        Some(many) => Ok(many.into_any()),
+        None => Ok(one[0].into_pyobject(py)?.into_any()),
+    }
+}
+
+#[pyfunction]
+pub(super) fn argmax<'py>(
+    logits: &Bound<'py, PyAny>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| {
+        let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
+        let logits = Logits::read(logits)?;
+        with_element!(logits, |T| {
+            let run = |row: &[T], _, scratch: &mut Scratch| recipe::argmax(isa, row, scratch);
+            tokens::<T>(py, &logits, wanted, None, run, false)
+        })
+    })
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn sample<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    top_k: &Bound<'py, PyAny>,
+    top_p: &Bound<'py, PyAny>,
+    min_p: &Bound<'py, PyAny>,
+    seed: Option<&Bound<'py, PyAny>>,
+    position: &Bound<'py, PyAny>,
+    stream: Option<&Bound<'py, PyAny>>,
+    errors: &Bound<'py, PyAny>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| {
+        let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
+        let mark = read_errors(errors)?;
+        let filters = FilterParameters::read([temperature, top_k, top_p, min_p])?;
+        let words = WordParameters::read(seed, stream, position)?;
+        let logits = Logits::read(logits)?;
+        let shape = logits.shape;
+        let filters = filters.for_rows(shape)?;
+        let words = words.for_rows(&filters, shape)?;
+        let out = out.map(|out| Out::read(out, "int64", shape.per_row())).transpose()?;
+        with_element!(logits, |T| {
+            let run =
+                |row: &[T], b, scratch: &mut Scratch| recipe::sample(isa, row, &filters.get(b), words.get(b), scratch);
+            tokens::<T>(py, &logits, wanted, out, run, mark)
+        })
+    })
+}
+
+/// The position of a sampler's next token: a counter that threads share without a lock.
+#[pyclass(frozen)]
+pub(super) struct Counter(AtomicU64);
+
+#[pymethods]
+impl Counter {
+    #[new]
+    fn new(value: u64) -> Self {
+        Counter(AtomicU64::new(value))
+    }
+
+    /// Takes the next position.
+    fn take(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Gives a position back, unless another one has been taken since.
+    fn give_back(&self, position: u64) {
+        let next = position.wrapping_add(1);
+        let _ = self.0.compare_exchange(next, position, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+// ---- arrays ---------------------------------------------------------------------------------------------------------
+
+#[pyfunction]
+pub(super) fn candidates<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    top_k: &Bound<'py, PyAny>,
+    top_p: &Bound<'py, PyAny>,
+    min_p: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    guarded(|| {
+        let (py, isa) = (logits.py(), current_isa()?);
+        let filters = FilterParameters::read([temperature, top_k, top_p, min_p])?;
+        let logits = Logits::read(logits)?.only_row()?;
+        let shape = logits.shape;
+        let params = filters.for_rows(shape)?.get(0);
+        let _pin = pin(&logits)?;
+        let result = with_element!(logits, |T| {
+            let rows = logits.rows::<T>()?;
+            let work = || with_scratch(shape.tokens, |scratch| recipe::candidates(isa, rows.row(0), &params, scratch));
+            without_gil(py, shape.tokens, work)
+        });
+        let (ids, probs) = result.map_err(row_error)?;
+        let (mut ids_array, mut probs_array) = (zeros::<i64>(py, &[ids.len()])?, zeros::<f64>(py, &[probs.len()])?);
+        slice_of_new(&mut ids_array).copy_from_slice(&ids);
+        slice_of_new(&mut probs_array).copy_from_slice(&probs);
+        Ok((ids_array.into_any(), probs_array.into_any()))
+    })
+}
+
+#[pyfunction]
+pub(super) fn mask_logits<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    top_k: &Bound<'py, PyAny>,
+    top_p: &Bound<'py, PyAny>,
+    min_p: &Bound<'py, PyAny>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| {
+        let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
+        let filters = FilterParameters::read([temperature, top_k, top_p, min_p])?;
+        let logits = Logits::read(logits)?;
+        let shape = logits.shape;
+        let filters = filters.for_rows(shape)?;
+        with_element!(logits, |T| {
+            let mut masked = zeros::<<T as ArrayElement>::Stored>(py, shape.wide(shape.tokens, &mut [0; 2]))?;
+            let _pin = pin(&logits)?;
+            let rows = logits.rows::<T>()?;
+            let written = T::slice_mut(slice_of_new(&mut masked)).chunks_exact_mut(shape.tokens);
+            for_each_row(py, rows, wanted, written, |row, b, out, scratch| {
+                recipe::mask_logits(isa, row, &filters.get(b), out, scratch)
+            })?;
+            Ok(masked.into_any())
+        })
+    })
+}
+
+#[pyfunction]
+pub(super) fn softmax<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| probabilities(logits, temperature, out, num_threads, false))
+}
+
+#[pyfunction]
+pub(super) fn log_softmax<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| probabilities(logits, temperature, out, num_threads, true))
+}
+
+fn probabilities<'py>(
+    logits: &Bound<'py, PyAny>,
+    temperature: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+    log: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
+    let temperature = read_temperature(temperature)?;
+    let logits = Logits::read(logits)?;
+    let shape = logits.shape;
+    let temperatures = temperature.temperatures(shape)?;
+    let mut dimensions = [0; 2];
+    let dimensions = shape.wide(shape.tokens, &mut dimensions);
+    let out = out.map(|out| Out::read(out, "float32", dimensions)).transpose()?;
+    let mut new = if out.is_none() { Some(zeros::<f32>(py, dimensions)?) } else { None };
+    let _pins = (pin(&logits)?, out.as_ref().map(Out::pin).transpose()?);
+    let mut writing = out.as_ref().map(|out| out.take::<f32>("float32", dimensions, &logits)).transpose()?;
+    with_element!(logits, |T| {
+        let rows = logits.rows::<T>()?;
+        if writing.is_some() && shape.is_batch {
+            // A bad row must leave the caller's array as it is, so all rows are looked at before the first is written.
+            let nothing = (0..shape.rows).map(|_| ());
+            for_each_row(py, rows, wanted, nothing, |row, _, (), scratch| {
+                recipe::argmax(isa, row, scratch).map(|_| ())
+            })?;
+        }
+        let written = match (&mut writing, &mut new) {
+            (Some(writing), _) => writing.slice(),
+            (None, Some(new)) => slice_of_new(new),
+            (None, None) => &mut [],
+        };
+        for_each_row(py, rows, wanted, written.chunks_exact_mut(shape.tokens), |row, b, out, scratch| match log {
+            false => recipe::softmax(isa, row, temperatures.get(b), out, scratch),
+            true => recipe::log_softmax(isa, row, temperatures.get(b), out, scratch),
+        })
+    })?;
+    drop(writing);
+    match (out, new) {
+        (Some(out), _) => Ok(out.object.clone()),
+        (None, new) => Ok(new.into_pyobject(py)?.into_any()),
+    }
+}
+
+#[pyfunction]
+pub(super) fn top_k<'py>(
+    logits: &Bound<'py, PyAny>,
+    k: &Bound<'py, PyAny>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    guarded(|| {
+        let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
+        let k = TopK::read(k)?;
+        let logits = Logits::read(logits)?;
+        let shape = logits.shape;
+        let k = k.up_to(shape.tokens)?;
+        let mut dimensions = [0; 2];
+        let dimensions = shape.wide(k, &mut dimensions);
+        with_element!(logits, |T| {
+            let mut values = zeros::<<T as ArrayElement>::Stored>(py, dimensions)?;
+            let mut ids = zeros::<i64>(py, dimensions)?;
+            let _pin = pin(&logits)?;
+            let rows = logits.rows::<T>()?;
+            let written_values = T::slice_mut(slice_of_new(&mut values)).chunks_exact_mut(k);
+            let written = written_values.zip(slice_of_new(&mut ids).chunks_exact_mut(k));
+            for_each_row(py, rows, wanted, written, |row, _, (values, ids), scratch| {
+                recipe::top_k(isa, row, values, ids, scratch)
+            })?;
+            Ok((values.into_any(), ids.into_any()))
+        })
+    })
+}
