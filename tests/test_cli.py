@@ -107,10 +107,10 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("option", "error"),
     [
-        ("--temperature=-1", "temperature must be finite and >= 0, got -1.0"),
-        ("--temperature=nan", "temperature must be finite and >= 0, got nan"),
-        ("--top-k=-1", "top_k must be >= 0, got -1"),
-        ("--top-p=1.5", "top_p must be in (0, 1], got 1.5"),
+        ("--temperature=-1", "temperature must be 0 or in [1e-30, 1e30], got -1.0"),
+        ("--temperature=nan", "temperature must be 0 or in [1e-30, 1e30], got nan"),
+        ("--top-k=-2", "top_k must be in [0, 2**64), or -1, got -2"),
+        ("--top-p=1.5", "top_p must be in [0, 1], got 1.5"),
         ("--min-p=-0.1", "min_p must be in [0, 1], got -0.1"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
@@ -232,6 +232,7 @@ def logits_file(tmp_path: Path) -> str:
         ("--greedy", {"temperature": 0.0}),
         ("--temperature 0.7 --top-k 50", {"temperature": 0.7, "top_k": 50}),
         ("--top-p 0.9 --min-p 0.01 --position 7", {"top_p": 0.9, "min_p": 0.01, "position": 7}),
+        ("--top-k -1 --top-p 0", {"top_p": 0.0}),
         ("--errors mark --num-threads 2", {"errors": "mark", "num_threads": 2}),
     ],
 )

@@ -487,7 +487,8 @@ def test_an_error_of_the_model_comes_through():
         ),
         ({"params": len, "seed": 1}, TypeError, "a sampler and keywords must not both be given, got seed"),
         ({"params": SamplingParams(), "seed": 1}, TypeError, "params and keywords must not both be given"),
-        ({"top_p": 2}, ValueError, r"top_p must be in \(0, 1\], got 2.0"),
+        ({"top_p": 2}, ValueError, r"top_p must be in \[0, 1\], got 2.0"),
+        ({"num_threads": 0}, ValueError, "num_threads must be >= 1, got 0"),
     ],
 )
 def test_generate_errors(keywords, error, message):

@@ -215,6 +215,8 @@ def _run_generate(args: argparse.Namespace) -> int:
     _check_prompt(args.prompt)
     if args.max_new_tokens < 0:
         raise CommandError(f"max_new_tokens must be >= 0, got {show(args.max_new_tokens)}")
+    with _bad_input(ValueError, TypeError):
+        toksample.sample([0.0])  # an environment variable may be wrong, which must not wait for the first token
     model = _load()
     prompt_ids = model.tokenizer.encode(args.prompt)
     room = model.context_length - len(prompt_ids) + 1  # the model gives a token after a full context, too
