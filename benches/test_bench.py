@@ -47,12 +47,16 @@ def test_the_json_holds_what_the_table_says(tmp_path, capsys):
     assert json.loads(bench.to_json(report)) == json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_rows_from_a_file(tmp_path, capsys):
+@pytest.mark.parametrize("options", [[], ["--dtype", "bfloat16"]])
+def test_rows_from_a_file(options, tmp_path, capsys):
     file = tmp_path / "rows.npy"
-    np.save(file, make_rows(300, 4).astype(np.float16))
-    assert run("--quick", "--rounds", "2", "--logits", str(file), "--engines", "toksample", "--calls", "t") == 0
+    rows = make_rows(300, 4)
+    np.save(file, (rows.view(np.uint32) >> 16).astype(np.uint16).view("V2") if options else rows.astype(np.float16))
+    arguments = ["--quick", "--rounds", "2", "--engines", "toksample", "--calls", "t"]
+    assert run(*arguments, "--logits", str(file), *options) == 0
     out = capsys.readouterr().out
     assert "rows: 4 from rows.npy" in out
+    assert " ".join(options) in out
     assert "V = 300" in out
 
 
@@ -71,6 +75,7 @@ def test_rows_from_a_file(tmp_path, capsys):
             r"plot must be a file name that ends with \.png, \.svg or \.html, got 'picture.gif'",
         ),
         (["--json", "no/such/folder.json"], "no/such/folder.json: there is no such folder"),
+        (["--dtype", "bfloat16"], "--dtype has no meaning without --logits, whose type it names"),
         (["--logits", "no_such.npy"], "no_such.npy: No such file or directory"),
     ],
 )
@@ -83,9 +88,10 @@ def test_bad_input(arguments, text, capsys):
 @pytest.mark.parametrize(
     ("array", "text"),
     [
-        (np.zeros((2, 2, 2), np.float32), "must be floats of shape"),
-        (np.zeros(5, np.int64), "must be floats of shape"),
+        (np.zeros((2, 2, 2), np.float32), r"logits must be of shape \(V,\) or \(B, V\), got shape \(2, 2, 2\)"),
+        (np.zeros(5, np.int64), "logits must be float32, float16, bfloat16 or float64, got '<i8'"),
         (np.float32([0, np.nan]), "must be finite"),
+        (np.array([0, 1e300]), "must be finite"),
     ],
 )
 def test_bad_rows(array, text, tmp_path):

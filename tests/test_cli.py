@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -83,6 +82,14 @@ def test_version_of_the_module() -> None:
             ["sample", "x.npy", "--top-k", "1.5"],
             "toksample sample: error: argument --top-k: must be an integer, got '1.5'",
         ),
+        (
+            ["sample", "x.npy", "--seed", "9" * 5_000],
+            f"toksample sample: error: argument --seed: must be an integer of at most 4300 digits, got '{'9' * 196}...",
+        ),
+        (
+            ["generate", "text", "--max-new-tokens", "x" * 300],
+            f"toksample generate: error: argument --max-new-tokens: must be an integer, got '{'x' * 196}...",
+        ),
         (["sample", "x.npy", "--min-p", "x"], "toksample sample: error: argument --min-p: must be a number, got 'x'"),
         (["sample", "x.npy", "--temp", "1"], "toksample: error: unrecognized arguments: --temp 1"),
     ],
@@ -100,10 +107,10 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("option", "error"),
     [
-        ("--temperature=-1", "temperature must be finite and >= 0, got -1.0"),
-        ("--temperature=nan", "temperature must be finite and >= 0, got nan"),
-        ("--top-k=-1", "top_k must be >= 0, got -1"),
-        ("--top-p=1.5", "top_p must be in (0, 1], got 1.5"),
+        ("--temperature=-1", "temperature must be 0 or in [1e-30, 1e30], got -1.0"),
+        ("--temperature=nan", "temperature must be 0 or in [1e-30, 1e30], got nan"),
+        ("--top-k=-2", "top_k must be in [0, 2**64), or -1, got -2"),
+        ("--top-p=1.5", "top_p must be in [0, 1], got 1.5"),
         ("--min-p=-0.1", "min_p must be in [0, 1], got -0.1"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
@@ -120,6 +127,88 @@ def test_wrong_instruction_set() -> None:
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (2, "")
     assert re.fullmatch(r"toksample: error: TOKSAMPLE_ISA must be one of .*sse9.*\n", errors)
+
+
+# ---- streams that are closed or full ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX closes the streams")
+class TestStreams:
+    """What cannot be written is exit code 2 and, where it can be said, one line on stderr."""
+
+    EVERY_COMMAND = (
+        "--help",
+        "--version",
+        *(f"{command.name} --help" for command in cli.COMMANDS),
+        "generate text",
+        "sample FILE",
+        "bench --quick --calls 16 --engines toksample",
+    )
+
+    @pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"], autouse=True)
+    def _buffering(self, request: pytest.FixtureRequest) -> None:
+        self.unbuffered = request.param  # without a buffer it is the write that fails, with one the flush
+
+    def run(self, command: str, streams: str, logits_file: str) -> tuple[int, str, str]:
+        code = "import sys; from toksample.cli import main; sys.exit(main())"
+        script = f'exec "$0" -c "{code}" {command.replace("FILE", "$1")} {streams}'
+        done = subprocess.run(
+            ["sh", "-c", script, sys.executable, logits_file],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONUNBUFFERED": self.unbuffered},
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    @pytest.mark.parametrize("command", EVERY_COMMAND)
+    def test_stdout_is_closed(self, command: str, logits_file: str) -> None:
+        assert self.run(command, ">&-", logits_file) == (2, "", "toksample: error: stdout is closed\n")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    @pytest.mark.parametrize("command", [command for command in EVERY_COMMAND if command != "generate text"])
+    def test_stdout_is_full(self, command: str, logits_file: str) -> None:
+        error = "toksample: error: the output: No space left on device\n"
+        assert self.run(command, ">/dev/full", logits_file) == (2, "", error)
+
+    @pytest.mark.parametrize("command", ["--version", "sample FILE"])
+    def test_stdout_is_read_only(self, command: str, logits_file: str) -> None:
+        error = "toksample: error: the output: Bad file descriptor\n"
+        assert self.run(command, "1</dev/null", logits_file) == (2, "", error)
+
+    @pytest.mark.parametrize("command", ["", "sample missing.npy"])
+    @pytest.mark.parametrize("streams", ["1</dev/null", "</dev/null"])
+    def test_an_error_does_not_need_stdout(self, command: str, streams: str, logits_file: str) -> None:
+        code, output, errors = self.run(command, streams, logits_file)
+        assert (code, output, errors.count("\n")) == (2, "", 1)
+        assert "missing.npy: No such file" in errors or "required: COMMAND" in errors
+
+    @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "2>&- <&-", "<&-"])
+    def test_answers_do_not_need_the_other_streams(self, streams: str, logits_file: str) -> None:
+        if "full" in streams and not Path("/dev/full").exists():
+            pytest.skip("needs /dev/full")
+        code, output, errors = self.run("sample FILE --greedy", streams, logits_file)
+        assert (code, errors) == (0, "")
+        assert [json.loads(line)["token"] for line in output.splitlines()] == LOGITS.argmax(axis=1).tolist()
+
+    @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-", ">&- 2>/dev/full"])
+    @pytest.mark.parametrize("command", ["", "sample missing.npy", "sample FILE --top-p 7"])
+    def test_errors_that_cannot_be_said(self, command: str, streams: str, logits_file: str) -> None:
+        if "full" in streams and not Path("/dev/full").exists():
+            pytest.skip("needs /dev/full")
+        assert self.run(command, streams, logits_file) == (2, "", "")
+
+    @pytest.mark.parametrize("command", ["--help", "--version", "sample FILE"])
+    def test_a_pipe_that_nobody_reads(self, command: str, logits_file: str) -> None:
+        read, write = os.pipe()
+        os.close(read)
+        argv = [word.replace("FILE", logits_file) for word in command.split()]
+        for stderr in (subprocess.PIPE, write):
+            environment = {**os.environ, "PYTHONUNBUFFERED": self.unbuffered}
+            process = start(*argv, stdout=write, stderr=stderr, env=environment)
+            assert process.communicate(timeout=120)[1] in ("", None)
+            assert process.returncode == 141
+        os.close(write)
 
 
 # ---- toksample sample ------------------------------------------------------------------------------------------------
@@ -143,6 +232,7 @@ def logits_file(tmp_path: Path) -> str:
         ("--greedy", {"temperature": 0.0}),
         ("--temperature 0.7 --top-k 50", {"temperature": 0.7, "top_k": 50}),
         ("--top-p 0.9 --min-p 0.01 --position 7", {"top_p": 0.9, "min_p": 0.01, "position": 7}),
+        ("--top-k -1 --top-p 0", {"top_p": 0.0}),
         ("--errors mark --num-threads 2", {"errors": "mark", "num_threads": 2}),
     ],
 )
@@ -175,45 +265,6 @@ def test_sample_rows_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFix
     assert [json.loads(line)["token"] for line in capsys.readouterr().out.splitlines()] == [1, -1, -1]
 
 
-def npy(array: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
-
-
-def npz() -> bytes:
-    file = io.BytesIO()
-    np.savez(file, logits=LOGITS)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (None, "FILE: No such file or directory"),
-        (b"", "FILE: the file must hold one array of numbers in .npy format"),
-        (b"not an array", "FILE: the file must hold one array of numbers in .npy format"),
-        (npz(), "FILE: the file must hold one array of numbers in .npy format"),
-        (npy(LOGITS)[:-1], "FILE: the file must hold one array of numbers in .npy format"),
-        (npy(np.array([None])), "FILE: the file must hold one array of numbers in .npy format"),
-        (npy(np.arange(5)), f"logits must be float32, float16, bfloat16 or float64, got {np.arange(5).dtype}"),
-        (
-            npy(np.zeros((2, 2, 2), np.float32)),
-            "logits must be of shape (V,) or (B, V), got shape (2, 2, 2): for the last step of each row, write logits[:, -1]",
-        ),
-        (npy(np.zeros(0, np.float32)), "logits must have 1 to 4194304 tokens a row, got shape (0,)"),
-    ],
-    ids=["missing", "empty", "text", "npz", "cut short", "objects", "integers", "three axes", "no tokens"],
-)
-def test_sample_files_without_logits(
-    content: bytes | None, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "logits.npy"
-    if content is not None:
-        path.write_bytes(content)
-    assert error_of(capsys, "sample", str(path)) == "toksample: error: " + error.replace("FILE", str(path))
-
-
 @pytest.mark.parametrize(
     ("option", "error"),
     [
@@ -227,16 +278,6 @@ def test_sample_options_out_of_range(
     assert error_of(capsys, "sample", logits_file, option) == f"toksample: error: {error}"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
-def test_sample_into_a_closed_pipe(logits_file: str) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    process = start("sample", logits_file, stdout=write)
-    os.close(write)
-    assert process.communicate(timeout=60)[1] == ""
-    assert process.returncode == 141
-
-
 # ---- toksample generate ----------------------------------------------------------------------------------------------
 
 
@@ -246,6 +287,10 @@ def test_sample_into_a_closed_pipe(logits_file: str) -> None:
         ([""], "the prompt must have at least one character, got ''"),
         (["\udcff"], "the prompt must be valid UTF-8, got '\\udcff'"),
         ([PROMPT, "--max-new-tokens=-1"], "max_new_tokens must be >= 0, got -1"),
+        (
+            [PROMPT, f"--max-new-tokens=-{10**4000}"],
+            "max_new_tokens must be >= 0, got a negative integer of about 4001 digits",
+        ),
     ],
 )
 def test_generate_errors_before_the_model(

@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 import doctest
+import itertools
 import pickle
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -259,6 +261,7 @@ def test_generate_stops_at_max_new_tokens():
     assert len(list(generate(model, [1], max_new_tokens=3))) == 3
     assert len(model.asked) == 3
     assert len(list(generate(lambda ids: LOGITS, [1]))) == 256
+    assert len(list(itertools.islice(generate(lambda ids: LOGITS, [1], max_new_tokens=10**5000), 300))) == 300
 
 
 def test_generate_is_lazy():
@@ -275,6 +278,150 @@ def test_generate_is_lazy():
 
 def test_generate_with_any_sampler():
     assert list(generate(lambda ids: LOGITS, [1], lambda logits: len(logits), max_new_tokens=2)) == [40, 40]
+    drawn = list(generate(lambda ids: LOGITS, [1], np.argmax, max_new_tokens=2))
+    assert drawn == [LOGITS.argmax()] * 2
+    assert [type(token) for token in drawn] == [int, int]
+
+
+@pytest.mark.parametrize("drawn", [1.0, "1", None, np.array([1]), np.float32(1)])
+def test_a_sampler_that_returns_no_integer(drawn):
+    tokens = generate(lambda ids: LOGITS, [1], lambda logits: drawn)
+    with pytest.raises(TypeError) as info:
+        next(tokens)
+    assert str(info.value).startswith(f"the sampler must return an integer, got {drawn!r} from <function ")
+
+
+class Table:
+    """Like a data frame: it has a shape, but [0] is not its first row."""
+
+    shape = (1, 40)
+
+    def __array__(self, dtype=None, copy=None):
+        return LOGITS[None]
+
+    def __getitem__(self, column):
+        return LOGITS[column : column + 1]
+
+
+class Shapeless:
+    """Arrays of some libraries refuse to tell their shape, or it is a method."""
+
+    def __init__(self, shape):
+        self._shape = shape
+
+    @property
+    def shape(self):
+        return self._shape()
+
+    def __array__(self, dtype=None, copy=None):
+        return LOGITS
+
+
+def refuse():
+    raise RuntimeError("no shape")
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda row: row[None],
+        lambda row: row[None, None],
+        lambda row: row.tolist(),
+        lambda row: [row.tolist()],
+        lambda row: [[row.tolist()]],
+        lambda row: ((tuple(row.tolist()),),),
+        lambda row: [row],
+        lambda row: [[row]],
+        lambda row: [list(row)],
+        lambda row: np.asfortranarray(row[None, None]),
+        lambda row: memoryview(row),
+        lambda row: memoryview(row[None]),
+    ],
+    ids=[
+        "1V",
+        "11V",
+        "list",
+        "1V list",
+        "11V list",
+        "tuples",
+        "row in list",
+        "row in lists",
+        "scalars",
+        "F",
+        "view",
+        "1V view",
+    ],
+)
+def test_generate_takes_one_step_of_any_shape(give):
+    want = list(generate(Counting(), [1], **PARAMS, max_new_tokens=5))
+    model = Counting()
+    assert list(generate(lambda ids: give(model(ids)), [1], **PARAMS, max_new_tokens=5)) == want
+    for token in generate(lambda ids: give(LOGITS), [1], lambda row: np.asarray(row).shape[0], max_new_tokens=1):
+        assert token == 40
+
+
+@pytest.mark.parametrize(
+    "logits", [Table(), Shapeless(refuse), Shapeless(lambda: len)], ids=["table", "refused", "method"]
+)
+def test_generate_takes_what_is_not_quite_an_array(logits):
+    assert list(generate(lambda ids: logits, [1], temperature=0, max_new_tokens=1)) == [LOGITS.argmax()]
+
+
+@pytest.mark.parametrize(
+    ("logits", "shape", "hint"),
+    [
+        (np.zeros((5, 32)), "(5, 32)", ": for the last step, write logits[-1]"),
+        (np.zeros((1, 5, 32)), "(1, 5, 32)", ": for the last step, write logits[:, -1]"),
+        (np.zeros((2, 5, 32)), "(2, 5, 32)", ": for the last step of the first text, write logits[0, -1]"),
+        (np.zeros((2, 1, 32)), "(2, 1, 32)", ": for the last step of the first text, write logits[0, -1]"),
+        ([[0.0] * 32] * 5, "(5, 32)", ": for the last step, write logits[-1]"),
+        ([[[0.0] * 32] * 5], "(1, 5, 32)", ": for the last step, write logits[0][-1]"),
+        ([np.zeros((5, 32))], "(1, 5, 32)", ": for the last step, write logits[0][-1]"),
+        (np.zeros((1, 1, 1, 32)), "(1, 1, 1, 32)", ""),
+        (np.zeros((0, 32)), "(0, 32)", ""),
+        (np.float32(1), "()", ""),
+    ],
+)
+def test_logits_of_several_steps(logits, shape, hint):
+    tokens = generate(lambda ids: logits, [1])
+    with pytest.raises(ValueError, match=r"^logits must be of shape") as info:
+        next(tokens)
+    assert str(info.value) == f"logits must be of shape (V,), (1, V) or (1, 1, V), got shape {shape}{hint}"
+    if hint:
+        row = eval(hint.split("write ")[1], {"logits": logits})
+        assert len(list(generate(lambda ids: row, [1], max_new_tokens=1))) == 1
+
+
+def test_a_list_that_contains_itself():
+    logits = []
+    logits.append(logits)
+    with pytest.raises(ValueError, match=r"^logits must be of shape"):
+        next(generate(lambda ids: logits, [1]))
+
+
+def test_torch_logits_of_one_step():
+    torch = pytest.importorskip("torch")
+    want = list(generate(Counting(), [1], **PARAMS, max_new_tokens=5))
+    for shape in ((-1,), (1, -1), (1, 1, -1)):
+        model = Counting()
+        tokens = generate(lambda ids: torch.from_numpy(model(ids)).reshape(shape), [1], **PARAMS, max_new_tokens=5)  # noqa: B023
+        assert list(tokens) == want
+    with pytest.raises(ValueError, match=r"got shape \(1, 5, 32\): for the last step, write logits\[:, -1\]$"):
+        next(generate(lambda ids: torch.zeros(1, 5, 32), [1]))
+
+
+def test_generate_gives_num_threads_to_its_sampler(monkeypatch):
+    given = []
+    generate_module = sys.modules["toksample._generate"]
+    monkeypatch.setattr(generate_module, "Sampler", lambda params, **keywords: given.append((params, keywords)))
+    generate(None, [1], SamplingParams(), num_threads=2)
+    generate(None, [1], num_threads=3, top_k=1)
+    generate(None, [1], top_k=1)
+    assert given == [
+        (SamplingParams(), {"num_threads": 2}),
+        (None, {"num_threads": 3, "top_k": 1}),
+        (None, {"top_k": 1}),
+    ]
 
 
 def test_the_prompt_may_change_after_the_call():
@@ -310,9 +457,38 @@ def test_an_error_of_the_model_comes_through():
         ({"max_new_tokens": None}, TypeError, "^max_new_tokens must be an integer, got None$"),
         ({"stop_token_ids": 5}, TypeError, "^stop_token_ids must be .*, got 5$"),
         ({"params": 5}, TypeError, "^params must be .*, got 5$"),
+        (
+            {"max_new_tokens": -(10**5000)},
+            ValueError,
+            "^max_new_tokens must be >= 0, got a negative integer of about 5001",
+        ),
+        (
+            {"max_new_tokens": [10**5000]},
+            TypeError,
+            "^max_new_tokens must be an integer, got a list that cannot be shown",
+        ),
+        (
+            {"prompt_ids": [10**5000]},
+            ValueError,
+            r"^prompt_ids must be in \[0, 2\*\*63\), got an integer of about 5001",
+        ),
+        ({"prompt_ids": [1, -1]}, ValueError, r"^prompt_ids must be in \[0, 2\*\*63\), got -1$"),
+        ({"prompt_ids": [10**5000, "a"]}, TypeError, "^prompt_ids must be integers, got a list that cannot be shown"),
+        (
+            {"stop_token_ids": 10**5000},
+            TypeError,
+            "^stop_token_ids must be integers, got an integer of about 5001 digits$",
+        ),
+        ({"params": 10**5000}, TypeError, "^params must be .*, got an integer of about 5001 digits$"),
+        (
+            {"params": len, "num_threads": 1},
+            TypeError,
+            "a sampler and keywords must not both be given, got num_threads",
+        ),
         ({"params": len, "seed": 1}, TypeError, "a sampler and keywords must not both be given, got seed"),
         ({"params": SamplingParams(), "seed": 1}, TypeError, "params and keywords must not both be given"),
         ({"top_p": 2}, ValueError, r"top_p must be in \[0, 1\], got 2.0"),
+        ({"num_threads": 0}, ValueError, "num_threads must be >= 1, got 0"),
     ],
 )
 def test_generate_errors(keywords, error, message):

@@ -31,6 +31,7 @@ import numpy as np
 import toksample
 from toksample._bench_engines import CALLS, ENGINES, Call, Engine, Numpy, Timed, check
 from toksample._bench_rows import KINDS, Rows, make_row, make_rows
+from toksample._npy import add_dtype_option, read_npy
 
 __all__ = ["Case", "Figure", "Report", "add_arguments", "inputs_of", "measure", "run", "table"]
 
@@ -263,16 +264,12 @@ def inputs_of(case: Case, logits: Rows | None) -> list[Rows]:
     return [make_rows(vocab, case.batch)]
 
 
-def _read_logits(path: str) -> Rows:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: the file must hold one array of numbers in .npy format") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fV" or array.ndim not in (1, 2) or not array.size:
-        raise ValueError(f"{path}: the array must be floats of shape (V,) or (B, V)")
-    rows = np.ascontiguousarray(np.atleast_2d(array), dtype=np.float32)
+def _read_logits(path: str, dtype: str | None) -> Rows:
+    array = np.atleast_2d(read_npy(path, dtype))
+    if not array.size:
+        raise ValueError(f"{path}: logits must have at least one row and one token, got shape {array.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold is inf or nan, and reported next
+        rows = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(rows).all():
         raise ValueError(f"{path}: the logits must be finite, since not every engine takes -inf")
     return rows
@@ -378,6 +375,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``toksample bench``."""
     names = {"calls": [call.name for call in CALLS], "engines": [engine.name for engine in ENGINES]}
     parser.add_argument("--logits", metavar="FILE.npy", help="measure on these rows, (V,) or (B, V), not on made ones")
+    add_dtype_option(parser)
     for option, all_names in names.items():
         parser.add_argument(f"--{option}", metavar="A,B", default="all", help=f"some of {', '.join(all_names)}")
     parser.add_argument(
@@ -410,7 +408,7 @@ def run(args: argparse.Namespace) -> int:
     """
     rounds = _integer("rounds", args.rounds, 5 if args.quick else 15)
     seconds = _seconds(args.seconds, 0.2 if args.quick else 1.0)
-    logits = None if args.logits is None else _read_logits(args.logits)
+    logits = None if args.logits is None else _read_logits(args.logits, args.dtype)
     cases = _cases(args, logits)
     engines = _engines(args.engines)
     for path in filter(None, (args.json, args.plot)):
@@ -464,7 +462,7 @@ def _list(values: Sequence[int]) -> str:
 
 def _given(args: argparse.Namespace) -> Iterator[str]:
     """Return the options that were given, but for those that say where to write."""
-    for option in ("logits", "calls", "engines", "vocab", "batch", "threads", "rounds", "seconds"):
+    for option in ("logits", "dtype", "calls", "engines", "vocab", "batch", "threads", "rounds", "seconds"):
         value = getattr(args, option)
         if value is not None and value != {"calls": "all", "engines": "all", "batch": "1", "threads": "1"}.get(option):
             yield f"--{option} {Path(value).name if option == 'logits' else value}"
@@ -474,6 +472,8 @@ def _given(args: argparse.Namespace) -> Iterator[str]:
 
 def _cases(args: argparse.Namespace, logits: Rows | None) -> list[Case]:
     calls = [call for call in CALLS if call.name in _names("calls", args.calls, [call.name for call in CALLS])]
+    if logits is None and args.dtype is not None:
+        raise ValueError("--dtype has no meaning without --logits, whose type it names")
     if logits is not None and args.vocab is not None:
         raise ValueError("--vocab has no meaning with --logits, whose rows have their own size")
     default = "262144" if logits is None else str(logits.shape[1])
@@ -555,17 +555,3 @@ class _Progress:
         if self._is_terminal:
             print(f"\r{' ' * self._shown}\r{text}", end="", file=sys.stderr, flush=True)
             self._shown = len(text)
-
-
-def _main() -> int:
-    parser = argparse.ArgumentParser(prog="toksample bench", description="Compare toksample with what is installed.")
-    add_arguments(parser)
-    args = parser.parse_args()
-    try:
-        return run(args)
-    except (ValueError, ModuleNotFoundError) as error:
-        parser.exit(2, f"toksample bench: error: {error}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

@@ -1,8 +1,8 @@
 """The command line: ``toksample generate``, ``toksample sample`` and ``toksample bench``.
 
-Text and tokens go to stdout, everything else to stderr. Exit codes: 0; 1 if ``--check`` found a token that differs; 2 for
-bad input (or a full disk, say): one line says what is wrong, and nothing is on stdout; 130 after Ctrl-C; 141 if stdout was
-closed by its reader.
+Text and tokens go to stdout, everything else to stderr. The exit codes are 0; 1 if ``--check`` found a token that differs;
+2 for bad input, for which one line on stderr says what is wrong and stdout stays empty, and for output that cannot be
+written, to a full disk or a closed stdout; 130 after Ctrl-C; and 141 if the reader of a pipe has closed it.
 
 A subcommand is one entry of `COMMANDS`: its name, what it is for, and two functions, which may live in a file of their own:
 one that adds options to a parser, and one that runs with the parsed options and returns the exit code. It raises
@@ -22,12 +22,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 import numpy as np
 
 import toksample
 from toksample import Sampler, SamplingParams, bench, reference
+from toksample._npy import add_dtype_option, read_npy
+from toksample._text import show
 from toksample.demo import load_model
 from toksample.gemma import Gemma
 
@@ -48,30 +50,39 @@ class Command(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; for bad usage, ``--help`` and ``--version`` raise SystemExit."""
+    """Run the command line and return the exit code; errors, ``--help`` and ``--version`` raise SystemExit."""
+    if sys.stderr is None:  # closed; print would then write to stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the interpreter ends
     parser = _parser()
-    args = parser.parse_args(argv)
+    if sys.stdout is None:
+        parser.error("stdout is closed")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
     try:
-        exit_code: int = args.run(args)
-        print(end="", flush=True)  # what a pipe or a disk refuses shows here, not at exit
-        return exit_code
+        try:
+            args = parser.parse_args(argv)
+            exit_code: int = args.run(args)
+            return exit_code
+        finally:
+            sys.stdout.flush()  # what a pipe or a disk refuses shows here, not when the interpreter ends
     except CommandError as error:
         parser.error(str(error))
+    except MemoryError as error:
+        parser.error(str(error) or "there is not enough memory")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        _discard_stdout()
+        _discard(sys.stdout)
+        _discard(sys.stderr)
         return 141
     except OSError as error:
-        _discard_stdout()
-        parser.error(str(error))
+        _discard(sys.stdout)
+        parser.error(f"{error.filename or 'the output'}: {error.strerror or error}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="toksample", description="An exact and fast token sampler for language models on the CPU.")
-    parser.add_argument("--version", action="version", version=f"toksample {toksample.__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
@@ -81,19 +92,34 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose help must be written: argparse ignores a stdout that refuses it."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(allow_abbrev=False, **keywords)
 
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+        try:
+            print(f"{self.prog}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        except OSError:
+            _discard(sys.stderr)
+        sys.exit(2)
 
 
-def _discard_stdout() -> None:
-    """Send what stdout still buffers nowhere: it was refused once, and the interpreter would try again at exit."""
+class _Version(argparse.Action):
+    """Like the action "version" of argparse, which ignores a stdout that refuses the text."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(f"toksample {toksample.__version__}")
+        parser.exit()
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what a stream still buffers nowhere: it was refused once, and the interpreter would try again at its end."""
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    os.dup2(devnull, stream.fileno())
     os.close(devnull)
 
 
@@ -113,14 +139,16 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be a number, got {show(text)}") from None
 
 
 def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
+        most = sys.get_int_max_str_digits()
+        rule = f"an integer of at most {most} digits" if len(text) > most > 0 else "an integer"
+        raise argparse.ArgumentTypeError(f"must be {rule}, got {show(text)}") from None
 
 
 class _Option(NamedTuple):
@@ -132,8 +160,8 @@ class _Option(NamedTuple):
 
 _TEMPERATURE = _Option("temperature", _number, "T", "divide the logits by T: below 1, likely tokens become more likely")
 _SAMPLING_OPTIONS = (
-    _Option("top_k", _integer, "K", "keep the K most probable tokens; 0 is off"),
-    _Option("top_p", _number, "P", "keep the most probable tokens that sum to P; 1 is off"),
+    _Option("top_k", _integer, "K", "keep the K most probable tokens; 0 and -1 are off"),
+    _Option("top_p", _number, "P", "keep the most probable tokens that sum to P; 1 is off, and 0 keeps one token"),
     _Option("min_p", _number, "P", "keep tokens at least P times as probable as the most probable one; 0 is off"),
     _Option("seed", _integer, "N", "draw the same tokens again"),
 )
@@ -186,7 +214,9 @@ def _run_generate(args: argparse.Namespace) -> int:
     params = sampling_params(args)
     _check_prompt(args.prompt)
     if args.max_new_tokens < 0:
-        raise CommandError(f"max_new_tokens must be >= 0, got {args.max_new_tokens}")
+        raise CommandError(f"max_new_tokens must be >= 0, got {show(args.max_new_tokens)}")
+    with _bad_input(ValueError, TypeError):
+        toksample.sample([0.0])  # an environment variable may be wrong, which must not wait for the first token
     model = _load()
     prompt_ids = model.tokenizer.encode(args.prompt)
     room = model.context_length - len(prompt_ids) + 1  # the model gives a token after a full context, too
@@ -214,7 +244,7 @@ def _check_prompt(prompt: str) -> None:
     try:
         prompt.encode()
     except UnicodeEncodeError:
-        raise CommandError(f"the prompt must be valid UTF-8, got {prompt!a}") from None
+        raise CommandError(f"the prompt must be valid UTF-8, got {show(prompt)}") from None
 
 
 def _load() -> Gemma:
@@ -324,6 +354,7 @@ def _write(text: str) -> None:
 
 def _add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.npy", help="logits of shape (V,) or (B, V)")
+    add_dtype_option(parser)
     add_sampling_options(parser)
     position = "the place of the tokens in their texts (default: %(default)s)"
     parser.add_argument("--position", type=_integer, default=0, metavar="N", help=position)
@@ -335,23 +366,15 @@ def _add_sample_options(parser: argparse.ArgumentParser) -> None:
 
 def _run_sample(args: argparse.Namespace) -> int:
     params = sampling_params(args)
-    logits = _read_logits(args.file)
-    with _bad_input(ValueError, TypeError):
+    # Numbers that numpy warns about are in the errors.
+    with _bad_input(ValueError, TypeError), np.errstate(all="ignore"):
+        logits = read_npy(args.file, args.dtype)
         tokens = toksample.sample(
             logits, position=args.position, errors=args.errors, num_threads=args.num_threads, **params.keywords()
         )
     for row, token in enumerate(np.atleast_1d(tokens).tolist()):
         print(json.dumps({"row": row, "token": token}))
     return 0
-
-
-def _read_logits(path: str) -> np.ndarray[Any, Any]:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise CommandError(f"{path}: the file must hold one array of numbers in .npy format") from error
 
 
 # ---- bench -----------------------------------------------------------------------------------------------------------
