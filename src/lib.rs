@@ -25,5 +25,7 @@ pub mod params;
 pub mod recipe;
 pub mod rng;
 
+pub use kernels::mass::MAX_TOKENS;
+
 #[cfg(feature = "python")]
 mod python;

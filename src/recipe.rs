@@ -448,3 +448,107 @@ per_isa! {
         Ok(())
     }
 }
+
+/// What `kernels/mod.rs` promises for a row that another thread writes to: each recipe comes to an end, and with an answer or an
+/// error. Here the row changes under the kernels without a race: a logit has now and then another value when it is read.
+#[cfg(test)]
+mod changing_rows {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::isa::Isa;
+    use crate::kernels::argmax::{GROUP, LANES, lanes, max};
+
+    thread_local! {
+        /// The state of a random generator, and in how many reads a logit changes once.
+        static RANDOM: Cell<(u64, u64)> = const { Cell::new((1, 1)) };
+    }
+
+    /// A random number below `below`.
+    fn random(below: u64) -> u64 {
+        RANDOM.with(|random| {
+            let (mut x, seldom) = random.get();
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            random.set((x, seldom));
+            (x >> 16) % below
+        })
+    }
+
+    #[derive(Clone, Copy)]
+    struct Fickle(f32);
+
+    impl Logit for Fickle {
+        const NEG_INFINITY: Self = Fickle(f32::NEG_INFINITY);
+        type Lane = f32;
+
+        fn to_f32(self) -> f32 {
+            // -inf also pads the last block, in memory that nobody else can write to.
+            if self.0 == f32::NEG_INFINITY || random(RANDOM.get().1) != 0 {
+                return self.0;
+            }
+            // No large changes: far above the maximum that was seen, sums of masses overflow. They wrap in a release build, but
+            // this one looks for overflows. tests/test_soundness.py has no such limit.
+            [f32::NAN, f32::NEG_INFINITY, self.0 - 2.0, self.0 - 0.1, self.0 + 0.5][random(5) as usize]
+        }
+
+        fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+            lanes(&block.map(Fickle::to_f32), nan)
+        }
+
+        fn larger(a: f32, b: f32) -> f32 {
+            max(a, b)
+        }
+
+        fn of_lane(lane: f32) -> f32 {
+            lane
+        }
+    }
+
+    #[test]
+    fn every_recipe_ends_with_an_answer_or_an_error() {
+        let (mut answers, mut changes) = (0, 0);
+        let mut scratch = Scratch::default();
+        for (size, rounds) in [(1u64, 200), (64, 200), (200, 200), (5_000, 60), (40_000, 12)] {
+            for round in 0..rounds {
+                RANDOM.set((round * 2 + 1, [size.div_ceil(4), size, size * 4][round as usize % 3]));
+                let spread = [0.0, 1.0, 8.0][random(3) as usize];
+                let row: Vec<Fickle> =
+                    (0..size).map(|_| Fickle((random(1 << 20) as f32 / (1 << 19) as f32 - 1.0) * spread)).collect();
+                scratch.reserve(row.len()).unwrap();
+                let k = row.len().div_ceil(2);
+                let mut count = |error: Option<RowError>| match error {
+                    None => answers += 1,
+                    Some(RowError::Changed) => changes += 1,
+                    Some(RowError::NotFinite { .. } | RowError::Empty) => (),
+                    Some(RowError::OutOfMemory) => panic!("not enough memory"),
+                };
+                let isa = *Isa::available().last().unwrap();
+                let params = [
+                    Params { temperature: 0.0, ..Params::default() },
+                    Params { temperature: 0.7, ..Params::default() },
+                    Params { temperature: 0.7, top_p: 0.9, ..Params::default() },
+                    Params { temperature: 5.0, top_p: 0.9, ..Params::default() },
+                    Params { temperature: 5.0, top_p: 0.0, ..Params::default() },
+                    Params { temperature: 5.0, top_k: k as u64, top_p: 0.999, ..Params::default() },
+                    Params { top_k: 50, top_p: 0.9, min_p: 0.1, ..Params::default() },
+                    Params { temperature: 5.0, min_p: 1e-9, ..Params::default() },
+                ];
+                let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
+                for params in params {
+                    count(sample(isa, &row, &params, random(1 << 40) << 24, &mut scratch).err());
+                    count(candidates(isa, &row, &params, &mut scratch).err());
+                    count(mask_logits(isa, &row, &params, &mut out, &mut scratch).err());
+                    count(softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
+                    count(log_softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
+                }
+                for k in [1, k] {
+                    count(top_k(isa, &row, &mut out[..k], &mut vec![0; k], &mut scratch).err());
+                }
+                count(argmax(isa, &row, &mut scratch).err());
+            }
+        }
+        assert!(answers > 1000 && changes > 100, "{answers} answers, {changes} changes seen");
+    }
+}

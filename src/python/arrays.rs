@@ -37,7 +37,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyWeakrefReference};
 
 use super::errors::value_error;
-use crate::kernels::mass::MAX_TOKENS;
+use crate::MAX_TOKENS;
 use crate::logit::Logit;
 
 // ---- types of elements ----------------------------------------------------------------------------------------------
