@@ -203,9 +203,7 @@ def _mixed_batch(rng, kinds, size):
 
 batches = st.builds(_mixed_batch, generators, st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=9), lengths)
 
-temperatures = st.one_of(
-    st.sampled_from(TEMPERATURES), st.floats(0.01, 100), st.floats(1e-30, 1e30)
-)
+temperatures = st.one_of(st.sampled_from(TEMPERATURES), st.floats(0.01, 100), st.floats(1e-30, 1e30))
 filter_params = st.fixed_dictionaries(
     {
         "temperature": temperatures,

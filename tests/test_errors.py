@@ -149,7 +149,11 @@ def test_top_p_of_nothing_keeps_the_most_probable_token(module, zero):
     ("name", "value", "text"),
     [
         ("temperature", [1.0, -1.0, 1.0], "ValueError: temperature must be 0 or in [1e-30, 1e30], got -1.0 (row 1)"),
-        ("temperature", np.float32([1, 1, np.nan]), "ValueError: temperature must be 0 or in [1e-30, 1e30], got nan (row 2)"),
+        (
+            "temperature",
+            np.float32([1, 1, np.nan]),
+            "ValueError: temperature must be 0 or in [1e-30, 1e30], got nan (row 2)",
+        ),
         ("top_p", (-1.0, 2.0, 1.0), "ValueError: top_p must be in [0, 1], got -1.0 (row 0)"),
         ("top_p", np.array([1, 1, 3]), "ValueError: top_p must be in [0, 1], got 3.0 (row 2)"),
         ("min_p", [0.5, 1.0, 1.25], "ValueError: min_p must be in [0, 1], got 1.25 (row 2)"),
@@ -161,9 +165,21 @@ def test_top_p_of_nothing_keeps_the_most_probable_token(module, zero):
         ("temperature", [1.0, 1.0], "ValueError: temperature must have one value for each of the 3 rows, got 2"),
         ("top_k", np.array([1]), "ValueError: top_k must have one value for each of the 3 rows, got 1"),
         ("seed", [], "ValueError: seed must have one value for each of the 3 rows, got 0"),
-        ("top_p", ["a", "b", "c"], "TypeError: top_p must be a number, or one for each row of a batch, got ['a', 'b', 'c']"),
-        ("top_p", ["0.5"] * 3, "TypeError: top_p must be a number, or one for each row of a batch, got ['0.5', '0.5', '0.5']"),
-        ("min_p", [0.5, "1", 0], "TypeError: min_p must be a number, or one for each row of a batch, got [0.5, '1', 0]"),
+        (
+            "top_p",
+            ["a", "b", "c"],
+            "TypeError: top_p must be a number, or one for each row of a batch, got ['a', 'b', 'c']",
+        ),
+        (
+            "top_p",
+            ["0.5"] * 3,
+            "TypeError: top_p must be a number, or one for each row of a batch, got ['0.5', '0.5', '0.5']",
+        ),
+        (
+            "min_p",
+            [0.5, "1", 0],
+            "TypeError: min_p must be a number, or one for each row of a batch, got [0.5, '1', 0]",
+        ),
         ("top_k", [1, 2, 3.0], "TypeError: top_k must be an integer, or one for each row of a batch, got [1, 2, 3.0]"),
         (
             "top_k",
@@ -171,7 +187,11 @@ def test_top_p_of_nothing_keeps_the_most_probable_token(module, zero):
             "TypeError: top_k must be an integer, or one for each row of a batch, got array([1., 2., 3.])",
         ),
         ("seed", "123", "TypeError: seed must be an integer, or one for each row of a batch, got '123'"),
-        ("stream", [None] * 3, "TypeError: stream must be an integer, or one for each row of a batch, got [None, None, None]"),
+        (
+            "stream",
+            [None] * 3,
+            "TypeError: stream must be an integer, or one for each row of a batch, got [None, None, None]",
+        ),
     ],
 )
 def test_one_value_for_each_row(module, name, value, text):
@@ -194,7 +214,11 @@ def test_huge_integers(module, digits):
     """Python itself refuses to write integers of more than 4,300 digits, with an error that names no parameter."""
     for sign in (1, -1):
         for name in ("temperature", "top_k", "top_p", "min_p", "seed", "stream", "position"):
-            for logits, value in ((ROW, sign * 10**digits), (BATCH, sign * 10**digits), (BATCH, [sign * 10**digits] * 3)):
+            for logits, value in (
+                (ROW, sign * 10**digits),
+                (BATCH, sign * 10**digits),
+                (BATCH, [sign * 10**digits] * 3),
+            ):
                 error = error_of(module.sample, logits, **{name: value})
                 assert error.startswith(f"ValueError: {name} must be "), error
                 assert f"integer of about {digits}" in error or f"integer of about {digits + 1}" in error, error

@@ -1,10 +1,11 @@
 """No Python code may crash the process, hang it, or make it read or write out of bounds; and the same after a fork.
 
-What would crash or hang without its fix runs in a process of its own (`survives`), with an end to waiting for it: one that takes
-longer than two minutes hangs. Errors are ValueError, TypeError or MemoryError.
+What would crash or hang without its fix runs in a process of its own (`survives`). One that takes longer than two minutes
+hangs. Errors are ValueError, TypeError or MemoryError.
 """
 
 import gc
+import itertools
 import os
 import pickle
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from toksample import Sampler, reference
 V = 5_000  # more than the 1,024 logits that are worked on under the GIL
 ROW = np.random.default_rng(0).normal(scale=4, size=V).astype(np.float32)
 BATCH = np.tile(ROW, (4, 1))
+
+ANYTHING = Path(__file__).with_name("anything.py")
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
@@ -67,12 +71,13 @@ def calls(make):
     # Every function, with every parameter in turn being one that acts on the logits or on out.
     def number(value, action):
         return Once(value, action)
-    for name, value in dict(temperature=0.7, top_k=50, top_p=0.9, min_p=0.1, seed=1, position=2, stream=3, num_threads=2).items():
+    filters = dict(temperature=0.7, top_k=50, top_p=0.9, min_p=0.1)
+    for name, value in dict(filters, seed=1, position=2, stream=3, num_threads=2).items():
         for one in (True, False):
             logits, out, action = make(one, np.int64)
-            arguments = {name: number(value, action) if one or name == "num_threads" else [number(value, action), value]}
-            yield toksample.sample, (logits,), dict(arguments, out=out)
-            if name in ("temperature", "top_k", "top_p", "min_p"):
+            argument = number(value, action) if one or name == "num_threads" else [number(value, action), value]
+            yield toksample.sample, (logits,), {name: argument, "out": out}
+            if name in filters:
                 logits, out, action = make(True, np.int64)
                 yield toksample.candidates, (logits,), {name: number(value, action)}
                 logits, out, action = make(one, np.int64)
@@ -161,7 +166,9 @@ def test_an_out_that_lies_about_itself():
             return False
 
         def __getattribute__(self, name):
-            return {"dtype": np.dtype(np.int64), "shape": (4,), "nbytes": 32}.get(name) or super().__getattribute__(name)
+            return {"dtype": np.dtype(np.int64), "shape": (4,), "nbytes": 32}.get(name) or super().__getattribute__(
+                name
+            )
 
     out = np.zeros(4, np.int64).view(Liar)
     assert toksample.sample(BATCH, seed=1, out=out) is out
@@ -184,10 +191,9 @@ def test_logits_of_a_subclass_are_read_as_what_they_are():
         lying = np.ndarray.__new__(Liar, logits.shape, logits.dtype, buffer=logits)
         try:
             tokens = toksample.argmax(lying)
-        except (TypeError, ValueError) as error:
-            assert "logits" in str(error)
-        else:
-            assert np.array_equal(tokens, toksample.argmax(logits))
+        except (TypeError, ValueError):
+            continue
+        assert np.array_equal(tokens, toksample.argmax(logits))
 
 
 @pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
@@ -256,7 +262,7 @@ def test_an_error_shows_what_cannot_be_shown():
         def __repr__(self):
             raise ValueError("no")
 
-    with pytest.raises(TypeError, match="temperature must be a number, .* got a Unshowable that cannot be shown"):
+    with pytest.raises(TypeError, match=r"temperature must be a number, .* got a Unshowable that cannot be shown"):
         toksample.sample(ROW, temperature=Unshowable())
 
 
@@ -419,7 +425,7 @@ def test_threads_that_share_a_sampler_take_each_position_once():
         thread.join()
     assert sampler.position == 2000
     want = [toksample.sample(ROW, seed=1, temperature=2.0, position=position) for position in range(2000)]
-    assert sorted(sum(results, [])) == sorted(want)
+    assert sorted(itertools.chain(*results)) == sorted(want)
 
 
 # ---- memory and signals ------------------------------------------------------------------------------------------------
@@ -521,14 +527,14 @@ def test_a_signal_handler_that_tries_everything():
         seen = set()
         for attempt in range(20):  # the signal may come before the call or after it
             rows = 2_000 * (1 + attempt)
-            logits, out, seen = np.tile(ROW, (rows, 1)), np.zeros((rows, V), np.float32), set()
+            logits, out, seen = np.tile(ROW, (rows, 1)).copy(), np.zeros((rows, V), np.float32), set()
             signal.setitimer(signal.ITIMER_REAL, 0.02 + 0.01 * attempt)
             try:
                 toksample.softmax(logits, out=out, num_threads=2)
             except ValueError:
                 assert "resized" in seen
             signal.setitimer(signal.ITIMER_REAL, 0)
-            if "refused" in seen:
+            if seen and "resized" not in seen:
                 break
         assert seen - {"child"} == {"refused"}, seen
         assert (out == toksample.softmax(ROW)).all()
@@ -585,7 +591,10 @@ def fork_often(busy, work, forks):
         ("toksample.softmax(rows, num_threads=2)", "toksample.softmax(rows, num_threads=2)"),
         ("sampler(rows)", "(sampler(rows), sampler.reset(), sampler(ROW))"),
         ("toksample.sample([1.0, 2.0])", "toksample.sample([1.0, 2.0])"),
-        ("toksample.softmax(rows, out=out[threading.get_ident()])", "[toksample.softmax(rows, out=o) for o in out.values()]"),
+        (
+            "toksample.softmax(rows, out=out[threading.get_ident()])",
+            "[toksample.softmax(rows, out=o) for o in out.values()]",
+        ),
     ],
     ids=["one row", "batches", "a sampler", "conversions", "out"],
 )
@@ -608,13 +617,11 @@ def test_a_fork_during_the_first_call():
     for _ in range(10):
         survives(
             """
-            go = threading.Event()
-            def first():
-                go.wait()
-                toksample.sample([1.0, 2.0], temperature=[0.5] if False else 0.5)
+            def call():
+                toksample.sample([1.0, 2.0])
                 toksample.softmax(np.tile(ROW, (8, 1)), num_threads=2)
-            fork_often(lambda: (go.wait(), first()), lambda: (toksample.sample([1.0, 2.0]), toksample.softmax(ROW)), 1)
-            """.replace("go = threading.Event()", "go = threading.Event(); go.set()"),
+            fork_often(call, call, 1)
+            """,
             PRELUDE + FORKS,
         )
 
@@ -655,97 +662,10 @@ def test_a_pickled_sampler_goes_on_where_it_was():
 
 # ---- anything at all ---------------------------------------------------------------------------------------------------
 
-ANYTHING = """
-import warnings
-warnings.simplefilter("ignore")
-class Strange:
-    def __float__(self): return 0.5
-    def __index__(self): return 3
-    def __len__(self): return -1
-    def __getitem__(self, i): raise RuntimeError("no")
-class Array:
-    def __init__(self, array): self.array = array
-    def __array__(self, dtype=None, copy=None): return self.array
-class Subclass(np.ndarray): pass
-big = np.random.default_rng(1).normal(size=(3, 2000)).astype(np.float32)
-LOGITS = [
-    ROW, ROW[:1], ROW[:63], ROW[::-1], ROW[::3], ROW[:0], big, big[::-1], big[:, ::2], big.T, big[:0], big.astype(np.float16),
-    big.astype(np.float64), big.astype(">f4"), big.astype(np.float64) * 1e300, np.full(70, -np.inf, np.float32),
-    np.full(70, np.nan), np.zeros((2, 2, 2), np.float32), np.zeros((), np.float32), np.zeros(5, int), np.zeros(5, complex),
-    np.array(["a"]), np.array([None, 1.0]), np.ma.masked_invalid(big), big.view(Subclass), np.asmatrix(big), Array(big), Array(None),
-    Array("x"), Array(Array(big)), [1.0, 2.0], [[1.0], [2.0, 3.0]], [big[0], big[1]], [], [[]], (), "abc", b"abc", None, 5, {}, {1.0},
-    iter([1.0]), object(), Strange(), memoryview(big[0]), bytearray(16), np.broadcast_to(ROW[:1], (1000, 1)),
-    np.broadcast_to(ROW, (3, V)), np.lib.stride_tricks.as_strided(ROW, (4, 100), (4, 4)), np.zeros(8, np.uint8)[1:5].view(np.float32),
-    np.zeros((1, 2**20), np.float32), np.array([5e-324, 1.0]), [10**400, 1], [True, False], np.zeros((0, 0), np.float32),
-]
-NUMBERS = [
-    0, 1, -1, 2, 3, 0.5, 1.0, -0.0, 1e-30, 1e30, 5e-324, 1e-31, 1e31, float("nan"), float("inf"), None, True, 10**5000, -10**400, 2**63,
-    2**64, 2**64 - 1, np.float32(0.5), np.int8(-1), np.array(0.5), np.array([0.5]), np.array([1, 2, 3]), [0.5] * 3, [1, 2, 3],
-    (1, None, 0), [], "1", b"1", {}, {1}, Strange(), object(), 1j, np.complex64(1), np.datetime64(1, "s"), np.timedelta64(1, "s"),
-    range(3), [[1]], np.zeros((3, 1)), Array(np.ones(3)), Array(None), [Strange()] * 3, ["1"] * 3, [10**5000] * 3, iter([1]),
-]
-OUTS = [
-    None, np.zeros(3, np.int64), np.zeros((), np.int64), np.zeros((3, 2000), np.float32), np.zeros(V, np.float32), np.zeros(3), [], 5, "x",
-    big, ROW, np.zeros(6, np.int64)[::2], np.zeros(3, np.int64).view(Subclass), np.zeros(3, ">i8"), np.broadcast_to(np.int64(1), 3),
-]
-"""
-
 
 def test_anything_at_all():
-    """Every answer is a result, or an error of the three kinds; the kernels and the reference agree on which."""
-    tried = survives(
-        """
-        import random
-        rng = random.Random(1)
-        tried = 0
-        FILTERS = ("temperature", "top_k", "top_p", "min_p")
-        WORDS = ("seed", "position", "stream")
-        def pick(names, chance):
-            return {name: rng.choice(NUMBERS) for name in names if rng.random() < chance}
-        def outcome(call):
-            try:
-                return call()
-            except (ValueError, TypeError, MemoryError) as error:
-                return f"{type(error).__name__}: {error}"
-        keep = [x.copy() if isinstance(x, np.ndarray) else None for x in LOGITS]
-        for number in range(12_000):
-            logits = rng.choice(LOGITS)
-            chance = rng.choice([0.1, 0.3])
-            what = rng.choice(["sample", "sample", "softmax", "log_softmax", "top_k", "candidates", "mask_logits", "argmax"])
-            keywords, arguments = {}, (logits,)
-            if what in ("sample", "candidates", "mask_logits"):
-                keywords = pick(FILTERS + WORDS, chance)
-                if what == "sample":
-                    keywords.setdefault("seed", 1)
-            elif what == "top_k":
-                arguments = (logits, rng.choice(NUMBERS))
-            elif what != "argmax":
-                keywords = pick(("temperature",), 0.5)
-            if what != "candidates" and rng.random() < 0.1:
-                keywords["num_threads"] = rng.choice(NUMBERS[:5] + [None, "2", 2.0, 10**5000])
-            same = "num_threads" not in keywords
-            if what in ("sample", "softmax", "log_softmax") and rng.random() < 0.1:
-                keywords["out"] = rng.choice(OUTS)
-                same = False
-            got = outcome(lambda: getattr(toksample, what)(*arguments, **keywords))
-            tried += 1
-            if same:
-                want = outcome(lambda: getattr(toksample.reference, what)(*arguments, **keywords))
-                both = (got, want) if isinstance(got, tuple) else ((got,), (want,))
-                is_error = isinstance(got, str) or isinstance(want, str)
-                if is_error:  # where several things are wrong, they may name different ones
-                    assert type(got) is type(want), (what, arguments, keywords, got, want)
-                else:
-                    for a, b in zip(*both):
-                        assert np.array_equal(a, b, equal_nan=True), (what, arguments, keywords, got, want)
-        for before, after in zip(keep, LOGITS):
-            if before is not None and after is not big and after is not ROW:  # those are among the outs, where they may be written to
-                assert before.tobytes() == after.tobytes()
-        print(tried)
-        """,
-        PRELUDE + ANYTHING,
-    )
-    assert int(tried) == 12_000
+    """`python tests/anything.py CALLS SEED` makes more of them."""
+    assert "12000 calls" in survives(f"sys.argv = ['anything', '12000']\n{ANYTHING.read_text()}")
 
 
 def test_calls_leave_no_garbage_behind():

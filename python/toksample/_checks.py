@@ -102,10 +102,8 @@ def per_row(name: str, value: object) -> Any:
     A list, a tuple, another sequence or an array of one dimension has one for each row. The kernels read plain numbers and
     arrays themselves, and come here for everything else, errors included.
     """
-    if hasattr(value, "__array__") and not isinstance(value, np.generic):
-        given = _array(name, value).tolist()
-    else:
-        given = value
+    is_array = hasattr(value, "__array__") and not isinstance(value, np.generic)
+    given = _array(name, value).tolist() if is_array else value
     if isinstance(given, Sequence) and not isinstance(given, _TEXT):
         return [_number(name, value, one, f" (row {b})") for b, one in enumerate(list(given))]
     return _number(name, value, given, "")
