@@ -8,7 +8,7 @@
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
 //! | `recipe.rs` | one row, whole: what `sample`, `candidates`, `mask_logits` … do, step by step |
 //! | `kernels/` | the steps, one file an operation |
-//! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each |
+//! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
 //! | `rng.rs` | Philox4x64-10, the random word of a (seed, stream, position) |
 //! | `params.rs`, `error.rs`, `logit.rs` | parameters and their ranges, row errors, the element types |
 //!
