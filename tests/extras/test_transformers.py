@@ -3,8 +3,8 @@
     pip install '.[transformers,test]'
     pytest tests/extras
 
-`.ci/transformers_versions` runs it with several versions of transformers. The models are made here, with random weights: a Gemma 3
-that is small but for its vocabulary of 262,144, and others.
+`.ci/transformers_versions` runs it with several versions of transformers. The models are made here, with random weights: a
+Gemma 3 that is small but for its vocabulary of 262,144, and others.
 """
 
 import copy
