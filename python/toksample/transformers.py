@@ -132,7 +132,8 @@ class _SamplingLogitsProcessor:
         for name, value in off.items():
             got = getattr(config, name, None)  # top_h is not in all versions
             if got not in (None, value):
-                raise ValueError(f"{name} of the generation config must be None or {value}, got {got}")
+                allowed = "None" if value is None else f"None or {value}"
+                raise ValueError(f"{name} of the generation config must be {allowed}, got {got}")
         values = {name: getattr(config, name) for name in ("temperature", "top_k", "top_p", "min_p")}
         given = {name: value for name, value in values.items() if value is not None}
         return cls(**given, seed=seed, stream=stream, num_threads=num_threads)

@@ -258,11 +258,13 @@ def test_other_processors(model, seen):
         {"top_k": 0, "typical_p": 0.5, "epsilon_cutoff": 0.01, "eta_cutoff": 0.01},
         {"renormalize_logits": True},
         {"watermarking_config": transformers.WatermarkingConfig(bias=9.0)},
+        {"watermarking_config": transformers.SynthIDTextWatermarkingConfig(keys=[3, 5, 7], ngram_len=3)},
     ],
-    ids=str,
+    ids=["nothing", "warpers", "others", "renormalize", "watermark", "SynthID"],
 )
-def test_do_sample_changes_nothing(small, seen, options):
-    sequences = generate(small, prompt(3), SamplingLogitsProcessor(seed=2), do_sample=True, **options)
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_what_transformers_does_after_the_draw_changes_nothing(small, seen, do_sample, options):
+    sequences = generate(small, prompt(3), SamplingLogitsProcessor(seed=2), do_sample=do_sample, **options)
     assert sequences[:, 5:].equal(expected(seen, 2))
 
 
@@ -574,13 +576,15 @@ def test_from_generation_config():
         ({"typical_p": 0.9}, "typical_p of the generation config must be None or 1.0, got 0.9"),
         ({"epsilon_cutoff": 0.1}, "epsilon_cutoff of the generation config must be None or 0.0, got 0.1"),
         ({"eta_cutoff": 0.1}, "eta_cutoff of the generation config must be None or 0.0, got 0.1"),
+        ({"top_h": 0.4}, "top_h of the generation config must be None, got 0.4"),
         ({"temperature": -1.0}, "temperature must be "),
     ],
     ids=str,
 )
 def test_generation_configs_that_are_refused(option, message):
     config = transformers.GenerationConfig(do_sample=True)
-    config.update(**option)
+    for name, value in option.items():
+        setattr(config, name, value)
     with pytest.raises(ValueError, match=r".") as caught:
         SamplingLogitsProcessor.from_generation_config(config)
     assert str(caught.value).startswith(message)
