@@ -8,6 +8,9 @@
 scores that leave only this token, so that the greedy search of transformers takes it. Nothing of transformers is used but this
 interface, and everything that ``generate`` offers besides sampling works as it does without toksample.
 
+There is no callable for ``custom_generate``: it would get neither the streamer nor the assistant model that ``generate`` was
+given, nor learn that there are any; and the decoding loop that it must bring can only be made of private parts of transformers.
+
 It needs torch and transformers 5 (``pip install 'toksample[transformers]'``). They are imported when the class is first looked
 up, not when this module is imported.
 """
