@@ -9,7 +9,7 @@ scores that leave only this token, so that the greedy search of transformers tak
 interface, and everything that ``generate`` offers besides sampling works as it does without toksample.
 
 There is no callable for ``custom_generate``: it would get neither the streamer nor the assistant model that ``generate`` was
-given, nor learn that there are any; and the decoding loop that it must bring can only be made of private parts of transformers.
+given, nor learn that there are any; and the decoding loop that it must bring needs private parts of transformers.
 
 It needs torch and transformers 5 (``pip install 'toksample[transformers]'``). They are imported when the class is first looked
 up, not when this module is imported.
@@ -176,7 +176,7 @@ class _SamplingLogitsProcessor:
             self._before_last = self._last
         self._last = text
         result = torch.full_like(scores, -torch.inf)
-        return result.scatter_(1, torch.from_numpy(tokens).to(scores.device)[:, None], 0.0)
+        return result.scatter_(1, torch.as_tensor(tokens).to(scores.device)[:, None], 0.0)
 
     def _find_text(self, ids: Any) -> _Text:
         """Return the text whose next step has these ids: the last one, or a new one."""
@@ -240,7 +240,11 @@ def __getattr__(name: str) -> Any:
     """Make the class when it is first looked up, as its base class is that of transformers."""
     if name != "SamplingLogitsProcessor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from transformers import LogitsProcessor
+    try:
+        import torch  # noqa: F401
+        from transformers import LogitsProcessor
+    except ImportError as error:
+        raise ImportError(f"{name} needs torch and transformers: pip install 'toksample[transformers]'") from error
 
     members = {"__module__": __name__, "__doc__": _SamplingLogitsProcessor.__doc__}
     globals()[name] = type(name, (_SamplingLogitsProcessor, LogitsProcessor), members)

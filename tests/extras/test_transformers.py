@@ -606,6 +606,14 @@ def test_neither_library_is_imported_before_it_is_needed():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("missing", ["torch", "transformers"])
+def test_an_import_error_says_what_to_install(monkeypatch, missing):
+    monkeypatch.delitem(vars(toksample.transformers), "SamplingLogitsProcessor")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=r"pip install 'toksample\[transformers\]'"):
+        _ = toksample.transformers.SamplingLogitsProcessor
+
+
 def test_the_examples_of_the_docstrings():
     module = toksample.transformers
     tests = [
