@@ -8,9 +8,9 @@ Everything runs the same model, Gemma 3 270M with its vocabulary of 262,144, fro
 - numpy: `toksample.demo`'s forward pass in numpy. Before: numpy code as one writes it (argpartition, or argsort of the whole
   row; exp, cumsum, Generator.choice). After: toksample.Sampler.
 - transformers: `model.generate`, weights expanded to float32. Before: its own warpers and torch.multinomial. After: the same
-  call with `custom_generate=toksample.transformers.generate`.
-- llama.cpp: llama-cpp-python's `eval`, weights in their 4 bits. Before: its `sample`, with its own chain of samplers, as its
-  `generate` calls it. After: toksample.Sampler on the logits where llama.cpp has put them.
+  call with `do_sample=False` and toksample.transformers.SamplingLogitsProcessor.
+- llama.cpp: llama-cpp-python's `eval`, weights in their 4 bits. Before: llama.cpp's own chain of samplers, in the order of its
+  `sample`. After: toksample.Sampler on the logits where llama.cpp has put them.
 
 A program that is not installed is left out, and named. Each runs in a process of its own for each number of threads; before
 and after take turns in it, for texts of the same number of tokens. The figures are medians over the tokens of all rounds, but
@@ -30,6 +30,7 @@ from time import perf_counter
 import numpy as np
 
 import toksample
+from toksample._bench_engines import KNOWN_TO_WORK, LlamaChain, peer
 
 PROMPT = "Once upon a time"
 SETTINGS = {
@@ -78,17 +79,14 @@ def llama_text():
         llama.reset()
         if ours:
             return loop(evaluate, toksample.Sampler(**params, seed=1), prompt, count)
-        options = {
-            "temp": params["temperature"],
-            "top_k": params.get("top_k", 0),
-            "top_p": params["top_p"],
-            "min_p": 0.0,
-        }
-        llama._sampler = llama._init_sampler(**options)  # once for a text, as its generate does
-        try:
-            return loop(evaluate, lambda _: llama.sample(**options), prompt, count)
-        finally:
-            llama._sampler = None
+        samplers = [
+            llama_cpp.llama_sampler_init_top_k(params.get("top_k", 0)),
+            llama_cpp.llama_sampler_init_top_p(params["top_p"], 1),
+            llama_cpp.llama_sampler_init_temp(params["temperature"]),
+            llama_cpp.llama_sampler_init_dist(1),
+        ]
+        chain = LlamaChain(llama_cpp, samplers)
+        return loop(evaluate, lambda _: llama_cpp.llama_sampler_sample(chain.pointer, llama.ctx, -1), prompt, count)
 
     return text
 
@@ -110,8 +108,8 @@ def transformers_text():
     import torch
     import transformers
 
-    import toksample.transformers
     from toksample import demo
+    from toksample.transformers import SamplingLogitsProcessor
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -136,10 +134,11 @@ def transformers_text():
 
     def text(params, ours, count):
         times.clear()
-        options = {"top_k": 0, **params, "do_sample": True, "max_new_tokens": count, "eos_token_id": None}
         if ours:
-            options |= {"custom_generate": toksample.transformers.generate, "seed": 1}
-        model.generate(prompt, stopping_criteria=[Clock()], **options)
+            options = {"do_sample": False, "logits_processor": [SamplingLogitsProcessor(**params, seed=1)]}
+        else:
+            options = {"do_sample": True, "top_k": 0, **params}
+        model.generate(prompt, stopping_criteria=[Clock()], max_new_tokens=count, eos_token_id=None, **options)
         return np.reshape(times, (count, 3))
 
     return text
@@ -158,6 +157,11 @@ PACKAGES = {
 
 def measure(program, threads, rounds, count):
     """Measure one program in this process: a figure for each setting, before and after."""
+    with peer(*(name for name in PACKAGES[program] if name in KNOWN_TO_WORK)):
+        return measure_each(program, threads, rounds, count)
+
+
+def measure_each(program, threads, rounds, count):
     text = PROGRAMS[program]()
     lanes = [(setting, ours) for setting in SETTINGS for ours in (False, True)]
     parts = {lane: [] for lane in lanes}

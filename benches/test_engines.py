@@ -3,11 +3,14 @@
 pytest-benchmark groups them by call and rows, so that toksample stands beside the others and beside `np.max`.
 """
 
+import re
+
 import numpy as np
 import pytest
 from case_rows import ROWS
 
-from toksample._bench_engines import CALLS, ENGINES, check
+from toksample import _bench_engines
+from toksample._bench_engines import CALLS, ENGINES, Engine, check
 from toksample._bench_rows import make_row
 
 PAIRS = [(engine, call) for call in CALLS for engine in ENGINES if engine.is_installed() and engine.can(call)]
@@ -44,3 +47,25 @@ def test_floor(benchmark, call, named_rows):
     name, rows = named_rows
     benchmark.group = f"{call.title} ({name})"
     assert benchmark(np.max, rows) == rows.max()
+
+
+@pytest.mark.parametrize("when", ["prepared", "called"])
+def test_a_peer_that_has_changed(monkeypatch, when):
+    """The error names its version and those known to work, and comes from the call, so that other engines are measured."""
+
+    class Changed(Engine):
+        name = "changed"
+        packages = ("numpy",)
+
+        def argmax(self, rows):
+            if when == "prepared":
+                np.no_longer_there  # noqa: B018
+            return lambda: rows["no_longer_there"]
+
+    monkeypatch.setattr(_bench_engines, "KNOWN_TO_WORK", {"numpy": "0.1, 0.2"})
+    call = next(call for call in CALLS if call.operation == "argmax")
+    prepared = Changed(threads=1).prepare(call, {"a": 1})
+    tried = f"the benchmark does not work with numpy {np.__version__} (known to work: 0.1, 0.2): "
+    error = "AttributeError: module 'numpy' has no attribute" if when == "prepared" else "KeyError: 'no_longer_there'"
+    with pytest.raises(RuntimeError, match="^" + re.escape(tried + error)):
+        prepared()

@@ -1,10 +1,10 @@
-"""transformers, with one argument more: `custom_generate=toksample.transformers.generate`.
+"""`model.generate` of transformers, with tokens drawn by toksample: one logits processor, and `do_sample=False`.
 
     pip install 'toksample[transformers]'
     python examples/transformers_generate.py                 # a small model with random weights: its text is noise
     python examples/transformers_generate.py MODEL [PROMPT]  # a folder or a name that from_pretrained takes
 
-Run it twice: one seed gives one text. All else that `generate` takes stays as it is.
+Run it twice: one seed gives one text. Everything else that `generate` takes stays as it is.
 """
 
 import sys
@@ -12,7 +12,7 @@ import sys
 import torch
 import transformers
 
-import toksample.transformers
+from toksample.transformers import SamplingLogitsProcessor
 
 if len(sys.argv) > 1:
     model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
@@ -32,13 +32,9 @@ else:
 
 ids = model.generate(
     **inputs,
-    do_sample=True,
-    temperature=0.7,
-    top_k=50,
-    top_p=0.9,
     max_new_tokens=40,
     streamer=streamer,
-    custom_generate=toksample.transformers.generate,  # the one-line change
-    seed=1,  # optional; without it the seed comes from torch's generator
+    do_sample=False,  # the processor draws; transformers takes what it has drawn
+    logits_processor=[SamplingLogitsProcessor(temperature=0.7, top_k=50, top_p=0.9, seed=1)],
 )
 print(ids[0].tolist())

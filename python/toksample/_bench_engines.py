@@ -6,12 +6,13 @@ outside of the timed function: generators, buffers, sampler chains, tensors that
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -49,6 +50,32 @@ CALLS = (
     Call("bitmask", "ban the tokens of a bitmask", "bitmask"),
 )
 
+KNOWN_TO_WORK = {
+    "gguf": "0.19.0",
+    "llama-cpp-python": "0.3.36",
+    "llguidance": "1.9.1",
+    "numba": "0.68.1",
+    "scipy": "1.17.1",
+    "torch": "2.15.0",
+    "transformers": "5.23.0, 5.24.0",
+    "xgrammar": "0.2.8",
+}
+"""The versions of the peers with which the benchmarks have been run."""
+
+
+@contextlib.contextmanager
+def peer(*packages: str) -> Iterator[None]:
+    """Run code that uses these packages; if their interface has changed, the error says which versions are known to work."""
+    try:
+        yield
+    except (AttributeError, ImportError, KeyError, TypeError) as error:
+        tried = (
+            f"{name} {importlib.metadata.version(name)} (known to work: {KNOWN_TO_WORK[name]})" for name in packages
+        )
+        why = f"{type(error).__name__}: {error}"
+        raise RuntimeError(f"the benchmark does not work with {', '.join(tried)}: {why}") from error
+
+
 Timed = Callable[[], Any]
 """Does the call once, and returns something from which `Engine.answer` makes the answer."""
 
@@ -82,8 +109,19 @@ class Engine:
         return hasattr(cls, call.operation)
 
     def prepare(self, call: Call, rows: Rows) -> Timed:
-        """Return a function that does the call on these rows: one row as an array of shape (V,), a batch as (B, V)."""
-        timed: Timed = getattr(self, call.operation)(rows, **call.params)
+        """Return a function that does the call on these rows: one row as an array of shape (V,), a batch as (B, V).
+
+        A peer does the call once here, untimed. If its interface has changed, the function raises the error that says so, so
+        that whoever calls it can go on with other engines.
+        """
+        peers = [name for name in self.packages if name in KNOWN_TO_WORK]
+        try:
+            with peer(*peers):
+                timed: Timed = getattr(self, call.operation)(rows, **call.params)
+                if peers:
+                    self.answer(call, timed())
+        except RuntimeError as error:
+            return functools.partial(_raise, error)
         return timed
 
     def answer(self, call: Call, result: Any) -> Any:
@@ -91,6 +129,10 @@ class Engine:
         if call.operation == "top_k" and isinstance(result, list):  # of pairs, one for each row
             return tuple(np.stack(part) for part in zip(*result, strict=True))
         return result
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _each_row(one: Callable[[Rows], Any], rows: Rows) -> Timed:
@@ -297,15 +339,15 @@ class Transformers(_TorchBased):
 
     def sample(self, rows: Rows, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Timed:
         torch, tensor = self._torch, self._torch.from_numpy(np.atleast_2d(rows))
-        process = importlib.import_module("transformers.generation.logits_process")
-        warpers = process.LogitsProcessorList()
-        warpers.append(process.TemperatureLogitsWarper(temperature))
+        transformers = importlib.import_module("transformers")
+        warpers = transformers.LogitsProcessorList()
+        warpers.append(transformers.TemperatureLogitsWarper(temperature))
         if top_k:
-            warpers.append(process.TopKLogitsWarper(top_k))
+            warpers.append(transformers.TopKLogitsWarper(top_k))
         if top_p < 1:
-            warpers.append(process.TopPLogitsWarper(top_p))
+            warpers.append(transformers.TopPLogitsWarper(top_p))
         if min_p > 0:
-            warpers.append(process.MinPLogitsWarper(min_p))
+            warpers.append(transformers.MinPLogitsWarper(min_p))
         no_ids = torch.empty((len(tensor), 0), dtype=torch.int64)
 
         def sample() -> Any:
@@ -349,7 +391,7 @@ class LlamaCpp(Engine):
 
     def _chain(self, rows: Rows, samplers: Iterable[Any]) -> Timed:
         llama = self._llama
-        chain = _LlamaChain(llama, samplers)
+        chain = LlamaChain(llama, samplers)
         vocab = rows.shape[-1]
         data = np.empty(vocab, self._TOKEN_DATA)
         data_ids, data_logits, data_probs = data["id"], data["logit"], data["p"]
@@ -367,7 +409,7 @@ class LlamaCpp(Engine):
         return _each_row(one, rows)
 
 
-class _LlamaChain:
+class LlamaChain:
     """Owns a sampler chain."""
 
     def __init__(self, llama: Any, samplers: Iterable[Any]) -> None:

@@ -1,151 +1,251 @@
-"""Sampling for Hugging Face transformers: ``model.generate(..., custom_generate=toksample.transformers.generate)``.
-
-One argument more, and ``generate`` of transformers draws its tokens with toksample. All the rest stays: the generation
-config, prompts of different lengths in a batch, the cache, streamers, stopping criteria, and the logits processors, which
-transformers itself runs (repetition penalty, bad words, min length, your own, ...). toksample takes the place of what comes
-after them: temperature, top_k, top_p, min_p and the draw.
+"""Sampling for Hugging Face transformers: a logits processor that draws the tokens of ``model.generate``.
 
 >>> import toksample.transformers
->>> model.generate(**inputs, do_sample=True, custom_generate=toksample.transformers.generate)  # doctest: +SKIP
->>> model.generate(**inputs, do_sample=True, custom_generate=toksample.transformers.generate, seed=1)  # doctest: +SKIP
+>>> processor = toksample.transformers.SamplingLogitsProcessor(temperature=0.7, top_p=0.9, seed=1)  # doctest: +SKIP
+>>> model.generate(**inputs, do_sample=False, logits_processor=[processor])  # doctest: +SKIP
 
-What differs:
+``generate`` gives the scores of the next token to each logits processor in turn. This one draws a token from them, and returns
+scores that leave only this token, so that the greedy search of transformers takes it. Nothing of transformers is used but this
+interface, and everything that ``generate`` offers besides sampling works as it does without toksample.
 
-- ``top_k`` keeps exactly k tokens; of equal logits the lower ids. transformers keeps every token that ties with the k-th one,
-  and in bfloat16 ties are frequent. As always in transformers, top_k is 50 if neither the call nor the model sets it.
-- Tokens are the same for the same seed, on every machine, where the logits are. They are not those that torch would draw;
-  their distribution is the same.
-- Logits with NaN or +inf, or with nothing but -inf, are a ValueError that names the row, also where the search is greedy.
+There is no callable for ``custom_generate``: it would get neither the streamer nor the assistant model that ``generate`` was
+given, nor learn that there are any; and the decoding loop that it must bring needs private parts of transformers.
 
-Needs transformers 5 (``pip install 'toksample[transformers]'``), which this module does not import until it is called.
+It needs torch and transformers 5 (``pip install 'toksample[transformers]'``). They are imported when the class is first looked
+up, not when this module is imported.
 """
 
 from __future__ import annotations
 
-import sys
-from types import FrameType
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-from toksample._sampler import Sampler
+from toksample._sampler import Sampler, SamplingParams
+from toksample._sampling import sample
 
-__all__ = ["generate"]
+__all__ = ["SamplingLogitsProcessor"]
 
 
-def generate(
-    model: Any,
-    input_ids: Any,
-    logits_processor: Any,
-    stopping_criteria: Any,
-    generation_config: Any,
-    seed: int | None = None,
-    **model_kwargs: Any,
-) -> Any:
-    """Generate as ``model.generate`` does, which calls this when it is given as ``custom_generate``.
+class _SamplingLogitsProcessor:
+    """A logits processor that draws a token for each row.
 
-    The token of row b at step t is ``toksample.sample(logits[b], temperature=..., top_k=..., top_p=..., min_p=...,
-    seed=seed, position=t, stream=b)``, where the logits are the model's after the logits processors. With
-    ``do_sample=False`` it is ``toksample.argmax(logits[b])``.
+    Give it to ``model.generate`` in ``logits_processor``, with ``do_sample=False``. The token of row b at step t is
+    ``toksample.sample(scores[b], temperature=..., top_k=..., top_p=..., min_p=..., seed=seed, position=t, stream=b)``, where
+    the scores are the model's logits after the processors that come before this one: those that ``generate`` makes from its
+    options (repetition penalty, bad words, minimum length, ...), and those before it in the list.
 
     Parameters
     ----------
-    model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs
-        What ``model.generate`` has prepared.
-    seed : int, optional
-        In [0, 2**64). Give it to ``model.generate``. By default one is drawn from torch's global generator, so
-        ``torch.manual_seed`` and ``transformers.set_seed`` make a text reproducible as they do without toksample.
+    params : SamplingParams, optional
+        The parameters; or give them as keywords.
+    num_threads : int, optional
+        At most so many threads for a batch; see :func:`toksample.sample`.
+    **keywords
+        The fields of :class:`toksample.SamplingParams`: temperature, top_k, top_p, min_p, seed, stream. Without a seed, each
+        new text takes one from torch's global generator, so that ``torch.manual_seed`` and ``transformers.set_seed`` make it
+        reproducible.
 
-    Returns
-    -------
-    Tensor of int64, or GenerateDecoderOnlyOutput or GenerateEncoderDecoderOutput
-        What ``model.generate`` returns.
+    Attributes
+    ----------
+    params : SamplingParams
+    num_threads : int or None
 
     Raises
     ------
-    ValueError
-        If an option asks for what toksample does not do: beams, an assistant model or another kind of search; scores in the
-        output; top_h, typical_p, epsilon_cutoff, eta_cutoff, a watermark or renormalized logits, where transformers applies
-        them after one of temperature, top_k, top_p and min_p. ``stop_strings`` raises an error of transformers, which does
-        not hand on the tokenizer: give ``stopping_criteria=[StopStringCriteria(tokenizer, strings)]`` instead.
+    ValueError, TypeError
+        When a parameter is out of range or of the wrong type; and in ``generate``, when the scores of a row have NaN, or +inf,
+        or nothing but -inf, and in the cases that the notes name.
+
+    See Also
+    --------
+    from_generation_config : takes the parameters from a generation config of transformers.
+
+    Notes
+    -----
+    **One processor for several calls.** A new text begins at position 0, so the same prompt with the same seed gives the same
+    text, whether the processor is new or not. The positions go on where a call continues the last one: its prompt is then the
+    input of the last step and one more token for each row. So a text that is generated in several calls, each with what the
+    last one has returned, is the text of a single call. :meth:`reset` makes the next call begin a new text in any case.
+
+    **One text at a time.** Calls of ``generate`` that run at the same time, in threads for example, need a processor each.
+    Going back to a text after another one has begun is a ValueError.
+
+    **num_return_sequences.** transformers refuses more than one with ``do_sample=False``. ``do_sample=True`` gives the same
+    tokens: only the drawn one has a probability, and it is 1. What transformers then does after the draw takes time, and
+    changes nothing.
+
+    **Processors after this one** (in the list, or a watermark, which transformers applies last) see one token, and so have no
+    choice. Put this one at the end of the list.
+
+    **Assistants** (``assistant_model``, ``prompt_lookup_num_tokens``) are honoured with ``do_sample=False``: the text is the
+    same as without one. An assistant model with another tokenizer is a ValueError, as it has a text of its own.
+
+    **Beams** have no meaning where tokens are drawn: keep ``num_beams`` at 1. A processor is not told their number. Where they
+    change places this is a ValueError; where they do not, the text is that of the first beam, and the others cost time.
+
+    Examples
+    --------
+    >>> import torch
+    >>> processor = toksample.transformers.SamplingLogitsProcessor(temperature=0.7, seed=1)
+    >>> prompt, scores = torch.tensor([[17, 5]]), torch.tensor([[1.0, 3.0, 2.0, -1.0]])
+    >>> processor(prompt, scores)
+    tensor([[-inf, 0., -inf, -inf]])
     """
-    import torch
 
-    dropped = _dropped_arguments()
-    mode = generation_config.get_generation_mode(dropped.get("assistant_model")).value
-    if mode not in ("sample", "greedy_search"):
-        raise ValueError(f"the generation mode must be sample or greedy_search where toksample draws, got {mode}")
-    if generation_config.return_dict_in_generate and generation_config.output_scores:
-        raise ValueError("output_scores must be False where toksample draws, got True")
-    processors = _without_warpers(logits_processor, generation_config)
-    if seed is None:
-        seed = int(torch.randint(2**63 - 1, ()))
-    sampler = Sampler(**_parameters(generation_config), seed=seed)
-
-    # This config is a copy that transformers has made for the call. Now its loop takes the argmax of what comes last.
-    generation_config.do_sample = False
-    processors = type(logits_processor)([*processors, _Draw(sampler)])
-    streamer = dropped.get("streamer")
-    return model._sample(input_ids, processors, stopping_criteria, generation_config, streamer=streamer, **model_kwargs)
-
-
-class _Draw:
-    """The last logits processor: draws a token for each row, and returns itself in place of scores.
-
-    Its argmax is those tokens, by torch's protocol for arguments that are no tensors. A row of scores with one maximum would
-    cost more than the draw. So would a function here: transformers asks for its signature at each token.
-    """
-
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-
-    def __call__(self, _input_ids: Any, logits: Any) -> _Draw:
-        import torch
-
-        self.tokens = torch.from_numpy(self.sampler(logits.cpu())).to(logits.device)
-        return self
+    def __init__(
+        self, params: SamplingParams | None = None, *, num_threads: int | None = None, **keywords: Any
+    ) -> None:
+        self.params = Sampler(params, **keywords).params
+        sample([0.0], num_threads=num_threads)  # which checks it
+        self.num_threads = num_threads
+        self.reset()
 
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        return args[0].tokens if func.__name__ == "argmax" else NotImplemented
+    def from_generation_config(
+        cls, config: Any, *, seed: int | None = None, stream: int | None = None, num_threads: int | None = None
+    ) -> Self:
+        """Make a processor with the temperature, top_k, top_p and min_p of a generation config.
+
+        Parameters
+        ----------
+        config : transformers.GenerationConfig
+            For example ``model.generation_config``. None means off, also for top_k, where ``do_sample=True`` of transformers
+            would take 50.
+        seed, stream, num_threads : int, optional
+            As for the class.
+
+        Returns
+        -------
+        SamplingLogitsProcessor
+
+        Raises
+        ------
+        ValueError
+            When the config asks for beams, or for a filter that toksample does not have: typical_p, epsilon_cutoff, eta_cutoff
+            or top_h.
+
+        Examples
+        --------
+        >>> import transformers
+        >>> config = transformers.GenerationConfig(temperature=0.6, top_p=0.95)
+        >>> toksample.transformers.SamplingLogitsProcessor.from_generation_config(config, seed=1).params
+        SamplingParams(temperature=0.6, top_k=0, top_p=0.95, min_p=0.0, seed=1, stream=None)
+        """
+        off = {"num_beams": 1, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_h": None}
+        for name, value in off.items():
+            got = getattr(config, name, None)  # top_h is not in all versions
+            if got not in (None, value):
+                allowed = "None" if value is None else f"None or {value}"
+                raise ValueError(f"{name} of the generation config must be {allowed}, got {got}")
+        values = {name: getattr(config, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+        given = {name: value for name, value in values.items() if value is not None}
+        return cls(**given, seed=seed, stream=stream, num_threads=num_threads)
+
+    def reset(self) -> None:
+        """Forget the texts so far: what comes next begins at position 0."""
+        self._last: _Text | None = None
+        self._before_last: _Text | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Draw a token for each row of scores.
+
+        Parameters
+        ----------
+        input_ids : Tensor of int64, shape (B, T)
+            The prompts and what has been generated so far.
+        scores : Tensor of a floating-point type, shape (B, V)
+            Is not changed.
+
+        Returns
+        -------
+        Tensor of the shape, type and device of scores
+            0 for the token that was drawn, -inf for all others.
+        """
+        import torch
+
+        ids = input_ids.to("cpu", copy=True)
+        if ids.ndim != 2 or scores.ndim != 2 or len(ids) != len(scores):
+            raise ValueError(
+                "input_ids and scores must have shapes (B, T) and (B, V), "
+                f"got {tuple(ids.shape)} and {tuple(scores.shape)}"
+            )
+        text = self._find_text(ids)
+        keywords = self.params.keywords() | {"seed": text.seed, "position": text.length - text.prompt_length}
+        tokens = sample(scores.detach().cpu(), **keywords, num_threads=self.num_threads)
+        if text.is_new:
+            self._before_last = self._last
+        self._last = text
+        result = torch.full_like(scores, -torch.inf)
+        return result.scatter_(1, torch.as_tensor(tokens).to(scores.device)[:, None], 0.0)
+
+    def _find_text(self, ids: Any) -> _Text:
+        """Return the text whose next step has these ids: the last one, or a new one."""
+        import torch
+
+        if self._last and self._last.goes_on_in(ids):
+            return _Text(ids, self._last.prompt_length, self._last.seed)
+        if self._last and self._last.is_shuffled_in(ids):
+            raise ValueError(
+                "num_beams must be 1 where a SamplingLogitsProcessor draws, got beams: "
+                "the rows of input_ids have changed places since the last step"
+            )
+        if self._before_last and self._before_last.goes_on_in(ids):
+            raise ValueError(
+                "a SamplingLogitsProcessor must have one text at a time, got the text before the last one: give each call of "
+                "generate its own, and an assistant model with the same tokenizer"
+            )
+        seed = int(torch.randint(2**63 - 1, ())) if self.params.seed is None else self.params.seed
+        return _Text(ids, ids.shape[1], seed)
 
 
-def _parameters(config: Any) -> dict[str, Any]:
-    """Return the parameters of the sampler; what is None in the config has its default, which is off."""
-    if not config.do_sample:
-        return {"temperature": 0.0}
-    values = {name: getattr(config, name) for name in ("temperature", "top_k", "top_p", "min_p")}
-    return {name: value for name, value in values.items() if value is not None}
+@dataclass(frozen=True)
+class _Text:
+    """A batch of texts at one step."""
+
+    ids: Any  # int64[B, T], on the CPU
+    prompt_length: int
+    seed: int
+
+    @property
+    def length(self) -> int:
+        return int(self.ids.shape[1])
+
+    @property
+    def is_new(self) -> bool:
+        return self.length == self.prompt_length
+
+    def goes_on_in(self, ids: Any) -> bool:
+        """Whether these are the same texts at the next step, or at an earlier one, to which an assistant model may go back."""
+        import torch
+
+        before = ids.shape[1] - 1
+        if not self.prompt_length <= before <= self.length:
+            return False
+        return bool(torch.equal(ids[:, :before], self.ids[:, :before]))
+
+    def is_shuffled_in(self, ids: Any) -> bool:
+        """Whether these are the same texts at the next step, but in other rows."""
+        before = ids.shape[1] - 1
+        if not self.prompt_length < before == self.length or len(ids) != len(self.ids):
+            return False
+        texts = set(map(tuple, self.ids.tolist()))
+        return len(texts) > 1 and all(tuple(row) in texts for row in ids[:, :before].tolist())
 
 
-def _without_warpers(processors: Any, config: Any) -> Any:
-    """Return the processors without those at the end that transformers has made for what toksample does instead.
-
-    They are recognized by their place, as one of their kind may also be among the user's own, which come before them.
-    """
-    if not config.do_sample:
-        return processors
-    made = {
-        "TemperatureLogitsWarper": config.temperature not in (None, 1.0),
-        "TopKLogitsWarper": config.top_k not in (None, 0),
-        "TopPLogitsWarper": config.top_p is not None and config.top_p < 1,
-        "MinPLogitsWarper": config.min_p is not None,
-    }
-    expected = [name for name, is_made in made.items() if is_made]
-    count = max(len(processors) - len(expected), 0)
-    found = [type(processor).__name__ for processor in processors[count:]]
-    if found != expected:
-        raise ValueError(f"the logits processors must end with {expected}, which toksample replaces, got {found}")
-    return processors[:count]
+if TYPE_CHECKING:
+    SamplingLogitsProcessor = _SamplingLogitsProcessor
 
 
-def _dropped_arguments() -> dict[str, Any]:
-    """Return the arguments of ``model.generate`` that it does not hand on to a callable, from its frame.
+def __getattr__(name: str) -> Any:
+    """Make the class when it is first looked up, as its base class is that of transformers."""
+    if name != "SamplingLogitsProcessor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import torch  # noqa: F401
+        from transformers import LogitsProcessor
+    except ImportError as error:
+        raise ImportError(f"{name} needs torch and transformers: pip install 'toksample[transformers]'") from error
 
-    Up to transformers 5.23 at least, a streamer is dropped without a word: it would see the prompt, and then nothing.
-    """
-    from transformers import GenerationMixin
-
-    code = GenerationMixin.generate.__wrapped__.__code__
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    return {} if frame is None else {name: frame.f_locals[name] for name in ("assistant_model", "streamer")}
+    members = {"__module__": __name__, "__doc__": _SamplingLogitsProcessor.__doc__}
+    globals()[name] = type(name, (_SamplingLogitsProcessor, LogitsProcessor), members)
+    return globals()[name]

@@ -3,40 +3,47 @@
     pip install '.[transformers,test]'
     pytest tests/extras
 
-The models are made here, with random weights: a Gemma 3 that is small but for its vocabulary of 262,144, and others.
+`.ci/transformers_versions` runs it with several versions of transformers. The models are made here, with random weights: a
+Gemma 3 that is small but for its vocabulary of 262,144, and others.
 """
 
+import copy
+import doctest
+import pickle
+import string
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import scipy.stats
+import tokenizers
 import torch
 import transformers
 
 import toksample
 import toksample.transformers
+from toksample.transformers import SamplingLogitsProcessor
 
 pytestmark = pytest.mark.filterwarnings("default")  # those of torch and transformers are not ours
 
 PAD, EOS, BOS = 0, 1, 2
 PARAMETERS = [
     {},
-    {"top_k": 0},
     {"temperature": 0.7},
     {"temperature": 0.7, "top_p": 0.9},
-    {"temperature": 0.7, "top_k": 0, "top_p": 0.9},
-    {"temperature": 1.5, "top_k": 0, "top_p": 0.95, "min_p": 0.01},
+    {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    {"temperature": 1.5, "top_p": 0.95, "min_p": 0.01},
     {"top_k": 7, "min_p": 0.3},
-    {"top_k": 0, "min_p": 0.05},
+    {"min_p": 0.05},
     {"top_k": 300_000, "top_p": 1.0, "min_p": 0.0},
+    {"temperature": 0.0},
 ]
 
 
-def make_model(vocab_size):
+def make_model(vocab_size, seed=20):
     """Make a small Gemma 3. Its logits have a standard deviation like those of a trained model, or less if tokens are few."""
-    torch.manual_seed(20)
+    torch.manual_seed(seed)
     config = transformers.Gemma3TextConfig(
         vocab_size=vocab_size,
         hidden_size=32,
@@ -54,6 +61,36 @@ def make_model(vocab_size):
         bos_token_id=BOS,
     )
     return transformers.Gemma3ForCausalLM(config).eval()
+
+
+def make_llama(vocab_size, layers):
+    """Make a small Llama, whose cache can go back as an assistant model asks for; with more layers it only grows."""
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.2,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
+    )
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+LETTERS = string.ascii_letters + string.digits + string.punctuation
+
+
+def make_tokenizer(size, letters=LETTERS):
+    """Make a tokenizer of so many tokens: three special ones, and letters."""
+    vocab = {token: number for number, token in enumerate(["<pad>", "<eos>", "<bos>", *letters][:size])}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, [], unk_token="<pad>"))
+    inner.decoder = tokenizers.decoders.Fuse()
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<pad>"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **special)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -89,10 +126,10 @@ def watch(model, logits):
     return model.register_forward_hook(lambda _module, _inputs, output: logits.append(output.logits[:, -1]))
 
 
-def generate(model, input_ids, **keywords):
-    return model.generate(
-        input_ids, custom_generate=toksample.transformers.generate, **{"max_new_tokens": 6, **keywords}
-    )
+def generate(model, inputs, processor, **options):
+    inputs = inputs if isinstance(inputs, dict) else {"input_ids": inputs}
+    options = {"do_sample": False, "max_new_tokens": 6, "logits_processor": [processor], **options}
+    return model.generate(**inputs, **options)
 
 
 def prompt(rows=1):
@@ -105,12 +142,16 @@ def padded():
     return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
 
 
-def expected(logits, parameters, seed):
-    """Draw with toksample.sample what generate must have drawn, (B, steps); transformers' own default is top_k=50."""
-    keywords = {"top_k": 50, **parameters, "seed": seed}
-    rows = range(len(logits[0]))
+def expected(logits, seed, position=0, **parameters):
+    """Draw with toksample.sample what generate must have drawn, (B, steps)."""
     return torch.tensor(
-        [[toksample.sample(x[b], **keywords, position=t, stream=b) for t, x in enumerate(logits)] for b in rows]
+        [
+            [
+                toksample.sample(step[row], **parameters, seed=seed, position=position + t, stream=row)
+                for t, step in enumerate(logits)
+            ]
+            for row in range(len(logits[0]))
+        ]
     )
 
 
@@ -119,10 +160,25 @@ def expected(logits, parameters, seed):
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 def test_tokens_are_those_of_sample(model, seen, parameters):
-    sequences = generate(model, **padded(), do_sample=True, **parameters, seed=4)
+    sequences = generate(model, padded(), SamplingLogitsProcessor(**parameters, seed=4))
     assert sequences.shape == (3, 5 + 6)
     assert sequences[:, :5].equal(padded()["input_ids"])
-    assert sequences[:, 5:].equal(expected(seen, parameters, seed=4))
+    assert sequences[:, 5:].equal(expected(seen, 4, **parameters))
+
+
+def test_params_and_keywords_are_the_same(small):
+    keywords = {"temperature": 1.3, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "seed": 6, "stream": 9}
+    one = SamplingLogitsProcessor(toksample.SamplingParams(**keywords), num_threads=2)
+    other = SamplingLogitsProcessor(**keywords)
+    assert one.params == other.params
+    assert generate(small, prompt(), one).equal(generate(small, prompt(), other))
+
+
+def test_the_stream_is_that_of_the_parameters(small, seen):
+    sequences = generate(small, prompt(), SamplingLogitsProcessor(seed=6, stream=9))
+    assert sequences[0, 5:].tolist() == [
+        toksample.sample(step[0], seed=6, position=t, stream=9) for t, step in enumerate(seen)
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -130,16 +186,34 @@ def test_half_precision(dtype):
     seen = []
     half = make_model(262_144).to(dtype)
     watch(half, seen)
-    sequences = generate(half, prompt(2), do_sample=True, temperature=0.7, top_p=0.9, seed=2)
+    sequences = generate(half, prompt(2), SamplingLogitsProcessor(temperature=0.7, top_p=0.9, seed=2))
     assert [x.dtype for x in seen] == [dtype] * 6
-    assert sequences[:, 5:].equal(expected(seen, {"temperature": 0.7, "top_p": 0.9}, seed=2))
+    assert sequences[:, 5:].equal(expected(seen, 2, temperature=0.7, top_p=0.9))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_the_scores_that_are_returned(dtype):
+    scores = torch.randn(3, 1000, generator=torch.Generator().manual_seed(1)).to(dtype)
+    before = scores.clone()
+    returned = SamplingLogitsProcessor(seed=5)(torch.zeros(3, 4, dtype=torch.int64), scores)
+    assert (returned.shape, returned.dtype, returned.device) == (scores.shape, dtype, scores.device)
+    assert returned.isneginf().sum(-1).tolist() == [999] * 3
+    assert returned.argmax(-1).tolist() == toksample.sample(scores, seed=5).tolist()
+    assert returned.amax(-1).tolist() == [0.0] * 3
+    assert scores.equal(before)
+
+
+def test_scores_that_want_a_gradient():
+    scores = torch.randn(1, 10, requires_grad=True)
+    returned = SamplingLogitsProcessor(seed=5)(torch.zeros(1, 1, dtype=torch.int64), scores)
+    assert returned.argmax() == toksample.sample(scores[0].detach(), seed=5)
 
 
 def test_rows_that_end_at_different_steps(model, seen):
     ends = list(range(0, 262_144, 4))  # a quarter of all tokens ends a text
-    parameters = {"temperature": 1.2, "top_k": 0}
-    sequences = generate(model, **padded(), do_sample=True, **parameters, eos_token_id=ends, seed=8, max_new_tokens=40)
-    drawn = expected(seen, parameters, seed=8)
+    processor = SamplingLogitsProcessor(temperature=1.2, seed=8)
+    sequences = generate(model, padded(), processor, eos_token_id=ends, max_new_tokens=40)
+    drawn = expected(seen, 8, temperature=1.2)
     lengths = [1 + [token % 4 for token in row].index(0) for row in drawn.tolist()]
     assert len(set(lengths)) == 3  # the seed is chosen so
     assert max(lengths) == len(seen) < 40
@@ -149,63 +223,95 @@ def test_rows_that_end_at_different_steps(model, seen):
         assert (row[5 + length :] == PAD).all()
 
 
-def test_num_return_sequences(small, seen):
-    sequences = generate(small, prompt(2), do_sample=True, num_return_sequences=3, seed=1, eos_token_id=None)
-    assert sequences[:, :5].equal(prompt(2).repeat_interleave(3, dim=0))
-    assert sequences[:, 5:].equal(expected(seen, {}, seed=1))
-    assert len({tuple(row) for row in sequences[:3, 5:].tolist()}) == 3
+@pytest.mark.parametrize("options", [{"use_cache": False}, {"cache_implementation": "static"}], ids=str)
+def test_caches(model, seen, options):
+    sequences = generate(model, padded(), SamplingLogitsProcessor(seed=1), **options)
+    assert sequences[:, 5:].equal(expected(seen, 1))
 
 
-def test_logits_processors_come_first(model, seen):
+def test_other_processors(model, seen):
     def halve(_input_ids, scores):
         return scores.mul_(0.5)
 
-    own = transformers.LogitsProcessorList([halve, transformers.TopKLogitsWarper(3)])
-    options = {"repetition_penalty": 1.3, "min_new_tokens": 4, "bad_words_ids": [[77]], "logits_processor": own}
-    sequences = generate(model, prompt(2), do_sample=True, top_p=0.9, seed=3, **options)
+    before = [halve, transformers.TopKLogitsWarper(3)]
+    after = [transformers.TemperatureLogitsWarper(2.0), halve]
+    options = {"repetition_penalty": 1.3, "min_new_tokens": 4, "bad_words_ids": [[77]]}
+    mine = SamplingLogitsProcessor(top_p=0.9, seed=3)
+    sequences = generate(model, prompt(2), mine, **options, logits_processor=[*before, mine, *after])
     processors = transformers.LogitsProcessorList(
         [
             transformers.RepetitionPenaltyLogitsProcessor(1.3),
             transformers.NoBadWordsLogitsProcessor([[77]], eos_token_id=torch.tensor([EOS])),
             transformers.MinNewTokensLengthLogitsProcessor(5, 4, torch.tensor([EOS]), device="cpu"),
-            *own,
+            *before,
         ]
     )
     logits = [processors(sequences[:, : 5 + t], step.clone()) for t, step in enumerate(seen)]
-    assert sequences[:, 5:].equal(expected(logits, {"top_p": 0.9}, seed=3))
+    assert sequences[:, 5:].equal(expected(logits, 3, top_p=0.9))
 
 
-@pytest.mark.parametrize("where", ["the model", "the call"])
-def test_the_generation_config_counts(small, seen, monkeypatch, where):
-    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02}
-    config = transformers.GenerationConfig(do_sample=True, max_new_tokens=5, **parameters)
-    options = {"custom_generate": toksample.transformers.generate, "seed": 1}
-    if where == "the model":
-        monkeypatch.setattr(small, "generation_config", config)
-    else:
-        options["generation_config"] = config
-    sequences = small.generate(prompt(), **options)
-    assert sequences.shape == (1, 5 + 5)
-    assert sequences[:, 5:].equal(expected(seen, parameters, seed=1))
-    assert config.do_sample  # is left as it was
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.3, "top_k": 5, "top_p": 0.5, "min_p": 0.2},
+        {"top_k": 0, "typical_p": 0.5, "epsilon_cutoff": 0.01, "eta_cutoff": 0.01},
+        {"renormalize_logits": True},
+        {"watermarking_config": transformers.WatermarkingConfig(bias=9.0)},
+        {"watermarking_config": transformers.SynthIDTextWatermarkingConfig(keys=[3, 5, 7], ngram_len=3)},
+    ],
+    ids=["nothing", "warpers", "others", "renormalize", "watermark", "SynthID"],
+)
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_what_transformers_does_after_the_draw_changes_nothing(small, seen, do_sample, options):
+    sequences = generate(small, prompt(3), SamplingLogitsProcessor(seed=2), do_sample=do_sample, **options)
+    assert sequences[:, 5:].equal(expected(seen, 2))
 
 
-def test_encoder_decoder():
+def test_num_return_sequences(small, seen):
+    options = {"num_return_sequences": 3, "eos_token_id": None}
+    processor = SamplingLogitsProcessor(seed=1)
+    sequences = generate(small, prompt(2), processor, do_sample=True, **options)
+    assert sequences[:, :5].equal(prompt(2).repeat_interleave(3, dim=0))
+    assert sequences[:, 5:].equal(expected(seen, 1))
+    assert len({tuple(row) for row in sequences[:3, 5:].tolist()}) == 3
+    with pytest.raises(ValueError, match="num_return_sequences"):  # of transformers, as the documentation says
+        generate(small, prompt(2), processor, **options)
+
+
+def make_t5():
     torch.manual_seed(0)
     config = transformers.T5Config(
         vocab_size=500, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0, pad_token_id=0
     )
-    t5 = transformers.T5ForConditionalGeneration(config).eval()
-    logits = []
+    return transformers.T5ForConditionalGeneration(config).eval()
+
+
+def test_encoder_decoder():
+    t5, logits = make_t5(), []
     watch(t5, logits)
     ids = torch.tensor([[5, 6, 7, 1], [8, 1, 0, 0]])
-    sequences = generate(t5, ids, attention_mask=(ids != 0).long(), do_sample=True, seed=1, eos_token_id=None)
-    assert sequences[:, 1:].equal(expected(logits, {}, seed=1))
+    inputs = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    processor = SamplingLogitsProcessor(seed=1)
+    for _ in range(2):
+        logits.clear()
+        sequences = generate(t5, inputs, processor, eos_token_id=None)
+        assert sequences[:, 1:].equal(expected(logits, 1))
+
+
+def test_inputs_embeds(small, seen):
+    embeds = small.get_input_embeddings()(prompt(2))
+    sequences = generate(small, {"inputs_embeds": embeds}, SamplingLogitsProcessor(seed=1), eos_token_id=None)
+    assert sequences.equal(expected(seen, 1))
+
+
+# ---- the seed and the position ---------------------------------------------------------------------------------------
 
 
 def test_seeds(small):
     def text(**keywords):
-        return generate(small, prompt(), do_sample=True, max_new_tokens=20, eos_token_id=None, **keywords).tolist()
+        processor = SamplingLogitsProcessor(**keywords)
+        return generate(small, prompt(), processor, max_new_tokens=20, eos_token_id=None).tolist()
 
     assert text(seed=1) == text(seed=1) != text(seed=2)
     transformers.set_seed(7)
@@ -216,34 +322,75 @@ def test_seeds(small):
     assert [text(), text()] == [first, second]
 
 
+def test_without_a_seed_a_processor_takes_one_for_each_text(small, seen):
+    processor = SamplingLogitsProcessor()
+    for _ in range(2):
+        seen.clear()
+        torch.manual_seed(11)
+        sequences = generate(small, prompt(2), processor, eos_token_id=None)
+        torch.manual_seed(11)
+        assert sequences[:, 5:].equal(expected(seen, int(torch.randint(2**63 - 1, ()))))
+    assert not generate(small, prompt(2), processor, eos_token_id=None).equal(sequences)
+
+
+@pytest.mark.parametrize("again", [prompt(2), padded(), prompt(2)[:, :4], prompt(1)], ids=["same", "3", "short", "1"])
+def test_a_new_text_begins_at_position_0(small, seen, again):
+    processor = SamplingLogitsProcessor(seed=1)
+    generate(small, prompt(2), processor)
+    seen.clear()
+    sequences = generate(small, again, processor, eos_token_id=None)
+    assert sequences[:, -6:].equal(expected(seen, 1))
+
+
+def test_a_text_in_several_calls_is_that_of_one(small):
+    whole = generate(small, padded(), SamplingLogitsProcessor(seed=1), max_new_tokens=9, eos_token_id=None)
+    processor, parts = SamplingLogitsProcessor(seed=1), padded()
+    for count in (4, 1, 4):
+        ids = generate(small, parts, processor, max_new_tokens=count, eos_token_id=None)
+        mask = torch.nn.functional.pad(parts["attention_mask"], (0, count), value=1)
+        parts = {"input_ids": ids, "attention_mask": mask}
+    assert ids.equal(whole)
+
+
+def test_reset(small, seen):
+    processor = SamplingLogitsProcessor(seed=1)
+    ids = generate(small, prompt(), processor, eos_token_id=None)
+    for position in (6, 0):
+        seen.clear()
+        more = generate(small, ids, processor, eos_token_id=None)
+        assert more[:, 11:].equal(expected(seen, 1, position))
+        processor.reset()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
+def test_a_copy_goes_on(small, copied):
+    processor = SamplingLogitsProcessor(seed=1, temperature=1.5)
+    ids = generate(small, prompt(), processor, eos_token_id=None)
+    other = copied(processor)
+    assert isinstance(other, SamplingLogitsProcessor)
+    assert generate(small, ids, other).equal(generate(small, ids, processor))
+
+
 # ---- equal to transformers -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2},
-        {"cache_implementation": "static"},
-        {"temperature": 0.3, "top_p": 0.5},  # which it ignores, with a warning
-    ],
-    ids=str,
+    "options", [{}, {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2}, {"cache_implementation": "static"}], ids=str
 )
-def test_greedy_is_that_of_transformers(model, options):
-    options = {**padded(), **options, "do_sample": False, "max_new_tokens": 12}
-    assert generate(model, **options).equal(model.generate(**options))
+def test_temperature_0_is_greedy(model, options):
+    options = {**options, "max_new_tokens": 12}
+    ours = generate(model, padded(), SamplingLogitsProcessor(temperature=0), **options)
+    assert ours.equal(model.generate(**padded(), do_sample=False, **options))
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"top_k": 0}, {"temperature": 1.5, "top_k": 20, "top_p": 0.9, "min_p": 0.1}], ids=str
-)
+@pytest.mark.parametrize("parameters", [{}, {"temperature": 1.5, "top_k": 20, "top_p": 0.9, "min_p": 0.1}], ids=str)
 def test_distribution_is_that_of_transformers(small, parameters):
     """A two-sample chi-square test of the pairs of tokens after a prompt."""
-    options = {"do_sample": True, "max_new_tokens": 2, "eos_token_id": None, **parameters}
+    options = {"max_new_tokens": 2, "eos_token_id": None}
     prompts = prompt().expand(20_000, -1)
     torch.manual_seed(5)
-    ours = generate(small, prompts, seed=6, **options)
-    theirs = small.generate(prompts, **options)
+    ours = generate(small, prompts, SamplingLogitsProcessor(**parameters, seed=6), **options)
+    theirs = small.generate(prompts, do_sample=True, **{"top_k": 0, **parameters}, **options)
     counts = np.array([np.bincount(rows[:, 5] * 64 + rows[:, 6], minlength=64 * 64) for rows in (ours, theirs)])
     totals = counts.sum(axis=0)
     often = counts[:, totals >= 10]
@@ -265,67 +412,215 @@ class Streamer(transformers.generation.BaseStreamer):
 
 
 def test_streamer(small):
-    ours, theirs = Streamer(), Streamer()
-    sequences = generate(small, prompt(), do_sample=False, streamer=ours)
-    small.generate(prompt(), do_sample=False, max_new_tokens=6, streamer=theirs)
-    assert ours.got == theirs.got
-    assert ours.got == [prompt().tolist(), *([token] for token in sequences[0, 5:].tolist()), "end"]
+    streamer = Streamer()
+    sequences = generate(small, prompt(), SamplingLogitsProcessor(seed=1), streamer=streamer)
+    assert streamer.got == [prompt().tolist(), *([token] for token in sequences[0, 5:].tolist()), "end"]
+
+
+def test_stop_strings(small):
+    tokenizer = make_tokenizer(64)
+    whole = generate(small, prompt(), SamplingLogitsProcessor(seed=1), max_new_tokens=12, eos_token_id=None)
+    stop = tokenizer.decode(whole[0, 9])
+    assert whole[0, 5:10].tolist().count(whole[0, 9]) == 1  # the seed is chosen so
+    sequences = generate(
+        small,
+        prompt(),
+        SamplingLogitsProcessor(seed=1),
+        max_new_tokens=12,
+        eos_token_id=None,
+        pad_token_id=PAD,
+        stop_strings=[stop],
+        tokenizer=tokenizer,
+    )
+    assert sequences.equal(whole[:, :10])
 
 
 def test_return_dict(small, seen):
-    options = {"do_sample": True, "return_dict_in_generate": True, "output_logits": True, "output_hidden_states": True}
-    ours = generate(small, prompt(), seed=1, **options)
-    assert all(a.equal(b) for a, b in zip(ours.logits, seen, strict=True))
-    assert ours.sequences[:, 5:].equal(expected(seen, {}, seed=1))
-    theirs = small.generate(prompt(), max_new_tokens=6, **options)
+    options = {"output_logits": True, "output_scores": True, "output_hidden_states": True, "eos_token_id": None}
+    ours = generate(small, prompt(2), SamplingLogitsProcessor(seed=1), return_dict_in_generate=True, **options)
+    theirs = generate(small, prompt(2), lambda _ids, scores: scores, return_dict_in_generate=True, **options)
     assert type(ours) is type(theirs)
-    assert list(ours) == list(theirs) == ["sequences", "logits", "hidden_states", "past_key_values"]
+    assert list(ours) == list(theirs)
+    assert all(a.equal(b) for a, b in zip(ours.logits, seen[:6], strict=True))
+    assert ours.sequences[:, 5:].equal(expected(seen[:6], 1))
+    for t, scores in enumerate(ours.scores):
+        assert scores.shape == (2, 64)
+        assert scores.argmax(-1).equal(ours.sequences[:, 5 + t])
+        assert scores.isfinite().sum(-1).tolist() == [1, 1]
+
+
+# ---- assistants ------------------------------------------------------------------------------------------------------
+
+
+REPEATING = {"input_ids": torch.tensor([[BOS, 9, 9, 17, 9, 9, 17, 9, 9]])}
+
+
+@pytest.mark.parametrize("do_sample", [False, True])
+@pytest.mark.parametrize("kind", ["a model", "prompt lookup"])
+def test_an_assistant_changes_nothing(kind, do_sample):
+    big, drafts, steps = make_llama(64, 2), [], []
+    parameters = {"temperature": 0.5, "seed": 0}
+    options = {"max_new_tokens": 40, "eos_token_id": 63, "do_sample": do_sample}
+    alone = generate(big, REPEATING, SamplingLogitsProcessor(**parameters), **options)
+    if kind == "a model":
+        options["assistant_model"] = make_llama(64, 1)
+        watch(options["assistant_model"], drafts)
+    else:
+        options["prompt_lookup_num_tokens"] = 3
+    watch(big, steps)
+    processor = SamplingLogitsProcessor(**parameters)
+    for _ in range(2):
+        steps.clear()
+        assert generate(big, REPEATING, processor, **options).equal(alone)
+        assert len(steps) < alone.shape[1] - 9  # some of the candidates were taken; the seed is chosen so
+    assert bool(drafts) == (kind == "a model")
+
+
+@pytest.mark.parametrize("letters", [LETTERS, LETTERS[::-1]], ids=["more tokens", "in another order"])
+def test_an_assistant_with_another_tokenizer_is_an_error(letters):
+    with pytest.raises(ValueError, match="an assistant model with the same tokenizer"):
+        generate(
+            make_llama(64, 2),
+            REPEATING,
+            SamplingLogitsProcessor(temperature=0.5, seed=0),
+            assistant_model=make_llama(70, 1),
+            tokenizer=make_tokenizer(64),
+            assistant_tokenizer=make_tokenizer(70, letters),
+            max_new_tokens=40,
+            eos_token_id=63,
+        )
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
-MODE = "the generation mode must be sample or greedy_search where toksample draws, got "
-PROCESSORS = "the logits processors must end with ['TopKLogitsWarper'], which toksample replaces, got "
+
+def test_beams_that_change_places_are_an_error(small):
+    with pytest.raises(ValueError, match="num_beams must be 1 where a SamplingLogitsProcessor draws"):
+        generate(small, prompt(), SamplingLogitsProcessor(seed=3), num_beams=3, max_new_tokens=20, eos_token_id=None)
+
+
+def test_rows_that_change_places_are_an_error():
+    processor, scores = SamplingLogitsProcessor(seed=3), torch.zeros(2, 9)
+    processor(torch.tensor([[1, 2], [1, 2]]), scores)
+    processor(torch.tensor([[1, 2, 3], [1, 2, 4]]), scores)
+    for rows in ([[1, 2, 4, 5], [1, 2, 3, 5]], [[1, 2, 3, 5], [1, 2, 3, 6]]):
+        with pytest.raises(ValueError, match="the rows of input_ids have changed places"):
+            processor(torch.tensor(rows), scores)
+    processor(torch.tensor([[1, 2, 3, 5], [1, 2, 4, 5]]), scores)  # the error has changed nothing
+
+
+def test_two_texts_in_turns_are_an_error():
+    processor, scores = SamplingLogitsProcessor(seed=3), torch.arange(9.0)[None]
+    for row in ([1, 2], [1, 2, 3], [5, 6], [5, 6, 7]):
+        processor(torch.tensor([row]), scores)
+    with pytest.raises(ValueError, match="must have one text at a time, got the text before the last one"):
+        processor(torch.tensor([[1, 2, 3, 4]]), scores)
+    assert processor(torch.tensor([[5, 6, 7, 8]]), scores).argmax() == toksample.sample(scores[0], seed=3, position=2)
+    processor.reset()
+    assert processor(torch.tensor([[1, 2, 3, 4]]), scores).argmax() == toksample.sample(scores[0], seed=3)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("keywords", "error", "message"),
     [
-        ({"num_beams": 4}, f"{MODE}beam_sample"),
-        ({"penalty_alpha": 0.6, "do_sample": False}, f"{MODE}contrastive_search"),
-        ({"prompt_lookup_num_tokens": 3}, f"{MODE}assisted_generation"),
-        ({"typical_p": 0.9}, f"{PROCESSORS}['TypicalLogitsWarper']"),
-        ({"renormalize_logits": True}, f"{PROCESSORS}['LogitNormalization']"),
-        (
-            {"return_dict_in_generate": True, "output_scores": True},
-            "output_scores must be False where toksample draws, got True",
-        ),
-        ({"seed": -1}, "seed must be in [0, 2**64), got -1"),
-        ({"top_p": 0.0}, "top_p must be in (0, 1], got 0.0"),
+        ({"seed": -1}, ValueError, "seed must be in [0, 2**64), got -1"),
+        ({"top_p": 1.5}, ValueError, "top_p must be in "),
+        ({"num_threads": 0}, ValueError, "num_threads must be "),
+        ({"top": 1}, TypeError, "unexpected keyword argument 'top'"),
+        ({"params": 1}, TypeError, "params must be a SamplingParams, got 1"),
+        ({"params": toksample.SamplingParams(), "seed": 1}, TypeError, "params and keywords must not both be given"),
     ],
     ids=str,
 )
-def test_errors(small, options, message):
-    with pytest.raises(ValueError, match=r".") as caught:
-        generate(small, prompt(), **{"do_sample": True, **options})
-    assert str(caught.value) == message
+def test_errors(keywords, error, message):
+    with pytest.raises(error, match=r".") as caught:
+        SamplingLogitsProcessor(**keywords)
+    assert message in str(caught.value)
 
 
-def test_an_assistant_is_an_error(small):
-    with pytest.raises(ValueError, match=f"{MODE}assisted_generation"):
-        generate(small, prompt(), do_sample=True, assistant_model=make_model(64))
+def test_shapes_that_do_not_belong_together():
+    with pytest.raises(ValueError, match=r"shapes \(B, T\) and \(B, V\), got \(1, 4\) and \(2, 9\)"):
+        SamplingLogitsProcessor()(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(2, 9))
 
 
-@pytest.mark.parametrize("do_sample", [True, False])
-def test_logits_without_an_answer(small, do_sample):
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_logits_without_an_answer(small, temperature):
     def spoil(_input_ids, scores):
         scores[1, 40] = float("nan")
         return scores
 
+    mine = SamplingLogitsProcessor(temperature=temperature)
     with pytest.raises(ValueError, match="logits must be finite or -inf, got nan at row 1, id 40"):
-        generate(small, prompt(2), do_sample=do_sample, logits_processor=transformers.LogitsProcessorList([spoil]))
+        generate(small, prompt(2), mine, logits_processor=[spoil, mine])
+
+
+# ---- the generation config -------------------------------------------------------------------------------------------
+
+
+def test_from_generation_config():
+    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02}
+    config = transformers.GenerationConfig(do_sample=True, **parameters)
+    processor = SamplingLogitsProcessor.from_generation_config(config, seed=1, stream=2, num_threads=3)
+    assert isinstance(processor, SamplingLogitsProcessor)
+    assert processor.params == toksample.SamplingParams(**parameters, seed=1, stream=2)
+    assert processor.num_threads == 3
+    nothing = dict.fromkeys(parameters)
+    config = transformers.GenerationConfig(**nothing)
+    assert SamplingLogitsProcessor.from_generation_config(config).params == toksample.SamplingParams()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"num_beams": 4}, "num_beams of the generation config must be None or 1, got 4"),
+        ({"typical_p": 0.9}, "typical_p of the generation config must be None or 1.0, got 0.9"),
+        ({"epsilon_cutoff": 0.1}, "epsilon_cutoff of the generation config must be None or 0.0, got 0.1"),
+        ({"eta_cutoff": 0.1}, "eta_cutoff of the generation config must be None or 0.0, got 0.1"),
+        ({"top_h": 0.4}, "top_h of the generation config must be None, got 0.4"),
+        ({"temperature": -1.0}, "temperature must be "),
+    ],
+    ids=str,
+)
+def test_generation_configs_that_are_refused(option, message):
+    config = transformers.GenerationConfig(do_sample=True)
+    for name, value in option.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError, match=r".") as caught:
+        SamplingLogitsProcessor.from_generation_config(config)
+    assert str(caught.value).startswith(message)
+
+
+# ---- the module ------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_a_logits_processor_of_transformers():
+    assert issubclass(SamplingLogitsProcessor, transformers.LogitsProcessor)
+    assert SamplingLogitsProcessor is toksample.transformers.SamplingLogitsProcessor
+    assert SamplingLogitsProcessor.__name__ == SamplingLogitsProcessor.__qualname__ == "SamplingLogitsProcessor"
+    with pytest.raises(AttributeError, match=r"module 'toksample.transformers' has no attribute 'generate'"):
+        _ = toksample.transformers.generate
 
 
 def test_neither_library_is_imported_before_it_is_needed():
     code = "import sys, toksample, toksample.transformers; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers"])
+def test_an_import_error_says_what_to_install(monkeypatch, missing):
+    monkeypatch.delitem(vars(toksample.transformers), "SamplingLogitsProcessor")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=r"pip install 'toksample\[transformers\]'"):
+        _ = toksample.transformers.SamplingLogitsProcessor
+
+
+def test_the_examples_of_the_docstrings():
+    module = toksample.transformers
+    tests = [
+        test for test in doctest.DocTestFinder().find(module, extraglobs={"toksample": toksample}) if test.examples
+    ]
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in tests:
+        runner.run(test)
+    assert len(tests) >= 3
+    assert runner.failures == 0
