@@ -95,9 +95,8 @@ class _SamplingLogitsProcessor:
     def __init__(
         self, params: SamplingParams | None = None, *, num_threads: int | None = None, **keywords: Any
     ) -> None:
-        self.params = Sampler(params, **keywords).params
-        sample([0.0], num_threads=num_threads)  # which checks it
-        self.num_threads = num_threads
+        sampler = Sampler(params, num_threads=num_threads, **keywords)  # which checks them
+        self.params, self.num_threads = sampler.params, sampler.num_threads
         self.reset()
 
     @classmethod
