@@ -1,4 +1,5 @@
-//! The answers that may not change: `known_answers.txt`, which also says how its rows are made, on each instruction set of the CPU.
+//! The answers that may not change, checked on each instruction set of the CPU. `known_answers.txt` has them, and says how its
+//! rows are made.
 
 use half::{bf16, f16};
 use toksample::isa::Isa;
