@@ -1,0 +1,170 @@
+//! Compares each operation with the oracle, to the bit, on each instruction set of the CPU. A difference is a panic.
+//!
+//! All calls of one input share their scratch memory, so that what one leaves there may not disturb the next.
+
+use half::{bf16, f16};
+use toksample::error::RowError;
+use toksample::isa::Isa;
+use toksample::recipe::{self, Scratch};
+
+use crate::input::{self, Case, Element, LONG, Row, SHORT};
+use crate::oracle;
+
+/// A check for rows of any type.
+trait Check {
+    fn check<T: Element>(row: &[T], case: &Case);
+}
+
+/// `sample`, on short rows.
+pub fn sample(bytes: &[u8]) {
+    run::<Sample>(bytes, SHORT);
+}
+
+/// `candidates` and `mask_logits`, on short rows.
+pub fn candidates(bytes: &[u8]) {
+    run::<Candidates>(bytes, SHORT);
+}
+
+/// `softmax` and `log_softmax`, on short rows.
+pub fn softmax(bytes: &[u8]) {
+    run::<Softmax>(bytes, SHORT);
+}
+
+/// `top_k` and `argmax`, on short rows.
+pub fn top_k(bytes: &[u8]) {
+    run::<TopK>(bytes, SHORT);
+}
+
+/// One of these four, as the input says, on long rows.
+pub fn long_rows(bytes: &[u8]) {
+    run::<Any>(bytes, LONG);
+}
+
+fn run<C: Check>(bytes: &[u8], longest: usize) {
+    match input::decode(bytes, longest) {
+        None => {}
+        Some((Row::F32(row), case)) => C::check::<f32>(&row, &case),
+        Some((Row::F16(row), case)) => C::check::<f16>(&row, &case),
+        Some((Row::Bf16(row), case)) => C::check::<bf16>(&row, &case),
+    }
+}
+
+/// The row as float32, or None after a check that `run` gives the row's error on each instruction set, if it has one.
+fn valid<T: Element>(row: &[T], run: impl Fn(Isa, &mut Scratch) -> Option<RowError>) -> Option<Vec<f32>> {
+    let wide: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
+    let Some(want) = oracle::error(&wide) else { return Some(wide) };
+    for isa in Isa::available() {
+        match (run(isa, &mut Scratch::default()), want) {
+            // NaN is not equal to itself.
+            (Some(RowError::NotFinite { id, value }), RowError::NotFinite { id: want, value: wanted }) => {
+                assert_eq!((id, value.is_nan()), (want, wanted.is_nan()), "{}", isa.name());
+            }
+            (got, want) => assert_eq!(got, Some(want), "{}", isa.name()),
+        }
+    }
+    None
+}
+
+fn bits<T: Element>(row: &[T]) -> Vec<u32> {
+    row.iter().map(|x| x.raw()).collect()
+}
+
+struct Sample;
+
+impl Check for Sample {
+    fn check<T: Element>(row: &[T], case: &Case) {
+        let sample = |isa, scratch: &mut Scratch| recipe::sample(isa, row, &case.params, case.word, scratch);
+        let Some(wide) = valid(row, |isa, scratch| sample(isa, scratch).err()) else { return };
+        let want = oracle::sample(&wide, &case.params, case.word);
+        let mut scratch = Scratch::default();
+        for isa in Isa::available() {
+            assert_eq!(sample(isa, &mut scratch), Ok(want), "{}, {:?}", isa.name(), case.params);
+        }
+    }
+}
+
+struct Candidates;
+
+impl Check for Candidates {
+    fn check<T: Element>(row: &[T], case: &Case) {
+        let candidates = |isa, scratch: &mut Scratch| recipe::candidates(isa, row, &case.params, scratch);
+        let mask_logits =
+            |isa, out: &mut [T], scratch: &mut Scratch| recipe::mask_logits(isa, row, &case.params, out, scratch);
+        valid(row, |isa, scratch| mask_logits(isa, &mut row.to_vec(), scratch).err());
+        let Some(wide) = valid(row, |isa, scratch| candidates(isa, scratch).err()) else { return };
+        let (ids, masses) = oracle::survivors(&wide, &case.params);
+        let total = masses.iter().sum::<u64>() as f64;
+        let probs: Vec<f64> = masses.iter().map(|&mass| mass as f64 / total).collect();
+        let mut masked = vec![T::NEG_INFINITY; row.len()];
+        ids.iter().for_each(|&id| masked[id] = row[id]);
+        let want = (ids.into_iter().map(|id| id as i64).collect::<Vec<_>>(), probs);
+        let mut scratch = Scratch::default();
+        for isa in Isa::available() {
+            assert!(candidates(isa, &mut scratch).as_ref() == Ok(&want), "{}, {:?}", isa.name(), case.params);
+            let mut out = row.to_vec();
+            assert_eq!(mask_logits(isa, &mut out, &mut scratch), Ok(()));
+            assert!(bits(&out) == bits(&masked), "mask_logits, {}, {:?}", isa.name(), case.params);
+        }
+    }
+}
+
+struct Softmax;
+
+impl Check for Softmax {
+    fn check<T: Element>(row: &[T], case: &Case) {
+        let temperature = case.params.temperature;
+        let mut out = vec![f32::NAN; row.len()];
+        let error =
+            |isa, scratch: &mut Scratch| recipe::log_softmax(isa, row, temperature, &mut out.clone(), scratch).err();
+        valid(row, error);
+        let error =
+            |isa, scratch: &mut Scratch| recipe::softmax(isa, row, temperature, &mut out.clone(), scratch).err();
+        let Some(wide) = valid(row, error) else { return };
+        let (want, logs) = (oracle::softmax(&wide, temperature), oracle::log_softmax(&wide, temperature));
+        let mut scratch = Scratch::default();
+        for isa in Isa::available() {
+            let of = format!("{}, temperature {temperature:?}", isa.name());
+            out.fill(f32::NAN);
+            assert_eq!(recipe::softmax(isa, row, temperature, &mut out, &mut scratch), Ok(()));
+            assert!(bits(&out) == bits(&want), "softmax, {of}");
+            out.fill(f32::NAN);
+            assert_eq!(recipe::log_softmax(isa, row, temperature, &mut out, &mut scratch), Ok(()));
+            assert!(bits(&out) == bits(&logs), "log_softmax, {of}");
+        }
+    }
+}
+
+struct TopK;
+
+impl Check for TopK {
+    fn check<T: Element>(row: &[T], case: &Case) {
+        let k = case.k;
+        let top_k = |isa, scratch: &mut Scratch| {
+            let (mut values, mut ids) = (vec![T::NEG_INFINITY; k], vec![-1; k]);
+            recipe::top_k(isa, row, &mut values, &mut ids, scratch).map(|()| (bits(&values), ids))
+        };
+        valid(row, |isa, scratch| top_k(isa, scratch).err());
+        let Some(wide) = valid(row, |isa, scratch| recipe::argmax(isa, row, scratch).err()) else { return };
+        let order = oracle::order(&wide);
+        let values: Vec<u32> = order[..k].iter().map(|&id| row[id].raw()).collect();
+        let ids: Vec<i64> = order[..k].iter().map(|&id| id as i64).collect();
+        let mut scratch = Scratch::default();
+        for isa in Isa::available() {
+            assert!(top_k(isa, &mut scratch) == Ok((values.clone(), ids.clone())), "{}, k = {k}", isa.name());
+            assert_eq!(recipe::argmax(isa, row, &mut scratch), Ok(order[0]), "{}", isa.name());
+        }
+    }
+}
+
+struct Any;
+
+impl Check for Any {
+    fn check<T: Element>(row: &[T], case: &Case) {
+        match case.operation % 8 {
+            0..=2 => Sample::check(row, case),
+            3 | 4 => Candidates::check(row, case),
+            5 => Softmax::check(row, case),
+            _ => TopK::check(row, case),
+        }
+    }
+}

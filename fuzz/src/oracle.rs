@@ -1,0 +1,135 @@
+//! The right answers, computed as naively as possible: everything is sorted, and every mass is computed and added up.
+//!
+//! It is written from the formulas of DESIGN.md and shares no code with the kernels.
+
+use toksample::error::RowError;
+use toksample::params::Params;
+
+/// The mass of the most probable token is 2**S.
+const S: i32 = 41;
+
+/// Why a row has no answer, if it has none.
+pub fn error(row: &[f32]) -> Option<RowError> {
+    if let Some(id) = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
+        return Some(RowError::NotFinite { id, value: row[id] });
+    }
+    row.iter().all(|&x| x == f32::NEG_INFINITY).then_some(RowError::Empty)
+}
+
+/// All ids in the total order: logit descending, then id ascending.
+pub fn order(row: &[f32]) -> Vec<usize> {
+    let mut ids: Vec<usize> = (0..row.len()).collect();
+    ids.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).expect("there is no NaN in the row")); // a stable sort
+    ids
+}
+
+fn maximum(row: &[f32]) -> f32 {
+    row.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// 2**n as a float32, for n of a normal number.
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
+}
+
+/// The mass of each token before it is rounded to an integer.
+pub fn weights(row: &[f32], temperature: f64) -> Vec<f32> {
+    let (maximum, log2_e) = (maximum(row), std::f64::consts::LOG2_E);
+    let scale = ((log2_e / temperature) as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
+    let weight = |&x: &f32| {
+        let t = ((x - maximum) * scale + 4.0).max(-60.0);
+        let n = t.round_ties_even();
+        let f = t - n;
+        let p = 0.001_326_472_7_f32 * f + 0.009_671_513;
+        let p = p * f + 0.055_507_336;
+        let p = p * f + 0.240_222_42;
+        let p = p * f + 0.693_147;
+        let p = p * f + 1.0;
+        p * power_of_two(n as i32 - 4 + S)
+    };
+    row.iter().map(weight).collect()
+}
+
+/// The mass of each token.
+pub fn masses(row: &[f32], temperature: f64) -> Vec<u64> {
+    weights(row, temperature).iter().map(|&weight| f64::from(weight).round_ties_even() as u64).collect()
+}
+
+/// The ids that the parameters keep, in the total order, and their masses.
+pub fn survivors(row: &[f32], params: &Params) -> (Vec<usize>, Vec<u64>) {
+    let mut ids = order(row);
+    if params.temperature == 0.0 {
+        return (vec![ids[0]], vec![1 << S]);
+    }
+    ids.retain(|&id| row[id] > f32::NEG_INFINITY);
+    let of = masses(row, params.temperature);
+    if params.top_k > 0 && params.top_k < ids.len() as u64 {
+        ids.truncate(params.top_k as usize);
+    }
+    if params.top_p < 1.0 {
+        let total: u64 = ids.iter().map(|&id| of[id]).sum();
+        let need = ((params.top_p * total as f64).ceil() as u64).max(1).min(total);
+        let mut running = 0;
+        let last = ids.iter().position(|&id| {
+            running += of[id];
+            running >= need
+        });
+        ids.truncate(last.expect("all tokens together have the total") + 1);
+    }
+    let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
+    ids.retain(|&id| of[id] >= least);
+    let masses = ids.iter().map(|&id| of[id]).collect();
+    (ids, masses)
+}
+
+/// The token that the word draws.
+pub fn sample(row: &[f32], params: &Params, word: u64) -> usize {
+    let (ids, masses) = survivors(row, params);
+    let total: u64 = masses.iter().sum();
+    let target = ((u128::from(word) * u128::from(total)) >> 64) as u64;
+    let mut by_id: Vec<(usize, u64)> = ids.into_iter().zip(masses).collect();
+    by_id.sort_unstable();
+    let mut running = 0;
+    for (id, mass) in by_id {
+        running += mass;
+        if running > target {
+            return id;
+        }
+    }
+    unreachable!("the target is below the total")
+}
+
+/// The probability of each token.
+pub fn softmax(row: &[f32], temperature: f64) -> Vec<f32> {
+    if temperature == 0.0 {
+        let first = order(row)[0];
+        return (0..row.len()).map(|id| if id == first { 1.0 } else { 0.0 }).collect();
+    }
+    let total: u64 = masses(row, temperature).iter().sum();
+    let inverse = (1.0 / total as f64) as f32;
+    let negligible = power_of_two(S - 64);
+    weights(row, temperature).iter().map(|&weight| if weight > negligible { weight * inverse } else { 0.0 }).collect()
+}
+
+/// The natural logarithm of each probability.
+pub fn log_softmax(row: &[f32], temperature: f64) -> Vec<f32> {
+    if temperature == 0.0 {
+        let first = order(row)[0];
+        return (0..row.len()).map(|id| if id == first { 0.0 } else { f32::NEG_INFINITY }).collect();
+    }
+    let total: u64 = masses(row, temperature).iter().sum();
+    let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
+    let (maximum, inverse) = (f64::from(maximum(row)), (1.0 / temperature).min(f64::MAX));
+    row.iter().map(|&x| ((f64::from(x) - maximum) * inverse - log_total) as f32).collect()
+}
+
+/// The natural logarithm of an integer, by 17 terms of a series: with w = m * 2**e and m in [1, 2),
+/// ln w = e ln 2 + 2 artanh((m - 1) / (m + 1)).
+fn ln(w: u64) -> f64 {
+    let w = w as f64;
+    let e = (w.to_bits() >> 52) as i32 - 1023;
+    let m = w / (1u64 << e) as f64;
+    let r = (m - 1.0) / (m + 1.0);
+    let series = (0..17).rev().fold(0.0, |series, term| series * (r * r) + 1.0 / f64::from(2 * term + 1));
+    f64::from(e) * std::f64::consts::LN_2 + 2.0 * r * series
+}
