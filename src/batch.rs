@@ -141,7 +141,6 @@ mod tests {
                 let mut done = vec![0; rows];
                 let batch = Batch::new(done.iter_mut().enumerate(), threads, 1000);
                 assert!(batch.run_until(later, |(row, done)| *done += row + 1));
-                drop(batch);
                 assert_eq!(done, (1..=rows).collect::<Vec<_>>());
             }
         }

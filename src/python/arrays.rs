@@ -339,6 +339,7 @@ pub(super) struct Rows<'a, T> {
 
 // SAFETY: a `Rows` is a number of shared slices, and these may be used by any thread.
 unsafe impl<T: Sync> Send for Rows<'_, T> {}
+// SAFETY: as above.
 unsafe impl<T: Sync> Sync for Rows<'_, T> {}
 
 impl<'a, T: ArrayElement> Rows<'a, T> {
