@@ -33,6 +33,7 @@ fn power_of_two(n: i32) -> f32 {
 }
 
 /// The mass of each token before it is rounded to an integer.
+#[allow(clippy::approx_constant)] // a coefficient is near ln 2, and is not ln 2
 pub fn weights(row: &[f32], temperature: f64) -> Vec<f32> {
     let (maximum, log2_e) = (maximum(row), std::f64::consts::LOG2_E);
     let scale = ((log2_e / temperature) as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
