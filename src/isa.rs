@@ -46,6 +46,7 @@ impl Isa {
 
     /// The instruction sets of this CPU, the best one last.
     pub fn available() -> Vec<Isa> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] // only x86-64 has others
         let mut found = vec![Isa::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {

@@ -421,13 +421,16 @@ per_isa! {
 }
 
 per_isa! {
-    /// Fills `values` and `ids`, which are of the same length k, with the k largest logits and where they stand, in the total
-    /// order.
+    /// Fills `values` and `ids`, which are of the same length k, at most that of the row, with the k largest logits and where
+    /// they stand, in the total order.
     pub fn top_k<I: Vector, T: Logit>(
         row: &[T], values: &mut [T], ids: &mut [i64], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         argmax::block_maxima(row, &mut scratch.maxima)?;
         let k = values.len();
+        if k == 0 {
+            return Ok(());
+        }
         let is_short = k <= most_listed(row.len());
         if is_short {
             scratch.list_top_k::<I, T>(row, k)?;
