@@ -18,6 +18,7 @@ for the first of each text, whose time is that of the prompt.
 """
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import multiprocessing
@@ -278,6 +279,7 @@ def main():
     from toksample.bench import machine
 
     report = {
+        "date": datetime.date.today().isoformat(),
         "command": f"python benches/end_to_end.py --threads {args.threads} --rounds {args.rounds} --tokens {args.tokens}",
         "machine": machine(),
         "versions": {"toksample": toksample.__version__},
