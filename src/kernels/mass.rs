@@ -18,9 +18,9 @@
 //!
 //! How it is fast: adding 1.5 * 2**23 rounds to an integer without an instruction for it, and leaves that integer in the low
 //! bits, ready to be shifted into the exponent; the power of two stands in the coefficients. Where the mass of a block need
-//! only be known within bounds, those come from fused operations and a float32 sum. A weight is a chain of operations, 50 cycles
-//! long: it is computed in two loops, so that the CPU works on more of them at once. Weights far below the maximum are summed
-//! as 32-bit integers.
+//! only be known within bounds, those come from fused operations and a float32 sum. A weight is a chain of operations, 50
+//! cycles long: it is computed in two loops, so that the CPU works on more of them at once. Weights far below the maximum are
+//! summed as 32-bit integers.
 
 use super::{BLOCK, order};
 use crate::isa::Vector;

@@ -7,8 +7,8 @@
 //! Edge rules: exactly k tokens are kept, ties at the last place going to the lower ids; fewer only if fewer are finite.
 //!
 //! How it is fast: if k blocks have a maximum of at least x, then at least k tokens have a logit of at least x. So the k-th
-//! largest block maximum is a floor that every one of the top k reaches, and few others do. The k-th largest of many maxima
-//! is found the same way, from the maxima of groups of maxima. Where ties make a long list of it, or k is large, the last of the
+//! largest block maximum is a floor that every one of the top k reaches, and few others do. The k-th largest of many maxima is
+//! found the same way, from the maxima of groups of maxima. Where ties make a long list of it, or k is large, the last of the
 //! k is found by passes over the row (`prefix.rs`).
 
 use super::argmax::max;
