@@ -5,7 +5,6 @@
 //! near, far = two keys of the sample            # almost certainly near < last <= far, where last is the end of the prefix
 //! ```
 //!
-//!
 //! Edge rule: the sample decides only how long a call takes, and never the answer. If the last token does not lie between the
 //! two keys, the keys were too close together, and the next two are farther apart.
 //!
