@@ -7,10 +7,13 @@
 //! | `python/` | the Python bindings: arrays and parameters in, tokens and errors out |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
 //! | `recipe.rs` | one row, whole: what `sample`, `candidates`, `mask_logits` … do, step by step |
+//! | `search.rs` | what survives the filters, and the token that is drawn from it |
 //! | `kernels/` | the steps, one file an operation |
+//! | `row.rs` | a row of logits with the maximum of each block: what all of these read the logits through |
 //! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
 //! | `rng.rs` | Philox4x64-10, the random word of a (seed, stream, position) |
-//! | `params.rs`, `error.rs`, `logit.rs` | parameters and their ranges, row errors, the element types |
+//! | `logit.rs`, `lanes.rs` | the element types; arithmetic on blocks of them |
+//! | `params.rs`, `error.rs` | parameters and their ranges, row errors |
 //!
 //! Everything is exact: the same row, parameters and random word give the same token whatever the instruction set, the
 //! batch or the number of threads, and the same token as `toksample.reference`, which is written in numpy. The reason is
@@ -20,10 +23,13 @@ pub mod batch;
 pub mod error;
 pub mod isa;
 mod kernels;
+mod lanes;
 pub mod logit;
 pub mod params;
 pub mod recipe;
 pub mod rng;
+mod row;
+mod search;
 
 pub use kernels::mass::MAX_TOKENS;
 

@@ -6,8 +6,7 @@
 use half::{bf16, f16};
 
 use crate::isa::Vector;
-use crate::kernels::BLOCK;
-use crate::kernels::argmax::{self, GROUP, LANES};
+use crate::lanes::{self, BLOCK, GROUP, LANES};
 
 /// A type of logit whose values float32 can represent exactly.
 pub trait Logit: Copy + Send + Sync + 'static {
@@ -51,12 +50,12 @@ impl Logit for f32 {
 
     #[inline(always)]
     fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-        argmax::lanes(block, nan)
+        lanes::lanes(block, nan)
     }
 
     #[inline(always)]
     fn larger(a: f32, b: f32) -> f32 {
-        argmax::max(a, b)
+        lanes::max(a, b)
     }
 
     #[inline(always)]
@@ -82,7 +81,7 @@ impl Logit for bf16 {
 
     #[inline(always)]
     fn lanes(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
-        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7f80, nan)
+        lanes::narrow_lanes(|i| block[i].to_bits(), 0x7f80, nan)
     }
 
     #[inline(always)]
@@ -92,31 +91,23 @@ impl Logit for bf16 {
 
     #[inline(always)]
     fn of_lane(lane: i16) -> f32 {
-        Logit::to_f32(bf16::from_bits(argmax::turned(lane) as u16))
+        Logit::to_f32(bf16::from_bits(lanes::turned(lane) as u16))
     }
 }
 
 impl Logit for f16 {
     const NEG_INFINITY: Self = f16::NEG_INFINITY;
 
-    /// Moves the exponent and the mantissa to their places in a float32. One multiplication by a power of two then corrects
-    /// the bias of the exponent, and also makes subnormal values right. Infinities and NaN get their exponent back. There are
-    /// no branches, so that loops over this function can be vectorized, which the conversion of `half` cannot.
     #[inline(always)]
     fn to_f32(self) -> f32 {
-        const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23); // 2**112
-        let bits = u32::from(self.to_bits());
-        let magnitude = (bits & 0x7fff) << 13;
-        let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
-        let value = (f32::from_bits(magnitude) * REBIAS).to_bits() | special;
-        f32::from_bits(value | (bits & 0x8000) << 16)
+        lanes::from_f16(self)
     }
 
     type Lane = i16;
 
     #[inline(always)]
     fn lanes(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
-        argmax::narrow_lanes(|i| block[i].to_bits(), 0x7c00, nan)
+        lanes::narrow_lanes(|i| block[i].to_bits(), 0x7c00, nan)
     }
 
     #[inline(always)]
@@ -126,7 +117,7 @@ impl Logit for f16 {
 
     #[inline(always)]
     fn of_lane(lane: i16) -> f32 {
-        Logit::to_f32(f16::from_bits(argmax::turned(lane) as u16))
+        Logit::to_f32(f16::from_bits(lanes::turned(lane) as u16))
     }
 
     #[inline(always)]

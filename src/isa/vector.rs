@@ -6,8 +6,7 @@
 
 use half::f16;
 
-use crate::kernels::{BLOCK, mass};
-use crate::logit::Logit;
+use crate::lanes::{self, BLOCK};
 
 /// What differs between the clones: an instruction to which no loop compiles, or one that would be slow where it does not
 /// exist. DESIGN.md has the measurement of each.
@@ -27,7 +26,7 @@ pub trait Vector {
     /// The sum of numbers of at most 2**28, each rounded to an integer, ties to even. None is negative.
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
-        mass::sum_of_rounded(block)
+        lanes::sum_of_rounded(block)
     }
 
     /// The block as float32.
@@ -35,7 +34,7 @@ pub trait Vector {
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
         let mut wide = [0.0; BLOCK];
         for (wide, x) in wide.iter_mut().zip(block) {
-            *wide = Logit::to_f32(*x); // not half's own, which asks the CPU each time
+            *wide = lanes::from_f16(*x); // not half's own, which asks the CPU each time
         }
         wide
     }

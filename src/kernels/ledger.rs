@@ -16,10 +16,12 @@
 //! refined, in the end to the exact masses.
 
 use super::mass::Mass;
-use super::{BLOCK, Buffer, block, reserve};
+use super::reserve;
 use crate::error::RowError;
 use crate::isa::Vector;
+use crate::lanes::BLOCK;
 use crate::logit::Logit;
+use crate::row::{Buffer, Row};
 
 /// At first, one part in 2**OPEN of a row's mass may stay unknown. A larger part makes a second look more likely, and a
 /// smaller part makes the first look take longer.
@@ -53,9 +55,9 @@ impl Ledger {
 
     /// Starts the ledger of a row, with the bounds that the maxima give and tighter bounds for the heaviest blocks.
     #[inline(always)]
-    pub fn open<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
-        mass.of_all(maxima.iter().copied(), &mut self.low);
-        self.high.resize(maxima.len(), 0);
+    pub fn open<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) {
+        mass.of_all(row.maxima().iter().copied(), &mut self.low);
+        self.high.resize(row.maxima().len(), 0);
         for (high, largest) in self.high.iter_mut().zip(&self.low) {
             *high = largest * BLOCK as u64;
         }
@@ -65,28 +67,28 @@ impl Ledger {
         while self.open_below(least) > open {
             least >>= 4;
         }
-        self.count::<I, T>(least, row, mass);
+        self.count(least, row, mass);
     }
 
     /// Returns the exact mass of a row.
     #[inline(always)]
-    pub fn exact_total<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) -> u64 {
-        self.low.resize(maxima.len(), 0);
-        self.high.resize(maxima.len(), 0);
-        self.count_exactly::<I, T>(row, maxima, mass);
+    pub fn exact_total<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) -> u64 {
+        self.low.resize(row.maxima().len(), 0);
+        self.high.resize(row.maxima().len(), 0);
+        self.count_exactly(row, mass);
         self.total().0
     }
 
     /// Tightens the bounds; two calls make them exact. A third call is an error: exact masses answer every question about a
     /// row that does not change, so the row must have changed.
     #[inline(always)]
-    pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) -> Result<(), RowError> {
+    pub fn refine<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) -> Result<(), RowError> {
         match self.known {
             Known::Heaviest => {
                 self.known = Known::Nearly;
-                self.count::<I, T>(1, row, mass);
+                self.count(1, row, mass);
             }
-            Known::Nearly => self.count_exactly::<I, T>(row, maxima, mass),
+            Known::Nearly => self.count_exactly(row, mass),
             Known::Exactly => return Err(RowError::Changed),
         }
         Ok(())
@@ -94,12 +96,12 @@ impl Ledger {
 
     /// Counts every block exactly.
     #[inline(always)]
-    fn count_exactly<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
+    fn count_exactly<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) {
         self.known = Known::Exactly;
         let light = mass.light();
         let mut buffer = Buffer::new();
-        for (index, &maximum) in maxima.iter().enumerate() {
-            let weights = mass.weights(block::<I, T>(row, index, &mut buffer));
+        for (index, &maximum) in row.maxima().iter().enumerate() {
+            let weights = mass.weights(row.block(index, &mut buffer));
             let sum = Mass::of_weights::<I>(&weights, maximum <= light);
             self.low[index] = sum;
             self.high[index] = sum;
@@ -108,12 +110,12 @@ impl Ledger {
 
     /// Counts those blocks that are known by their maxima alone and whose maximum has a mass of at least `least`.
     #[inline(always)]
-    fn count<I: Vector, T: Logit>(&mut self, least: u64, row: &[T], mass: Mass) {
+    fn count<I: Vector, T: Logit>(&mut self, least: u64, row: &Row<'_, I, T>, mass: Mass) {
         let mut buffer = Buffer::new();
         for index in 0..self.low.len() {
             let by_maximum = self.high[index] == self.low[index] * BLOCK as u64;
             if by_maximum && self.low[index] >= least {
-                let bounds = mass.bounds_of_block::<I>(block::<I, T>(row, index, &mut buffer));
+                let bounds = mass.bounds_of_block::<I>(row.block(index, &mut buffer));
                 (self.low[index], self.high[index]) = bounds;
             }
         }

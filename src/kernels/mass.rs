@@ -26,8 +26,9 @@
 //! operations that takes 50 cycles, so weights are computed in two loops, which lets the CPU work on more of them at once.
 //! Weights far below the maximum are summed as 32-bit integers.
 
-use super::{BLOCK, order};
+use super::order;
 use crate::isa::Vector;
+use crate::lanes::{BLOCK, ROUND64, sum_of_rounded};
 
 /// The mass of the row's maximum is 2**S.
 pub const S: u32 = 41;
@@ -50,21 +51,9 @@ pub(crate) const LEAST_WEIGHT: f32 = 1.0 / (1 << 23) as f32; // 2**(LOWEST - SHI
 
 /// Adding this to a float32 of magnitude below 2**22 rounds it to an integer and leaves that integer in the low bits.
 const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
-/// The same for a float64 of magnitude below 2**51.
-const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
 
 /// Weights up to this, rounded to integers, can be summed in a faster way.
 const LIGHT: f32 = (1 << 28) as f32;
-
-/// Returns the sum of numbers below 2**51, each rounded to an integer, with ties to even.
-#[inline(always)]
-pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
-    let mut sum = 0u64;
-    for &weight in weights {
-        sum = sum.wrapping_add((f64::from(weight) + ROUND64).to_bits());
-    }
-    sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
-}
 
 /// Computes the masses of one row at one temperature.
 #[derive(Clone, Copy, Debug)]

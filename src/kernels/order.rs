@@ -11,8 +11,8 @@
 //!
 //! How it is fast: comparing, selecting and sorting tokens are operations on integers.
 
-use super::BLOCK;
 use crate::isa::Vector;
+use crate::lanes::BLOCK;
 
 /// A value that comes before every key.
 pub const START: u64 = 0;

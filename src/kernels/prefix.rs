@@ -18,20 +18,22 @@ use super::candidates::Held;
 use super::draw;
 use super::mass::Mass;
 use super::order::Prefix;
-use super::{BLOCK, Buffer, block, order, reaching, reserve};
+use super::{order, reserve};
 use crate::error::RowError;
 use crate::isa::Vector;
+use crate::lanes::BLOCK;
 use crate::logit::Logit;
+use crate::row::{Buffer, Row};
 
 /// Counts the tokens up to `near`, and fills `rest` with the keys of the tokens after it and up to `far`.
 #[inline(always)]
-pub fn count<I: Vector, T: Logit>(row: &[T], maxima: &[f32], near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
+pub fn count<I: Vector, T: Logit>(row: &Row<'_, I, T>, near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
     rest.clear();
     let mut buffer = Buffer::new();
     let mut held = Held::default();
     let mut count = 0;
-    for index in reaching::<I>(maxima, far.least()) {
-        let block = block::<I, T>(row, index, &mut buffer);
+    for index in row.reaching(far.least()) {
+        let block = row.block(index, &mut buffer);
         let counted = near.mask::<I>(block, index);
         count += counted.count_ones() as usize;
         held.take(block, index, far.mask::<I>(block, index) & !counted, rest);
@@ -42,14 +44,14 @@ pub fn count<I: Vector, T: Logit>(row: &[T], maxima: &[f32], near: Prefix, far: 
 
 /// Fills `out` with the logits of the tokens in a prefix, and with -inf in place of all others.
 #[inline(always)]
-pub fn copy<I: Vector, T: Logit>(row: &[T], maxima: &[f32], prefix: Prefix, out: &mut [T]) {
+pub fn copy<I: Vector, T: Logit>(row: &Row<'_, I, T>, prefix: Prefix, out: &mut [T]) {
     out.fill(T::NEG_INFINITY);
     let mut buffer = Buffer::new();
-    for index in reaching::<I>(maxima, prefix.least()) {
-        let mut mask = prefix.mask::<I>(block::<I, T>(row, index, &mut buffer), index);
+    for index in row.reaching(prefix.least()) {
+        let mut mask = prefix.mask::<I>(row.block(index, &mut buffer), index);
         while mask != 0 {
             let id = index * BLOCK + mask.trailing_zeros() as usize;
-            out[id] = row[id];
+            out[id] = row.stored()[id];
             mask &= mask - 1;
         }
     }
@@ -72,8 +74,7 @@ impl Blocks {
     #[inline(always)]
     pub fn weigh<I: Vector, T: Logit>(
         &mut self,
-        row: &[T],
-        maxima: &[f32],
+        row: &Row<'_, I, T>,
         mass: Mass,
         [near, far, last]: [u64; 3],
         rest: &mut Vec<u64>,
@@ -81,16 +82,16 @@ impl Blocks {
         let is_near_all = near == last;
         let (near, far, last) = (Prefix::to(near), Prefix::to(far), Prefix::to(last));
         self.masses.clear();
-        self.masses.resize(maxima.len(), 0);
+        self.masses.resize(row.maxima().len(), 0);
         rest.clear();
         let mut buffer = Buffer::new();
         let mut held = Held::default();
         let (mut total, light) = (0, mass.light());
-        for (index, &maximum) in maxima.iter().enumerate() {
+        for (index, &maximum) in row.maxima().iter().enumerate() {
             if maximum < last.floor(index) {
                 continue;
             }
-            let block = block::<I, T>(row, index, &mut buffer);
+            let block = row.block(index, &mut buffer);
             let (weights, is_light) = (mass.weights(block), maximum <= light);
             if maximum >= near.floor(index) {
                 self.masses[index] = Mass::of_weights::<I>(&near.keep::<I>(&weights, block, index), is_light);
@@ -120,7 +121,7 @@ impl Blocks {
     #[inline(always)]
     pub fn find<I: Vector, T: Logit>(
         &self,
-        row: &[T],
+        row: &Row<'_, I, T>,
         mass: Mass,
         last: u64,
         target: u64,
@@ -138,7 +139,7 @@ impl Blocks {
             }
             if left < sum {
                 let mut buffer = Buffer::new();
-                let block = block::<I, T>(row, index, &mut buffer);
+                let block = row.block(index, &mut buffer);
                 let mask = Prefix::to(last).mask::<I>(block, index);
                 let mut masses = mass.of_each(block);
                 for (place, mass) in masses.iter_mut().enumerate() {

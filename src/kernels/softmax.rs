@@ -13,23 +13,25 @@
 //! them.
 
 use super::mass::{LEAST_WEIGHT, Mass, S};
-use super::{BLOCK, Buffer, block};
 use crate::isa::Vector;
+use crate::lanes::BLOCK;
 use crate::logit::Logit;
+use crate::row::{Buffer, Row};
 
 /// Fills `out` with the probabilities.
 #[inline(always)]
-pub fn softmax<I: Vector, T: Logit>(row: &[T], maxima: &[f32], mass: Mass, out: &mut [f32]) {
+pub fn softmax<I: Vector, T: Logit>(row: &Row<'_, I, T>, mass: Mass, out: &mut [f32]) {
     let (mut total, light) = (0, mass.light());
     let mut buffer = Buffer::new();
     let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
-    for ((index, &maximum), out) in maxima.iter().enumerate().zip(blocks) {
-        *out = mass.weights(block::<I, T>(row, index, &mut buffer));
+    for ((index, &maximum), out) in row.maxima().iter().enumerate().zip(blocks) {
+        *out = mass.weights(row.block(index, &mut buffer));
         total += Mass::of_weights::<I>(out, maximum <= light);
     }
     if !rest.is_empty() {
-        let (index, maximum) = (maxima.len() - 1, maxima[maxima.len() - 1]);
-        let weights = mass.weights(block::<I, T>(row, index, &mut buffer));
+        let index = row.maxima().len() - 1;
+        let maximum = row.maxima()[index];
+        let weights = mass.weights(row.block(index, &mut buffer));
         total += Mass::of_weights::<I>(&weights, maximum <= light);
         rest.copy_from_slice(&weights[..rest.len()]);
     }
@@ -39,13 +41,14 @@ pub fn softmax<I: Vector, T: Logit>(row: &[T], maxima: &[f32], mass: Mass, out: 
     }
 }
 
-/// Fills `out` with the natural logarithms of the probabilities, from the row's maximum and the sum of its masses.
+/// Fills `out` with the natural logarithms of the probabilities, from the sum of the row's masses.
 #[inline(always)]
-pub fn log_softmax<T: Logit>(row: &[T], maximum: f32, temperature: f64, total: u64, out: &mut [f32]) {
+pub fn log_softmax<I: Vector, T: Logit>(row: &Row<'_, I, T>, temperature: f64, total: u64, out: &mut [f32]) {
     let inverse = (1.0 / temperature).min(f64::MAX);
     let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
-    for (out, x) in out.iter_mut().zip(row) {
-        *out = ((f64::from(x.to_f32()) - f64::from(maximum)) * inverse - log_total) as f32;
+    let maximum = f64::from(row.maximum());
+    for (out, x) in out.iter_mut().zip(row.stored()) {
+        *out = ((f64::from(x.to_f32()) - maximum) * inverse - log_total) as f32;
     }
 }
 

@@ -17,9 +17,12 @@
 //! with any period of the row.
 
 use super::mass::Mass;
-use super::{BLOCK, order, reserve};
+use super::{order, reserve};
 use crate::error::RowError;
+use crate::isa::Vector;
+use crate::lanes::BLOCK;
 use crate::logit::Logit;
+use crate::row::Row;
 
 /// 2**64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -63,13 +66,14 @@ impl Survey {
 
     /// Samples a row.
     #[inline(always)]
-    pub fn take<T: Logit>(&mut self, row: &[T]) {
-        let count = count(row.len());
-        self.scale = row.len() as f64 / count.max(1) as f64;
+    pub fn take<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>) {
+        let (row, tokens) = (row.stored(), row.tokens());
+        let count = count(tokens);
+        self.scale = tokens as f64 / count.max(1) as f64;
         self.keys.resize(count, 0);
         for (i, key) in self.keys.iter_mut().enumerate() {
             let place = (i as u64 + 1).wrapping_mul(GOLDEN);
-            let id = ((u128::from(place) * row.len() as u128) >> 64) as usize;
+            let id = ((u128::from(place) * tokens as u128) >> 64) as usize;
             *key = order::key(row[id].to_f32(), id);
         }
         self.keys.sort_unstable();
@@ -103,16 +107,16 @@ impl Survey {
     /// The masses of the block maxima are known, and only the rest is estimated. So a single heavy token is not missed,
     /// although it is probably not in the sample.
     #[inline(always)]
-    pub fn total(&self, mass: Mass, maxima: &[f32], last: u64) -> (f64, f64) {
+    pub fn total<I: Vector, T: Logit>(&self, row: &Row<'_, I, T>, mass: Mass, last: u64) -> (f64, f64) {
         let floor = order::logit(last);
         let kept = |maximum: f32| if maximum >= floor { f64::from(mass.weight(maximum)) } else { 0.0 };
         let mut heaviest = 0.0;
-        for &maximum in maxima {
+        for &maximum in row.maxima() {
             heaviest += kept(maximum);
         }
         let (mut sum, mut squares) = (0.0, 0.0);
         for (&key, m) in self.keys.iter().zip(&self.measures) {
-            let rest = m - kept(maxima[order::id(key) / BLOCK]) / BLOCK as f64;
+            let rest = m - kept(row.maxima()[order::id(key) / BLOCK]) / BLOCK as f64;
             sum += rest;
             squares += rest * rest;
         }
@@ -158,6 +162,7 @@ impl Survey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Portable;
 
     #[test]
     fn the_last_token_lies_between_the_keys_or_they_become_everything() {
@@ -168,7 +173,7 @@ mod tests {
             let mut keys: Vec<u64> = row.iter().enumerate().map(|(id, &x)| order::key(x, id)).collect();
             keys.sort_unstable();
             let mut survey = Survey::default();
-            survey.take(&row);
+            survey.take(&Row::<Portable, f32>::read(&row, &mut Vec::new()).unwrap());
             for k in [1, 2, 1000, 50_000, 99_999] {
                 survey.seek_count(row.len() - k);
                 let wanted = keys[k - 1];

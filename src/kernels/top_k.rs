@@ -12,17 +12,19 @@
 //! found in the same way, from the maxima of groups of maxima. Where ties would make the list long, or where k is large,
 //! passes over the row find the last of the k (`prefix.rs`).
 
-use super::argmax::max;
-use super::reaching;
 use super::select::select;
 use crate::isa::Vector;
+use crate::lanes::max;
+use crate::logit::Logit;
+use crate::row::Row;
 
 /// The most maxima in a group.
 const GROUP: usize = 16;
 
 /// Returns a logit that each of the k largest reaches. 1 <= k.
 #[inline(always)]
-pub fn floor<I: Vector>(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
+pub fn floor<I: Vector, T: Logit>(row: &Row<'_, I, T>, k: usize, work: &mut Vec<f32>) -> f32 {
+    let maxima = row.maxima();
     if k > maxima.len() {
         return f32::MIN; // all tokens that are not banned reach it
     }
@@ -39,7 +41,7 @@ pub fn floor<I: Vector>(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
         }
         let least = kth_largest(work, k);
         work.clear();
-        for index in reaching::<I>(maxima, least) {
+        for index in row.reaching(least) {
             work.push(maxima[index]);
         }
     } else {

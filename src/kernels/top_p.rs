@@ -14,11 +14,12 @@
 //! How it is fast: nothing is sorted. The last token is found by selection (`select.rs`) in a list of tokens. A part of the
 //! row is enough to guess which tokens to list.
 
-use super::BLOCK;
 use super::mass::{Mass, S};
 use super::select::select;
 use crate::isa::Vector;
+use crate::lanes::BLOCK;
 use crate::logit::Logit;
+use crate::row::{Buffer, Row};
 
 /// The number of buckets for each power of two.
 const STEPS: usize = 32;
@@ -38,13 +39,14 @@ pub fn need(top_p: f64, total: u64) -> u64 {
 /// The estimate works with the tokens that are left out, because those are many light tokens that are spread evenly. The heavy
 /// tokens may not be in the sample.
 #[inline(always)]
-pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, total: u64) -> (u64, usize) {
+pub fn guess_least_mass<I: Vector, T: Logit>(row: &Row<'_, I, T>, mass: Mass, need: u64, total: u64) -> (u64, usize) {
     const SAMPLE: usize = 64;
-    let blocks = row.as_chunks::<BLOCK>().0;
-    let step = (blocks.len() / SAMPLE).max(1);
+    let blocks = row.tokens() / BLOCK; // a last block that is not full is left out
+    let step = (blocks / SAMPLE).max(1);
     let (mut sums, mut counts) = ([0f32; BUCKETS], [0u32; BUCKETS]);
-    for block in blocks.iter().step_by(step) {
-        for weight in mass.weights(T::widen::<I>(block, &mut [0.0; BLOCK])) {
+    let mut buffer = Buffer::new();
+    for index in (0..blocks).step_by(step) {
+        for weight in mass.weights(row.block(index, &mut buffer)) {
             let bucket = bucket(f64::from(weight)).min(BUCKETS - 1);
             sums[bucket] += weight;
             counts[bucket] += 1;

@@ -1,0 +1,137 @@
+//! Values side by side: the sizes of blocks and registers, and the maximum of a block.
+//!
+//! Everything here is arithmetic on arrays of a fixed size, with no knowledge of rows or instruction sets. A loop over such an
+//! array is what the compiler turns into vector instructions.
+
+use half::f16;
+
+/// The number of logits in a block. A block is four cache lines of float32. It is small enough that its maximum says much
+/// about its 64 tokens, and large enough that a row of 262,144 logits has only 4,096 maxima.
+pub(crate) const BLOCK: usize = 64;
+
+/// How many values a loop body handles side by side: one AVX-512 register of float32, two of AVX2, four of SSE2 or NEON.
+pub(crate) const LANES: usize = 16;
+
+/// How many blocks have their maxima folded together.
+pub(crate) const GROUP: usize = 8;
+
+/// Added to a float64 of magnitude below 2**51, it rounds it to an integer, which then stands in the low bits.
+pub(crate) const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
+
+/// Returns the larger of two floats, as the vector instruction does, and `a` if one of them is NaN.
+#[inline(always)]
+pub(crate) fn max(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// Returns eight values whose maximum is the maximum of the block, and sets a lane of `nan` if it contains a NaN.
+#[inline(always)]
+pub(crate) fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+    let mut lanes = [0f32; LANES];
+    for lane in 0..LANES {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|part| block[part * LANES + lane]);
+        let is_nan = (a.is_nan() | b.is_nan()) | (c.is_nan() | d.is_nan());
+        nan[lane] |= if is_nan { u32::MAX } else { 0 };
+        lanes[lane] = max(max(a, b), max(c, d));
+    }
+    let mut half = [0f32; GROUP];
+    for lane in 0..GROUP {
+        half[lane] = max(lanes[lane], lanes[lane + GROUP]);
+    }
+    half
+}
+
+/// Does the same for 16-bit floats, as integers that sort like the floats. `infinity` is the bit pattern of +inf.
+#[inline(always)]
+pub(crate) fn narrow_lanes(bits: impl Fn(usize) -> u16, infinity: i16, nan: &mut [u32; LANES]) -> [i16; GROUP] {
+    let (mut keys, mut magnitudes) = ([0i16; BLOCK], [0i16; BLOCK]);
+    for i in 0..BLOCK {
+        let x = bits(i) as i16;
+        keys[i] = turned(x);
+        magnitudes[i] = x & i16::MAX;
+    }
+    for half in [BLOCK / 2, LANES] {
+        for i in 0..half {
+            keys[i] = keys[i].max(keys[i + half]);
+            magnitudes[i] = magnitudes[i].max(magnitudes[i + half]);
+        }
+    }
+    for lane in 0..LANES {
+        nan[lane] |= if magnitudes[lane] > infinity { u32::MAX } else { 0 };
+    }
+    let mut half = [0; GROUP];
+    for lane in 0..GROUP {
+        half[lane] = keys[lane].max(keys[lane + GROUP]);
+    }
+    half
+}
+
+/// Converts the bits of a 16-bit float to an integer that sorts like the float, and back. For a negative number it flips all
+/// bits below the sign.
+#[inline(always)]
+pub(crate) fn turned(bits: i16) -> i16 {
+    bits ^ ((bits >> 15) & i16::MAX)
+}
+
+/// Computes `lanes.max(axis=1)` by halving eight rows of eight three times, with two rows in a register. Each step takes two
+/// shuffles and one comparison.
+#[inline(always)]
+pub(crate) fn fold_together<L: Copy + Default>(lanes: &[[L; GROUP]; GROUP], max: impl Fn(L, L) -> L) -> [L; GROUP] {
+    let mut fours = [[L::default(); GROUP]; 4]; // rows 2i and 2i + 1, four values of each
+    for i in 0..4 {
+        for j in 0..4 {
+            fours[i][j] = max(lanes[2 * i][j], lanes[2 * i][j + 4]);
+            fours[i][j + 4] = max(lanes[2 * i + 1][j], lanes[2 * i + 1][j + 4]);
+        }
+    }
+    let mut twos = [[L::default(); GROUP]; 2]; // rows 4i, 4i + 2, 4i + 1, 4i + 3, two values of each
+    for i in 0..2 {
+        for j in [0, 1, 4, 5] {
+            twos[i][j] = max(fours[2 * i][j], fours[2 * i][j + 2]);
+            twos[i][j + 2] = max(fours[2 * i + 1][j], fours[2 * i + 1][j + 2]);
+        }
+    }
+    let mut maxima = [L::default(); GROUP];
+    for i in 0..2 {
+        for (j, row) in [0, 2, 1, 3].into_iter().enumerate() {
+            maxima[4 * i + row] = max(twos[i][2 * j], twos[i][2 * j + 1]);
+        }
+    }
+    maxima
+}
+
+/// Returns the maximum of numbers without NaN, and -inf if there are no numbers.
+#[inline(always)]
+pub(crate) fn maximum(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = max(lanes[lane], chunk[lane]);
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| max(a, b))
+}
+
+/// Returns the sum of numbers below 2**51, each rounded to an integer, with ties to even.
+#[inline(always)]
+pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
+    let mut sum = 0u64;
+    for &weight in weights {
+        sum = sum.wrapping_add((f64::from(weight) + ROUND64).to_bits());
+    }
+    sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
+}
+
+/// Moves the exponent and the mantissa to their places in a float32. One multiplication by a power of two then corrects
+/// the bias of the exponent, and also makes subnormal values right. Infinities and NaN get their exponent back. There are
+/// no branches, so that loops over this function can be vectorized, which the conversion of `half` cannot.
+#[inline(always)]
+pub(crate) fn from_f16(x: f16) -> f32 {
+    const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23); // 2**112
+    let bits = u32::from(x.to_bits());
+    let magnitude = (bits & 0x7fff) << 13;
+    let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
+    let value = (f32::from_bits(magnitude) * REBIAS).to_bits() | special;
+    f32::from_bits(value | (bits & 0x8000) << 16)
+}
