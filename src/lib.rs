@@ -7,7 +7,8 @@
 //! | `python/` | the Python bindings: arrays and parameters in, tokens and errors out |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
 //! | `recipe.rs` | one row, whole: what `sample`, `candidates`, `mask_logits` … do, step by step |
-//! | `search.rs` | what survives the filters, and the token that is drawn from it |
+//! | `methods/` | the filters, one file each |
+//! | `search.rs` | finds which tokens survive the filters, and draws one of them |
 //! | `kernels/` | the steps, one file an operation |
 //! | `row.rs` | a row of logits with the maximum of each block: what all of these read the logits through |
 //! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
@@ -25,6 +26,7 @@ pub mod isa;
 mod kernels;
 mod lanes;
 pub mod logit;
+mod methods;
 pub mod params;
 pub mod recipe;
 pub mod rng;

@@ -3,7 +3,7 @@
 //! A draw has these steps:
 //!
 //! 1. `Row::read` finds the maxima of the blocks and of the row.
-//! 2. The search finds which tokens survive the filters (`search.rs`).
+//! 2. The filters keep some of the tokens (`methods/`), which a search finds (`search.rs`).
 //! 3. The draw goes through the tokens in the order of the ids.
 
 use crate::error::RowError;
@@ -13,9 +13,10 @@ use crate::kernels::order::{self, Prefix};
 use crate::kernels::{argmax, prefix, reserve, softmax};
 use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
+use crate::methods::keep;
 use crate::params::Params;
 use crate::row::Row;
-use crate::search::{Search, keep};
+use crate::search::Search;
 
 /// Memory that the recipes reuse from row to row.
 #[derive(Debug, Default)]

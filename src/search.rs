@@ -1,4 +1,4 @@
-//! Finds which tokens of a row survive the filters, and draws one of them.
+//! Finds which tokens of a row survive the filters, and draws one of them. The filters themselves are in `methods/`.
 //!
 //! Every filter keeps a prefix of the total order (`kernels/order.rs`). So one key, that of the last token, always describes
 //! the tokens that survive. Where few tokens can survive, they are listed in the order of the ids (`candidates`), and the last
@@ -15,7 +15,6 @@ use crate::kernels::survey::Survey;
 use crate::kernels::{candidates, draw, reserve, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
-use crate::params::Params;
 use crate::row::Row;
 
 /// The memory of a search, which is reused from row to row.
@@ -71,41 +70,69 @@ fn most_listed(tokens: usize) -> usize {
 /// If the standard deviation of an estimate is a larger share of it than this, a better estimate is needed.
 const UNSURE: f64 = 0.25;
 
-/// Applies the filters in their order. Returns None if there are no filters, in which case every token is kept.
-/// The temperature must not be 0.
-#[inline(always)]
-pub fn keep<I: Vector, T: Logit>(
-    row: &Row<'_, I, T>,
+/// A row while filters are applied to it: which tokens have been kept so far. It is all that a filter sees.
+pub(crate) struct State<'a, 'r, I, T> {
+    row: &'a Row<'r, I, T>,
     mass: Mass,
-    params: &Params,
-    search: &mut Search,
-) -> Result<Option<Kept>, RowError> {
-    let k = usize::try_from(params.top_k).unwrap_or(usize::MAX);
-    let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
-    let lightest = if least > 0 { down_to(mass.least_logit(least)) } else { order::end(row.tokens()) };
-    let kept = if 0 < k && k < row.tokens() {
-        if k <= most_listed(row.tokens()) {
-            let last = search.list_top_k(row, k)?;
-            search.weigh(mass);
-            Kept::Listed { last: if params.top_p < 1.0 { search.last_of_listed(params.top_p)? } else { last } }
-        } else {
-            let last = search.last_of_top_k(row, k)?;
-            if params.top_p < 1.0 {
-                search.long_nucleus(row, mass, params.top_p, last, None)?
-            } else {
-                Kept::Long { last, near: None }
-            }
+    search: &'a mut Search,
+    /// None while every token is kept.
+    kept: Option<Kept>,
+}
+
+impl<'a, 'r, I: Vector, T: Logit> State<'a, 'r, I, T> {
+    /// Begins with all tokens. The mass is that of the row, at a temperature that is not 0.
+    #[inline(always)]
+    pub fn all(row: &'a Row<'r, I, T>, mass: Mass, search: &'a mut Search) -> Self {
+        State { row, mass, search, kept: None }
+    }
+
+    /// Returns which tokens are kept, or None if all are.
+    #[inline(always)]
+    pub fn kept(self) -> Option<Kept> {
+        self.kept
+    }
+
+    /// Keeps the first `count` tokens of the total order. Comes before the other filters.
+    #[inline(always)]
+    pub fn keep_first(&mut self, count: usize) -> Result<(), RowError> {
+        debug_assert!(self.kept.is_none());
+        if count >= self.row.tokens() {
+            return Ok(());
         }
-    } else if params.top_p < 1.0 {
-        search.nucleus(row, mass, params.top_p)?
-    } else if least == 0 {
-        return Ok(None);
-    } else if search.list(row, mass, lightest, most_listed(row.tokens())) {
-        Kept::Listed { last: lightest }
-    } else {
-        Kept::Long { last: lightest, near: None }
-    };
-    Ok(Some(kept.up_to(lightest)))
+        self.kept = Some(if count <= most_listed(self.row.tokens()) {
+            let last = self.search.list_top_k(self.row, count)?;
+            self.search.weigh(self.mass);
+            Kept::Listed { last }
+        } else {
+            Kept::Long { last: self.search.last_of_top_k(self.row, count)?, near: None }
+        });
+        Ok(())
+    }
+
+    /// Keeps the first tokens of the total order that together have at least the share `p` of the mass of what was kept.
+    /// Comes after `keep_first` and before the other filters.
+    #[inline(always)]
+    pub fn keep_share(&mut self, p: f64) -> Result<(), RowError> {
+        self.kept = Some(match self.kept {
+            None => self.search.nucleus(self.row, self.mass, p)?,
+            Some(Kept::Listed { .. }) => Kept::Listed { last: self.search.last_of_listed(p)? },
+            Some(Kept::Long { last, .. }) => self.search.long_nucleus(self.row, self.mass, p, last, None)?,
+        });
+        Ok(())
+    }
+
+    /// Keeps the tokens with a mass of at least `least`, which is in [1, 2**S].
+    #[inline(always)]
+    pub fn keep_at_least(&mut self, least: u64) {
+        let lightest = down_to(self.mass.least_logit(least));
+        self.kept = Some(match self.kept.take() {
+            Some(kept) => kept.up_to(lightest),
+            None if self.search.list(self.row, self.mass, lightest, most_listed(self.row.tokens())) => {
+                Kept::Listed { last: lightest }
+            }
+            None => Kept::Long { last: lightest, near: None },
+        });
+    }
 }
 
 impl Search {

@@ -1,0 +1,21 @@
+//! Top-k: keeps the k largest logits.
+//!
+//! ```text
+//! kept = order[:k]                              # order = np.lexsort((ids, -row))
+//! ```
+//!
+//! Edge rules: exactly k tokens are kept. Of equal logits at the last place, the lower ids are. 0 is off, and a k of at least
+//! the number of tokens keeps all of them.
+
+use crate::error::RowError;
+use crate::isa::Vector;
+use crate::logit::Logit;
+use crate::search::State;
+
+#[inline(always)]
+pub(super) fn apply<I: Vector, T: Logit>(k: u64, state: &mut State<'_, '_, I, T>) -> Result<(), RowError> {
+    match usize::try_from(k) {
+        Ok(k) if k > 0 => state.keep_first(k),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,21 @@
+//! Top-p, or nucleus sampling: keeps the smallest set of most probable tokens whose mass reaches a share of the whole.
+//!
+//! ```text
+//! need = min(W, max(1, ceil(float64(p) * float64(W))))       # W is the mass of what was kept before
+//! kept = order[: np.searchsorted(np.cumsum(mass[order]), need) + 1]
+//! ```
+//!
+//! A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, "The curious case of neural text degeneration" (ICLR 2020).
+//!
+//! Edge rules: at least one token is kept. The token that crosses the line is kept. Of equal logits, the lower ids are kept.
+//! 1 is off.
+
+use crate::error::RowError;
+use crate::isa::Vector;
+use crate::logit::Logit;
+use crate::search::State;
+
+#[inline(always)]
+pub(super) fn apply<I: Vector, T: Logit>(p: f64, state: &mut State<'_, '_, I, T>) -> Result<(), RowError> {
+    if p < 1.0 { state.keep_share(p) } else { Ok(()) }
+}
