@@ -12,8 +12,8 @@ import toksample
 def machine() -> dict[str, str]:
     """Describe this machine.
 
-    The CPU and its caches are read by hand, because the bench needs numpy alone, and libraries that know them (py-cpuinfo)
-    give neither the stepping nor each of the caches. Elsewhere than on Linux it is what Python knows.
+    The bench must run where only numpy is installed, so no library is asked: on Linux the names of the CPU and the sizes of
+    its caches are in a few files, and on other systems the standard library's ``platform`` has to do.
     """
     facts = {"cpu": platform.processor() or platform.machine(), "cores": str(cores())}
     cpuinfo = Path("/proc/cpuinfo")
