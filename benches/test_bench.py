@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +113,13 @@ def test_a_picture(ending, tmp_path, capsys):
     file = tmp_path / f"picture{ending}"
     assert run(*QUICK, "--calls", "argmax,k-p,16", "--plot", str(file)) == 0
     assert file.stat().st_size > 5_000
+
+
+def test_a_picture_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"a picture needs matplotlib: pip install 'toksample\[plot\]'"):
+        run(*QUICK, "--plot", "picture.png")
+    assert capsys.readouterr() == ("", "")  # nothing has been measured in vain
 
 
 def test_a_wrong_answer_is_no_figure():
