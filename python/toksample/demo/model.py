@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toksample._progress import Report
+from toksample._progress import Progress
 from toksample.demo.gguf_file import Floats, GGUFFile
 from toksample.demo.tokenizer import Tokenizer
 
@@ -98,7 +98,7 @@ class Gemma:
         self.reset()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], progress: Report | None = None) -> Gemma:
+    def load(cls, path: str | os.PathLike[str], progress: Progress | None = None) -> Gemma:
         """Read a model from a GGUF file.
 
         Parameters
