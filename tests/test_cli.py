@@ -175,6 +175,7 @@ def test_bench_needs_numpy_alone() -> None:
     assert {name.partition(".")[0] for name in modules} - sys.stdlib_module_names <= {"toksample", "numpy"}
 
 
+@needs_model
 def test_generate_does_not_import_the_bench() -> None:
     modules = imported_by("generate", PROMPT, "--max-new-tokens", "0")
     assert "toksample.demo" in modules
