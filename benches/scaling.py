@@ -1,15 +1,18 @@
-"""Draws what a call costs against the size of the vocabulary, on real-like rows and on hard ones.
+"""Draws the cost of each call against the size of the vocabulary, for rows like those of a model and for hard rows.
 
     pip install 'toksample[plot]'
     python benches/scaling.py --plot FILE.png [--json FILE]
 
-Each point is the median time of a call. Its cost should be a straight line of slope 1 in this picture, wherever the line of
-`np.max` is one, and no row should be far above the others. np.max itself is steeper once a row no longer fits a cache.
+Each point is the median time of a call. In this picture the cost of a call should be a straight line of slope 1 wherever the
+line of `np.max` is, and no row should lie far above the others. The line of `np.max` gets steeper once a row is too large for
+the cache.
 """
 
 import argparse
+import datetime
 import json
 import statistics
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +40,7 @@ REAL = {kind: lambda vocab, kind=kind: make_row(kind, vocab) for kind in ("dialo
 
 
 def measure():
-    """Return the times: panel -> row -> microseconds for each vocabulary; and of np.max."""
+    """Return the times of the calls, as panel -> row -> microseconds for each vocabulary, and the times of np.max."""
     times, floor = {name: {} for name in PANELS}, []
     with StatusLine() as status:
         for vocab in VOCABS:
@@ -55,6 +58,27 @@ def measure():
 def median_time(function, rounds):
     (times,) = time_in_turn([function], rounds)
     return statistics.median(times)
+
+
+def report(times, floor):
+    """Return the figures, one for each point, with the facts about the run."""
+    figures = [
+        {"call": name, "row": kind, "vocab": vocab, "microseconds": time}
+        for name, rows in times.items()
+        for kind, each in rows.items()
+        for vocab, time in zip(VOCABS, each, strict=True)
+    ]
+    figures += [
+        {"call": "np.max", "row": None, "vocab": vocab, "microseconds": time}
+        for vocab, time in zip(VOCABS, floor, strict=True)
+    ]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": f"python {' '.join(sys.argv)}",
+        "machine": machine(),
+        "versions": {"toksample": toksample.__version__, "numpy": np.__version__},
+        "figures": figures,
+    }
 
 
 def draw(times, floor, path):
@@ -90,7 +114,7 @@ def main():
     times, floor = measure()
     draw(times, floor, args.plot)
     if args.json:
-        Path(args.json).write_text(json.dumps({"vocab": VOCABS, "np.max": floor, "microseconds": times}) + "\n")
+        Path(args.json).write_text(json.dumps(report(times, floor), indent=1) + "\n", encoding="utf-8")
     print(f"{'growth of the time from V = 262,144 to 4,000,000 (15.3 times as many)':60}")
     place = VOCABS.index(262_144)
     for name in PANELS:

@@ -1,10 +1,11 @@
-"""Prints how far toksample is from reading the logits once: each target, and what is measured here.
+"""Prints how far toksample is from reading the logits once: each target, and what this machine reaches.
 
     python benches/targets.py [--logits rows.npy] [--rounds 41]
 
-A figure is a multiple of `np.max(row)` on the same row in the same run: the median over the rows of the ratio of medians. The
-two are called in turn, each once untimed before it is timed. Without --logits the rows are made (toksample.bench.rows).
-The environment variable TOKSAMPLE_ISA chooses the instruction set.
+A figure is a multiple of `np.max(row)`, measured on the same row in the same run: for each row the ratio of the two median
+times, and then the median of those ratios over the rows. The two functions are called in turn, and each timed call follows an
+untimed one, unless it takes 5 ms or longer. Without --logits the rows are made (toksample.bench.rows). The environment
+variable TOKSAMPLE_ISA chooses the instruction set.
 """
 
 import argparse
@@ -31,7 +32,7 @@ SAMPLE = {
     "sample: T 0.7": ({"temperature": 0.7}, 5, 3),
     "sample: T 0.7, min-p 0.05": ({"temperature": 0.7, "min_p": 0.05}, 2.0, 1.4),
 }
-AVX2_FACTOR = 1.6  # with AVX2 alone the targets are so much wider
+AVX2_FACTOR = 1.6  # with AVX2 alone the targets may be missed by this factor
 HARD_LIMIT = 25
 
 
@@ -41,7 +42,7 @@ def in_turn(functions, rounds, threads=1):
 
 
 def calls(row, threads=1):
-    """Yield name, function, must, aim of each target on one row."""
+    """Yield the name, function, must and aim of each target on one row."""
     out = np.empty(row.shape, np.float32)
     yield "argmax", lambda: toksample.argmax(row), 1.3, 1.1
     for name, (params, must, aim) in SAMPLE.items():
@@ -86,7 +87,7 @@ def batch_speedup(rows, rounds):
 
 
 def reading_speedup(rows, rounds):
-    """Return how much faster two threads read the same batch with np.max: more than that, memory does not give."""
+    """Return how much faster two threads read the same batch with np.max. Memory does not allow for more than that."""
     batch = rows[np.arange(64) % len(rows)]
 
     def read(part):
@@ -114,7 +115,7 @@ def small_call():
 
 
 def narrow_ratios(rows, rounds):
-    """Return for each 16-bit type and target the time relative to float32, the median over the rows."""
+    """Yield each 16-bit type with the time of each call relative to float32, as the median over the rows."""
     types = {"float16": np.float16}
     try:
         import ml_dtypes
@@ -132,7 +133,7 @@ def narrow_ratios(rows, rounds):
 
 
 def hard_ratios(vocab, rounds):
-    """Yield row, call and the ratio to np.max for each hard row."""
+    """Yield the row, the call and the ratio to np.max, for each call on each hard row."""
     for kind, make in ROWS.items():
         row = make(vocab)
         for name, function in hard_calls(row):

@@ -1,4 +1,4 @@
-"""The command `toksample bench`: the figures, the files and the errors; and what the made rows are like."""
+"""Tests of the command `toksample bench`: its figures, files and errors, and the statistics of the rows that it makes."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ QUICK = ("--quick", "--rounds", "2", "--seconds", "0.01", "--vocab", "512", "--e
 def test_a_table_with_every_engine_beside_np_max(capsys):
     assert run(*QUICK, "--calls", "argmax,k-p,16") == 0
     out, err = capsys.readouterr()
-    assert err == ""  # no terminal, no progress
+    assert err == ""  # progress is shown on a terminal only
     for text in (
         "V = 512, 1 row, 1 thread",
         "V = 16, 1 row, 1 thread",

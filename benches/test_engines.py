@@ -1,6 +1,6 @@
-"""Every call of `toksample bench` by every engine that is installed, on real and on made rows; each answer is checked.
+"""Runs every call of `toksample bench` with every engine that is installed, on real and on made rows, and checks each answer.
 
-pytest-benchmark groups them by call and rows, so that toksample stands beside the others and beside `np.max`.
+pytest-benchmark groups the results by call and rows, so that toksample stands beside the others and beside `np.max`.
 """
 
 import re
@@ -45,7 +45,7 @@ def test_small_call(benchmark, engine, call):
 
 @pytest.mark.parametrize("call", LARGE_CALLS, ids=lambda call: call.name)
 def test_floor(benchmark, call, named_rows):
-    """`np.max` in each group: the time to read the logits once."""
+    """Put `np.max` into each group, as the time it takes to read the logits once."""
     name, rows = named_rows
     benchmark.group = f"{call.title} ({name})"
     assert benchmark(np.max, rows) == rows.max()
@@ -53,7 +53,7 @@ def test_floor(benchmark, call, named_rows):
 
 @pytest.mark.parametrize("when", ["prepared", "called"])
 def test_a_peer_that_has_changed(monkeypatch, when):
-    """The error names its version and those known to work."""
+    """The error names the version in use and those known to work."""
 
     class Changed(Engine):
         name = "changed"

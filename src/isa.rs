@@ -1,15 +1,16 @@
-//! The instruction sets: which there are, which is used, and the macro that compiles one source for each of them.
+//! The instruction sets: which ones this CPU has, which one is used, and the macro that compiles one source for each of them.
 //!
-//! An [`Isa`] is a proof: it can only be had from functions that have asked the CPU. `per_isa!` turns a function into one
-//! that takes an `Isa` and runs the clone compiled for it. Everything that the function calls is `#[inline(always)]`, so the
-//! whole recipe of a row is compiled with the wider registers and there is one dispatch a row, never one a kernel.
+//! An [`Isa`] is a proof that the CPU has the instruction set, because only functions that have asked the CPU can make one.
+//! `per_isa!` turns a function into one that takes an `Isa` and runs the clone that was compiled for it. Everything that the
+//! function calls is `#[inline(always)]`. So the whole recipe of a row is compiled with the wider registers, and there is one
+//! dispatch for each row and never one for each kernel.
 //!
-//! The clones compute the same bits: Rust never contracts a multiplication and an addition to a fused one, and the kernels
-//! use only operations that IEEE 754 rounds correctly. What IEEE leaves open is the environment: a library may have told
-//! the CPU to flush subnormals or to round otherwise, which Rust itself forbids. `per_isa!` restores Rust's environment for
-//! the time of the call (see [`FloatEnvironment`]).
+//! All clones compute the same bits. Rust never contracts a multiplication and an addition into a fused operation, and the
+//! kernels use only operations that IEEE 754 rounds correctly. IEEE 754 leaves the environment open, however: a library may
+//! have told the CPU to flush subnormal numbers to zero or to round in another way, which Rust itself does not allow.
+//! `per_isa!` restores the environment that Rust expects for the duration of the call (see [`FloatEnvironment`]).
 //!
-//! All `unsafe` of the crate's core is written here and in `isa/vector.rs`.
+//! All `unsafe` code of the crate's core is here and in `isa/vector.rs`.
 #![allow(unsafe_code)]
 
 mod vector;
@@ -37,19 +38,20 @@ pub(crate) enum Kind {
     Avx512,
 }
 
-/// Every name that [`VARIABLE`] may have, on any machine.
+/// Every value that [`VARIABLE`] may have on some machine.
 const NAMES: [&str; 3] = ["portable", "avx2", "avx512"];
 
 impl Isa {
-    /// What the target's baseline offers: SSE2 on x86-64, NEON on aarch64.
+    /// The baseline of the target: SSE2 on x86-64, NEON on aarch64.
     pub const PORTABLE: Isa = Isa(Kind::Portable);
 
-    /// The instruction sets of this CPU, the best one last.
+    /// Returns the instruction sets of this CPU, with the best one last.
     pub fn available() -> Vec<Isa> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] // only x86-64 has others
         let mut found = vec![Isa::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
-            // The same lists as in `per_isa!`, below. AVX-512 is used from Ice Lake and Zen 4 on.
+            // These are the same lists as in `per_isa!` below. AVX-512 is used from Ice Lake and Zen 4 on.
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c")
@@ -74,7 +76,8 @@ impl Isa {
         found
     }
 
-    /// The instruction set in use: [`VARIABLE`] if it is set, else the best of the CPU. Decided once a process.
+    /// Returns the instruction set in use: that of [`VARIABLE`] if it is set, and otherwise the best of the CPU. It is chosen
+    /// once for each process.
     pub fn current() -> Result<Isa, IsaError> {
         static CURRENT: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
         CURRENT
@@ -90,7 +93,7 @@ impl Isa {
         }
     }
 
-    /// "portable", "avx2" or "avx512".
+    /// Returns "portable", "avx2" or "avx512".
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => NAMES[0],
@@ -106,7 +109,7 @@ impl Isa {
     }
 }
 
-/// [`VARIABLE`] names an instruction set that does not exist, or that this CPU lacks.
+/// The error for a [`VARIABLE`] that names an instruction set which does not exist, or which this CPU lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IsaError {
     name: String,
@@ -122,10 +125,11 @@ impl fmt::Display for IsaError {
 
 impl std::error::Error for IsaError {}
 
-/// Rust's floating-point environment (round to nearest, subnormals kept), from its making until its drop.
+/// Puts Rust's floating-point environment (round to nearest, subnormals kept) in force until it is dropped.
 ///
-/// Another library of the process may have changed the thread's: `torch.set_flush_denormal(True)` does, and so does a shared
-/// library linked with `-ffast-math`. Two subnormal logits would then compare as equal, and a seed would give another token.
+/// Another library in the process may have changed the environment of the thread: `torch.set_flush_denormal(True)` does, and
+/// so does a shared library that was linked with `-ffast-math`. Two subnormal logits would then compare as equal, and a seed
+/// would give another token.
 pub(crate) struct FloatEnvironment {
     #[cfg(target_arch = "x86_64")]
     changed: Option<u32>,
@@ -133,12 +137,12 @@ pub(crate) struct FloatEnvironment {
 
 #[cfg(target_arch = "x86_64")]
 impl FloatEnvironment {
-    /// All exceptions masked, round to nearest, subnormals kept.
+    /// The default: all exceptions are masked, rounding is to nearest, and subnormals are kept.
     const DEFAULT: u32 = 0x1f80;
     /// The bits that only record which exceptions occurred.
     const STICKY: u32 = 0x3f;
 
-    /// Restores the default if it was changed.
+    /// Restores the default if it was changed, and puts the changed environment back when it is dropped.
     #[inline]
     pub(crate) fn default_until_drop() -> Self {
         let found = Self::read();
@@ -152,14 +156,14 @@ impl FloatEnvironment {
     #[inline]
     fn read() -> u32 {
         let mut mxcsr = 0u32;
-        // SAFETY: stmxcsr stores four bytes at the given address, which is that of a live u32.
+        // SAFETY: stmxcsr stores four bytes at the given address, which is the address of a live u32.
         unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags)) };
         mxcsr
     }
 
     #[inline]
     fn write(mxcsr: u32) {
-        // SAFETY: ldmxcsr loads four bytes from a live u32, whose reserved bits are zero: it is the default or was read.
+        // SAFETY: ldmxcsr loads four bytes from a live u32. Its reserved bits are zero, because it is the default or was read.
         unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const mxcsr, options(nostack, preserves_flags)) };
     }
 }
@@ -183,8 +187,8 @@ impl FloatEnvironment {
     }
 }
 
-/// Compiles a function for every instruction set: `fn name<I: Vector, T: Logit>(args) -> R { body }` becomes
-/// `fn name<T: Logit>(isa: Isa, args) -> R`, which runs the clone of `isa`; the body may use what `I` offers.
+/// Compiles a function for every instruction set. `fn name<I: Vector, T: Logit>(args) -> R { body }` becomes
+/// `fn name<T: Logit>(isa: Isa, args) -> R`, which runs the clone for `isa`. The body may use the operations of `I`.
 macro_rules! per_isa {
     ($(#[$meta:meta])* pub fn $name:ident<$i:ident: Vector, $t:ident: $bound:path>(
         $($arg:ident: $type:ty),* $(,)?
@@ -193,10 +197,10 @@ macro_rules! per_isa {
         #[allow(unsafe_code)]
         pub fn $name<$t: $bound>(isa: $crate::isa::Isa, $($arg: $type),*) -> $ret {
             #[inline(always)]
-            #[allow(clippy::extra_unused_type_parameters)] // not every body has a use for it
+            #[allow(clippy::extra_unused_type_parameters)] // not every body uses it
             fn body<$i: $crate::isa::Vector, $t: $bound>($($arg: $type),*) -> $ret $body
 
-            // Not inlined: nothing of it may move to before the environment is restored.
+            // This is not inlined, because no part of it may move to before the environment is restored.
             #[inline(never)]
             fn portable<$t: $bound>($($arg: $type),*) -> $ret {
                 body::<$crate::isa::Portable, $t>($($arg),*)
@@ -219,10 +223,10 @@ macro_rules! per_isa {
             match isa.kind() {
                 $crate::isa::Kind::Portable => portable($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: an `Isa` of this kind is made only where the CPU was seen to have these features.
+                // SAFETY: an `Isa` of this kind is made only after the CPU was seen to have these features.
                 $crate::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: an `Isa` of this kind is made only where the CPU was seen to have these features.
+                // SAFETY: an `Isa` of this kind is made only after the CPU was seen to have these features.
                 $crate::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
             }
         }

@@ -1,7 +1,7 @@
-//! The element types a row of logits may have.
+//! The types of element that a row of logits may have.
 //!
-//! Every kernel computes in float32: a float16 or bfloat16 value is widened when it is read, which is exact. Rows are read
-//! in place, whatever their type.
+//! Every kernel computes in float32. A float16 or bfloat16 value is widened when it is read, which is exact. Rows of every
+//! type are read in place.
 
 use half::{bf16, f16};
 
@@ -9,27 +9,27 @@ use crate::isa::Vector;
 use crate::kernels::BLOCK;
 use crate::kernels::argmax::{self, GROUP, LANES};
 
-/// A type of logit, which float32 holds exactly.
+/// A type of logit whose values float32 can represent exactly.
 pub trait Logit: Copy + Send + Sync + 'static {
-    /// Minus infinity: a banned token, and what the last block of a row is padded with.
+    /// Minus infinity, which marks a banned token and pads the last block of a row.
     const NEG_INFINITY: Self;
 
-    /// The same value as a float32.
+    /// Returns the same value as a float32.
     fn to_f32(self) -> f32;
 
-    /// What its maxima are found with: something in the same order.
+    /// The type with which maxima are found. Its values sort like the logits.
     type Lane: Copy + Default;
 
-    /// Eight values whose maximum is the block's; sets a lane of `nan` if there is one in it.
+    /// Returns eight values whose maximum is the maximum of the block, and sets a lane of `nan` if it contains a NaN.
     fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [Self::Lane; GROUP];
 
-    /// The larger of two.
+    /// Returns the larger of two values.
     fn larger(a: Self::Lane, b: Self::Lane) -> Self::Lane;
 
-    /// The logit as a float32.
+    /// Returns the logit that a lane stands for, as a float32.
     fn of_lane(lane: Self::Lane) -> f32;
 
-    /// A block as float32, in `buffer` if it has to be widened.
+    /// Returns a block as float32, using `buffer` if it has to be widened.
     #[inline(always)]
     fn widen<'a, I: Vector>(block: &'a [Self; BLOCK], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
         for (wide, x) in buffer.iter_mut().zip(block) {
@@ -99,9 +99,9 @@ impl Logit for bf16 {
 impl Logit for f16 {
     const NEG_INFINITY: Self = f16::NEG_INFINITY;
 
-    /// Moves exponent and mantissa to their places in a float32 and lets one multiplication by a power of two correct the
-    /// exponent's bias, which makes subnormals right as well. What was infinite or NaN gets its exponent back. Branch-free,
-    /// so that loops over it are vectorized; `half`'s own conversion is not.
+    /// Moves the exponent and the mantissa to their places in a float32. One multiplication by a power of two then corrects
+    /// the bias of the exponent, and also makes subnormal values right. Infinities and NaN get their exponent back. There are
+    /// no branches, so that loops over this function can be vectorized, which the conversion of `half` cannot.
     #[inline(always)]
     fn to_f32(self) -> f32 {
         const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23); // 2**112

@@ -1,12 +1,12 @@
-//! One row, whole: each operation from logits to answer, compiled for every instruction set.
+//! Each operation on a whole row, from the logits to the answer, compiled for every instruction set.
 //!
-//! Every filter keeps a prefix of the total order (`kernels/order.rs`), so what survives is always described by one key, that
-//! of its last token. The steps of a draw:
+//! Every filter keeps a prefix of the total order (`kernels/order.rs`). So one key, that of the last token, always describes
+//! the tokens that survive. A draw has these steps:
 //!
-//! 1. `argmax`: the maxima of the blocks, and the row's;
-//! 2. the filters, `top_k`, `top_p` and min-p: on a list of the tokens that can survive, in id order (`candidates`), where
-//!    that is short, else by passes over the row (`prefix`);
-//! 3. the draw, in id order.
+//! 1. `argmax` finds the maxima of the blocks and of the row.
+//! 2. The filters `top_k`, `top_p` and min-p work on a list of the tokens that can survive, in the order of the ids
+//!    (`candidates`). Where that list would be long, they make passes over the row instead (`prefix`).
+//! 3. The draw goes through the tokens in the order of the ids.
 
 use crate::error::RowError;
 use crate::isa::{Vector, per_isa};
@@ -24,12 +24,12 @@ use crate::params::Params;
 pub struct Scratch {
     /// The maximum of each block.
     maxima: Vec<f32>,
-    /// What is known of the mass of each block.
+    /// The bounds of the mass of each block.
     ledger: Ledger,
-    /// Listed tokens, in id order, as keys; and their masses.
+    /// The keys of the listed tokens, in the order of the ids, and their masses.
     keys: Vec<u64>,
     masses: Vec<u64>,
-    /// For a prefix that is not listed: a sample of the row, and the masses of its blocks.
+    /// For a prefix that is not listed, a sample of the row and the masses of its blocks.
     survey: Survey,
     blocks: Blocks,
     work_maxima: Vec<f32>,
@@ -37,11 +37,12 @@ pub struct Scratch {
     work_pairs: Vec<(u64, u64)>,
 }
 
-/// What survives the filters: the tokens up to the key `last`.
+/// The tokens that survive the filters, which are those up to the key `last`.
 enum Kept {
-    /// All of them are listed, with their masses; perhaps others, too.
+    /// All of them are listed with their masses. The list may contain other tokens too.
     Listed { last: u64 },
-    /// Too many for a list. If `near` is given, `scratch.blocks` has the masses of those up to it, and the others are listed.
+    /// They are too many for a list. If `near` is given, `scratch.blocks` has the masses of those up to it, and the rest are
+    /// listed.
     Long { last: u64, near: Option<u64> },
 }
 
@@ -51,7 +52,7 @@ impl Kept {
         last
     }
 
-    /// What of it a further filter keeps, one that keeps the tokens up to `limit`.
+    /// Narrows the kept set to the tokens up to `limit`.
     fn up_to(self, limit: u64) -> Kept {
         match self {
             Kept::Listed { last } => Kept::Listed { last: last.min(limit) },
@@ -60,21 +61,21 @@ impl Kept {
     }
 }
 
-/// The key of the last token that has a logit of at least `floor`, if there is any number of tokens.
+/// Returns a key that comes after all tokens with a logit of at least `floor`, however many tokens share that logit.
 fn down_to(floor: f32) -> u64 {
     order::key(floor, u32::MAX as usize)
 }
 
-/// So many tokens may be listed: more take longer than passes over the row.
+/// Returns the length of the longest list worth making. Beyond it, passes over the row are faster.
 fn most_listed(tokens: usize) -> usize {
     (tokens / 16).max(1024)
 }
 
-/// If the deviation of an estimate is a larger share of it, something better is needed.
+/// If the standard deviation of an estimate is a larger share of it than this, a better estimate is needed.
 const UNSURE: f64 = 0.25;
 
-/// Applies the filters, in their order; None if there is none, and every token is kept. `scratch.maxima` are the maxima of
-/// the row's blocks; the temperature is not 0.
+/// Applies the filters in their order. Returns None if there are no filters, in which case every token is kept.
+/// `scratch.maxima` must hold the block maxima of the row, and the temperature must not be 0.
 #[inline(always)]
 fn keep<I: Vector, T: Logit>(
     row: &[T],
@@ -111,8 +112,9 @@ fn keep<I: Vector, T: Logit>(
 }
 
 impl Scratch {
-    /// Reserves what a row of `tokens` tokens may need at most, so that no buffer grows later: a `Vec` that cannot grow ends
-    /// the process, and this is an error instead. What is reserved and not used takes no memory on most systems.
+    /// Reserves the most memory that a row of `tokens` tokens may need, so that no buffer grows later. A `Vec` that cannot
+    /// grow ends the process, whereas this returns an error. On most systems, memory that is reserved but not used takes up
+    /// nothing.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
         let blocks = tokens.div_ceil(BLOCK).next_multiple_of(argmax::GROUP);
         let Scratch { maxima, ledger, keys, masses, survey, blocks: weighed, work_maxima, work_keys, work_pairs } =
@@ -133,7 +135,7 @@ impl Scratch {
         mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses);
     }
 
-    /// Lists the tokens up to `last`, with their masses; false if they are more than `limit`.
+    /// Lists the tokens up to `last` with their masses. Returns false if there are more than `limit` of them.
     #[inline(always)]
     fn list<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, last: u64, limit: usize) -> bool {
         let listed = candidates::collect::<I, T>(row, &self.maxima, Prefix::to(last), limit, &mut self.keys);
@@ -143,12 +145,12 @@ impl Scratch {
         listed
     }
 
-    /// Lists the k largest, or all that are not banned, if those are fewer, and gives a key that comes after them and before
-    /// the others.
+    /// Lists the k largest tokens, or all tokens that are not banned if those are fewer. Returns a key that comes after all of
+    /// them and before the others.
     #[inline(always)]
     fn list_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> Result<u64, RowError> {
         let floor = top_k::floor::<I>(&self.maxima, k, &mut self.work_maxima);
-        // Only ties at the floor can make them more.
+        // Only ties at the floor can make the list longer than this.
         let limit = k.saturating_mul(BLOCK).min(most_listed(row.len()));
         if candidates::collect::<I, T>(row, &self.maxima, Prefix::to(down_to(floor)), limit, &mut self.keys) {
             let last = top_k::last_key(&self.keys, k, &mut self.work_keys);
@@ -161,7 +163,7 @@ impl Scratch {
         }
     }
 
-    /// The key of the last of the k largest, banned ones among them. k < row.len()
+    /// Returns the key of the last of the k largest tokens, banned tokens included. k < row.len()
     #[inline(always)]
     fn last_of_top_k<I: Vector, T: Logit>(&mut self, row: &[T], k: usize) -> Result<u64, RowError> {
         self.survey.take(row);
@@ -174,30 +176,30 @@ impl Scratch {
                 return Ok(top_k::last_key(&self.keys, k - count, &mut self.work_keys));
             }
             if (near, far) == (order::START, end) {
-                return Err(RowError::Changed); // this was the whole row, and it has more than k tokens
+                return Err(RowError::Changed); // the keys covered the whole row, which has more than k tokens
             }
         }
     }
 
-    /// The key of the last token of the nucleus of what is listed.
+    /// Returns the key of the last token of the nucleus of the listed tokens.
     #[inline(always)]
     fn last_of_listed(&mut self, p: f64) -> Result<u64, RowError> {
         let need = top_p::need(p, self.masses.iter().sum());
         self.listed_last((need, need)).ok_or(RowError::Changed)
     }
 
-    /// The key of the listed token at which the mass, in the total order, reaches what is needed, if it is the same for the
-    /// least and the most of it.
+    /// Returns the key of the listed token at which the mass, in the total order, reaches what is needed. Returns None if it
+    /// is not the same token for the least and for the most that may be needed.
     #[inline(always)]
     fn listed_last(&mut self, needs: (u64, u64)) -> Option<u64> {
         top_p::last_key(&self.keys, &self.masses, needs, &mut self.work_pairs)
     }
 
-    /// The nucleus of a whole row. Where few tokens hold it, it is found in a list of the heaviest ones, and what is known of
-    /// the row's mass is refined until the last token is certain.
+    /// Finds the nucleus of a whole row. If it has few tokens, it is found in a list of the heaviest ones, and the bounds of
+    /// the row's mass are refined until the last token is certain.
     #[inline(always)]
     fn nucleus<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, p: f64) -> Result<Kept, RowError> {
-        const HEAVY: u64 = 1 << (S - 6); // a small nucleus has only tokens at least so heavy
+        const HEAVY: u64 = 1 << (S - 6); // a small nucleus has no lighter tokens than this
         let limit = most_listed(row.len());
         let mut least = HEAVY;
         let mut listed = self.list::<I, T>(row, mass, down_to(mass.floor(HEAVY)), limit / 4);
@@ -230,8 +232,8 @@ impl Scratch {
         self.long_nucleus::<I, T>(row, mass, p, order::end(row.len()), total)
     }
 
-    /// The nucleus of the tokens up to `last`, of a row that has been surveyed. `total` is nearly the row's mass, if it is
-    /// known.
+    /// Finds the nucleus of the tokens up to `last` in a row that has been surveyed. `total` is approximately the mass of the
+    /// row, if that is known.
     #[inline(always)]
     fn long_nucleus<I: Vector, T: Logit>(
         &mut self,
@@ -263,7 +265,7 @@ impl Scratch {
                 return Ok(Kept::Long { last, near: Some(near) });
             }
             if (near, far) == (order::START, last) {
-                return Err(RowError::Changed); // these were all tokens, and they have the mass that is needed
+                return Err(RowError::Changed); // the keys covered all tokens, which have the mass that is needed
             }
             if !is_exact {
                 self.survey.seek_mass(total.saturating_sub(need) as f64, 0.0);
@@ -272,13 +274,13 @@ impl Scratch {
         }
     }
 
-    /// The listed tokens up to `last`, with their masses.
+    /// Iterates over the listed tokens up to `last`, with their masses.
     #[inline(always)]
     fn listed(&self, last: u64) -> impl Iterator<Item = (u64, u64)> {
         self.keys.iter().copied().zip(self.masses.iter().copied()).filter(move |&(key, _)| key <= last)
     }
 
-    /// The token that the word draws from what is kept.
+    /// Returns the token that the word draws from the kept tokens.
     #[inline(always)]
     fn draw<I: Vector, T: Logit>(&mut self, row: &[T], mass: Mass, kept: Kept, word: u64) -> Result<usize, RowError> {
         let drawn = match kept {
@@ -303,7 +305,7 @@ impl Scratch {
 }
 
 per_isa! {
-    /// The lowest id among the largest logits.
+    /// Returns the lowest id among the largest logits.
     pub fn argmax<I: Vector, T: Logit>(row: &[T], scratch: &mut Scratch) -> Result<usize, RowError> {
         let maximum = argmax::block_maxima(row, &mut scratch.maxima)?;
         argmax::argmax(row, &scratch.maxima, maximum)
@@ -311,7 +313,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// The token that the random word draws from what the parameters keep.
+    /// Returns the token that the random word draws from the tokens that the parameters keep.
     pub fn sample<I: Vector, T: Logit>(
         row: &[T], params: &Params, word: u64, scratch: &mut Scratch,
     ) -> Result<usize, RowError> {
@@ -335,7 +337,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// The ids and probabilities of what the parameters keep, most probable first.
+    /// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
     pub fn candidates<I: Vector, T: Logit>(
         row: &[T], params: &Params, scratch: &mut Scratch,
     ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
@@ -352,7 +354,7 @@ per_isa! {
         let Scratch { keys, masses, .. } = scratch;
         let total = masses.iter().sum::<u64>() as f64;
         if total == 0.0 {
-            return Err(RowError::Changed); // the maximum has a mass
+            return Err(RowError::Changed); // the maximum always has a mass
         }
         let (mut ids, mut probs) = (Vec::new(), Vec::new());
         reserve(&mut ids, keys.len())?;
@@ -366,7 +368,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// Fills `out` with the row, but -inf where a filter drops the token.
+    /// Fills `out` with the row, and with -inf in place of each token that a filter drops.
     pub fn mask_logits<I: Vector, T: Logit>(
         row: &[T], params: &Params, out: &mut [T], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
@@ -387,7 +389,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// Fills `out` with the probabilities of the row; at temperature 0 that of the argmax is 1.
+    /// Fills `out` with the probabilities of the row. At temperature 0 the probability of the argmax is 1.
     pub fn softmax<I: Vector, T: Logit>(
         row: &[T], temperature: f64, out: &mut [f32], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
@@ -421,19 +423,22 @@ per_isa! {
 }
 
 per_isa! {
-    /// Fills `values` and `ids`, which are of the same length k, with the k largest logits and where they stand, in the total
-    /// order.
+    /// Fills `values` and `ids`, which must have the same length k, at most that of the row, with the k largest logits and
+    /// their ids, in the total order.
     pub fn top_k<I: Vector, T: Logit>(
         row: &[T], values: &mut [T], ids: &mut [i64], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         argmax::block_maxima(row, &mut scratch.maxima)?;
         let k = values.len();
+        if k == 0 {
+            return Ok(());
+        }
         let is_short = k <= most_listed(row.len());
         if is_short {
             scratch.list_top_k::<I, T>(row, k)?;
         }
         if !is_short || scratch.keys.len() < k {
-            // A long list, or one in which banned tokens fill the rest, as in any sort.
+            // The list is long, or banned tokens fill the rest of it, as they would after any sort.
             let last = if k < row.len() { scratch.last_of_top_k::<I, T>(row, k)? } else { order::end(row.len()) };
             candidates::collect::<I, T>(row, &scratch.maxima, Prefix::to(last), k, &mut scratch.keys);
         }
@@ -449,8 +454,8 @@ per_isa! {
     }
 }
 
-/// What `kernels/mod.rs` promises for a row that another thread writes to: each recipe comes to an end, and with an answer or an
-/// error. Here the row changes under the kernels without a race: a logit has now and then another value when it is read.
+/// Tests what `kernels/mod.rs` promises for a row that another thread writes to: every recipe ends, with an answer or an
+/// error. Here the row changes under the kernels without a race, because a logit sometimes has another value when it is read.
 #[cfg(test)]
 mod changing_rows {
     use std::cell::Cell;
@@ -460,11 +465,11 @@ mod changing_rows {
     use crate::kernels::argmax::{GROUP, LANES, lanes, max};
 
     thread_local! {
-        /// The state of a random generator, and in how many reads a logit changes once.
+        /// The state of a random generator, and in how many reads a logit changes once on average.
         static RANDOM: Cell<(u64, u64)> = const { Cell::new((1, 1)) };
     }
 
-    /// A random number below `below`.
+    /// Returns a random number below `below`.
     fn random(below: u64) -> u64 {
         RANDOM.with(|random| {
             let (mut x, seldom) = random.get();
@@ -484,12 +489,12 @@ mod changing_rows {
         type Lane = f32;
 
         fn to_f32(self) -> f32 {
-            // -inf also pads the last block, in memory that nobody else can write to.
+            // -inf also pads the last block, which is in memory that nobody else can write to.
             if self.0 == f32::NEG_INFINITY || random(RANDOM.get().1) != 0 {
                 return self.0;
             }
-            // No large changes: far above the maximum that was seen, sums of masses overflow. They wrap in a release build, but
-            // this one looks for overflows. tests/test_soundness.py has no such limit.
+            // The changes are small, because the sums of masses overflow far above the maximum that was seen. They wrap around
+            // in a release build, but this build checks for overflow. tests/test_soundness.py has no such limit.
             [f32::NAN, f32::NEG_INFINITY, self.0 - 2.0, self.0 - 0.1, self.0 + 0.5][random(5) as usize]
         }
 

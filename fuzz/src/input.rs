@@ -137,7 +137,7 @@ pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
         min_p: share(header.byte(), header.unsigned(2), size, raw, 0.0),
     };
     params.validate().ok()?;
-    let k = (count(header.byte(), raw & 0xffff, size) as usize).max(1).min(size);
+    let k = (count(header.byte(), raw & 0xffff, size) as usize).min(size);
     Some((row, Case { params, word, k, operation }))
 }
 

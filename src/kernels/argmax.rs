@@ -1,36 +1,37 @@
-//! The maximum of every block, and from them the maximum of the row and where it stands.
+//! Finds the maximum of every block, and from those the maximum of the row and its place.
 //!
 //! ```text
 //! maxima = row.reshape(-1, 64).max(axis=1)      # the row padded with -inf
 //! argmax = np.argmax(row)                       # the lowest id among the largest
 //! ```
 //!
-//! This is the one pass over the logits that every operation pays. What comes later looks at the maxima (1/64 of the row) and
-//! then only at the blocks that can matter.
+//! This is the one pass over the logits that every operation needs. Later passes look at the maxima (1/64 of the row) and then
+//! only at the blocks that can matter.
 //!
-//! Edge rules: NaN anywhere, or +inf, makes the row invalid; -inf is a banned token; a row of -inf alone is empty.
+//! Edge rules: a NaN or +inf anywhere makes the row invalid. -inf marks a banned token, and a row with nothing but -inf is
+//! empty.
 //!
-//! How it is fast: the maxima of eight blocks are folded together, so that every comparison of the fold works on full
-//! registers; folding one block at a time took five times as long. The test for NaN takes one comparison for two values. The
-//! index is not tracked: it is looked up in the one block whose maximum equals the row's.
+//! How it is fast: the maxima of eight blocks are folded together, so that every comparison of the fold uses full registers.
+//! Folding one block at a time took five times as long. One comparison tests two values for NaN. The pass does not keep track
+//! of the index of the maximum; that is looked up afterwards, in the one block whose maximum equals the row's.
 
 use super::BLOCK;
 use crate::error::RowError;
 use crate::logit::Logit;
 
-/// Values that a loop body handles side by side: one AVX-512 register of float32, two of AVX2, four of SSE2 or NEON.
+/// How many values a loop body handles side by side: one AVX-512 register of float32, two of AVX2, four of SSE2 or NEON.
 pub(crate) const LANES: usize = 16;
 
-/// Blocks whose maxima are folded together.
+/// How many blocks have their maxima folded together.
 pub(crate) const GROUP: usize = 8;
 
-/// The larger of two floats, as the vector instruction has it; `a` if one is NaN.
+/// Returns the larger of two floats, as the vector instruction does, and `a` if one of them is NaN.
 #[inline(always)]
 pub(crate) fn max(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Fills `maxima` with the maximum of each block and returns the row's, or what is wrong with the row.
+/// Fills `maxima` with the maximum of each block, and returns the maximum of the row or what is wrong with the row.
 #[inline(always)]
 pub fn block_maxima<T: Logit>(row: &[T], maxima: &mut Vec<f32>) -> Result<f32, RowError> {
     maxima.clear();
@@ -56,7 +57,7 @@ pub fn block_maxima<T: Logit>(row: &[T], maxima: &mut Vec<f32>) -> Result<f32, R
     Ok(row_maximum)
 }
 
-/// The maxima of eight blocks; sets a lane of `nan` if there is one in them.
+/// Returns the maxima of eight blocks, and sets a lane of `nan` if they contain a NaN.
 #[inline(always)]
 fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
     let mut lanes = [[T::Lane::default(); GROUP]; GROUP];
@@ -66,7 +67,7 @@ fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) ->
     fold_together(&lanes, T::larger).map(T::of_lane)
 }
 
-/// Eight values whose maximum is the block's.
+/// Returns eight values whose maximum is the maximum of the block, and sets a lane of `nan` if it contains a NaN.
 #[inline(always)]
 pub(crate) fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
     let mut lanes = [0f32; LANES];
@@ -83,7 +84,7 @@ pub(crate) fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP
     half
 }
 
-/// The same of floats of 16 bits, as integers in the order of the floats; `infinity` are the bits of +inf.
+/// Does the same for 16-bit floats, as integers that sort like the floats. `infinity` is the bit pattern of +inf.
 #[inline(always)]
 pub(crate) fn narrow_lanes(bits: impl Fn(usize) -> u16, infinity: i16, nan: &mut [u32; LANES]) -> [i16; GROUP] {
     let (mut keys, mut magnitudes) = ([0i16; BLOCK], [0i16; BLOCK]);
@@ -108,15 +109,15 @@ pub(crate) fn narrow_lanes(bits: impl Fn(usize) -> u16, infinity: i16, nan: &mut
     half
 }
 
-/// The bits of a float of 16 bits as an integer in the order of the floats, and back: those below the sign are turned over in
-/// negative numbers.
+/// Converts the bits of a 16-bit float to an integer that sorts like the float, and back. For a negative number it flips all
+/// bits below the sign.
 #[inline(always)]
 pub(crate) fn turned(bits: i16) -> i16 {
     bits ^ ((bits >> 15) & i16::MAX)
 }
 
-/// `lanes.max(axis=1)`: halves eight rows of eight, two rows to a register, three times. Each step is two shuffles and one
-/// comparison.
+/// Computes `lanes.max(axis=1)` by halving eight rows of eight three times, with two rows in a register. Each step takes two
+/// shuffles and one comparison.
 #[inline(always)]
 fn fold_together<L: Copy + Default>(lanes: &[[L; GROUP]; GROUP], max: impl Fn(L, L) -> L) -> [L; GROUP] {
     let mut fours = [[L::default(); GROUP]; 4]; // rows 2i and 2i + 1, four values of each
@@ -142,7 +143,7 @@ fn fold_together<L: Copy + Default>(lanes: &[[L; GROUP]; GROUP], max: impl Fn(L,
     maxima
 }
 
-/// The maximum of numbers, none of which is NaN; -inf if there is none.
+/// Returns the maximum of numbers without NaN, and -inf if there are no numbers.
 #[inline(always)]
 pub(crate) fn maximum(values: &[f32]) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -155,7 +156,7 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| max(a, b))
 }
 
-/// The lowest id whose logit is the row's maximum; an error if the row no longer has that logit.
+/// Returns the lowest id whose logit is the row's maximum, or an error if the row no longer contains that logit.
 #[inline(always)]
 pub fn argmax<T: Logit>(row: &[T], maxima: &[f32], maximum: f32) -> Result<usize, RowError> {
     let at = maxima.iter().position(|&m| m == maximum).ok_or(RowError::Changed)?;
@@ -163,7 +164,7 @@ pub fn argmax<T: Logit>(row: &[T], maxima: &[f32], maximum: f32) -> Result<usize
     Ok(at * BLOCK + within)
 }
 
-/// The error for the first NaN or +inf of a row in which one was seen. Off the fast path.
+/// Returns the error for the first NaN or +inf of a row in which one was seen. This is off the fast path.
 #[cold]
 #[inline(never)]
 fn first_not_finite<T: Logit>(row: &[T]) -> RowError {

@@ -1,20 +1,20 @@
-//! Lists the tokens that can survive: those of a prefix of the total order.
+//! Lists the tokens that can survive the filters, which are those of a prefix of the total order.
 //!
 //! ```text
 //! ids = np.flatnonzero(keys <= last)            # keys as in order.rs
 //! ```
 //!
-//! They come in id order, as keys.
+//! The list holds keys, in the order of the ids.
 //!
-//! How it is fast: a block whose maximum is too low is not looked at; of the others, a comparison gives a mask of the tokens,
-//! and only those are visited. A list that turns out to be long is given up: `prefix.rs` does without one.
+//! How it is fast: a block whose maximum is too low is skipped. In the other blocks a comparison gives a mask of the tokens,
+//! and only those tokens are visited. A list that turns out to be long is abandoned, because `prefix.rs` does not need one.
 
 use super::order::Prefix;
 use super::{BLOCK, Buffer, block, order, reaching};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// Fills `keys` with the tokens of the prefix; false, and not all of them, if they are more than `limit`.
+/// Fills `keys` with the tokens of the prefix. Returns false, with an incomplete list, if there are more than `limit` of them.
 #[inline(always)]
 pub fn collect<I: Vector, T: Logit>(
     row: &[T],
@@ -37,7 +37,7 @@ pub fn collect<I: Vector, T: Logit>(
     keys.len() <= limit
 }
 
-/// Keys that are held back before they are added to a list, which costs more than a store.
+/// Collects keys in a small array before they go to a list, because adding to the list costs more than storing in the array.
 pub struct Held {
     keys: [u64; HELD],
     count: usize,
@@ -53,7 +53,7 @@ impl Default for Held {
 }
 
 impl Held {
-    /// Takes the tokens of a block that the mask has.
+    /// Takes the tokens of a block that are set in the mask.
     #[inline(always)]
     pub fn take(&mut self, block: &[f32; BLOCK], index: usize, mut mask: u64, keys: &mut Vec<u64>) {
         if self.count > HELD - BLOCK {
@@ -67,7 +67,7 @@ impl Held {
         }
     }
 
-    /// Adds what is held to the list.
+    /// Adds the collected keys to the list.
     #[inline(always)]
     pub fn give(&mut self, keys: &mut Vec<u64>) {
         keys.extend_from_slice(&self.keys[..self.count.min(HELD)]);

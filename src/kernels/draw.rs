@@ -1,14 +1,16 @@
-//! Draws a token from masses with one random word.
+//! Draws a token from the masses with one random word.
 //!
 //! ```text
-//! target = (word * W) >> 64                                   # uniform over 0 .. W-1, W the mass of what is kept
-//! token  = np.searchsorted(np.cumsum(mass), target, side="right")   # the masses in id order, 0 for what is not kept
+//! target = (word * W) >> 64                          # uniform over 0 .. W-1, with W the mass of the tokens that are kept
+//! token  = np.searchsorted(np.cumsum(mass), target, side="right")   # the masses in id order, 0 for a token not kept
 //! ```
 //!
-//! A token of mass m is drawn by floor or ceil of m * 2**64 / W of the 2**64 words: the draw adds less than 2**-23 to no
-//! probability. Edge rule: a token without mass is never drawn.
+//! Of the 2**64 words, m * 2**64 / W, rounded down or up, draw a token of mass m. So its probability of being drawn differs
+//! from m / W by less than 2**-64.
 //!
-//! How it is fast: most blocks of a row need not be counted to know which token is hit (`ledger.rs`).
+//! Edge rule: a token without mass is never drawn.
+//!
+//! How it is fast: to know which token is hit, most blocks of the row do not have to be counted (`ledger.rs`).
 
 use super::ledger::Ledger;
 use super::mass::Mass;
@@ -16,13 +18,13 @@ use super::{BLOCK, Buffer, block};
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// The point of the mass line that a word hits.
+/// Returns the point that a word hits on a line as long as the total mass.
 #[inline(always)]
 pub fn target(word: u64, total: u64) -> u64 {
     ((u128::from(word) * u128::from(total)) >> 64) as u64
 }
 
-/// The place of the first mass at which the running sum exceeds `target`; None if all of them together do not.
+/// Returns the place of the first mass at which the running sum exceeds `target`, or None if even the full sum does not.
 #[inline(always)]
 pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> Option<usize> {
     let mut left = target;
@@ -35,10 +37,11 @@ pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> Option<usize> {
     None
 }
 
-/// The id drawn from a whole row by a word, if it is the same wherever in their bounds the blocks' masses are.
+/// Returns the id that a word draws from a whole row, if it is the same for all masses of the blocks within their bounds.
 ///
-/// The target lies between the targets for the least and the largest total, and so does every running sum between its own
-/// bounds. The token is certain if both ends of the first fall into the same token at both ends of the second.
+/// The target lies between the targets for the smallest and the largest possible total. In the same way, every running sum
+/// lies between its own bounds. The token is certain if both extreme targets fall into the same token at both extremes of the
+/// sums.
 #[inline(always)]
 pub fn from_row<I: Vector, T: Logit>(row: &[T], mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
     let (low_total, high_total) = ledger.total();

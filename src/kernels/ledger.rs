@@ -1,14 +1,19 @@
-//! What is known of the mass of each block: a lower and an upper bound, made closer as needed.
+//! Keeps a lower and an upper bound of the mass of each block, and tightens them as needed.
 //!
 //! ```text
 //! blocks = mass(row).reshape(-1, 64)            # the row padded with -inf
 //! blocks.max(axis=1) <= blocks.sum(axis=1) <= 64 * blocks.max(axis=1)
 //! ```
 //!
-//! The mass never decreases with the logit, so the largest mass of a block is that of its maximum, which is known from the
-//! pass over the row. In most rows a few blocks hold nearly everything: those are counted, and the others' bounds are so
-//! close that the answer of a draw or a filter is the same at both ends. Where it is not, the bounds are refined, in the end
-//! to the exact masses. The answer is exact either way; only the time differs.
+//! The mass never decreases when the logit increases. So the largest mass in a block is that of its maximum, which is known
+//! from the pass over the row.
+//!
+//! Edge rule: the answer is exact however tight the bounds are, because a bound decides nothing unless both of its ends lead
+//! to the same answer. Only the time differs.
+//!
+//! How it is fast: in most rows a few blocks hold nearly all of the mass. Those blocks are counted, and the bounds of the
+//! others are then so close that a draw or a filter gives the same answer at both ends. Where it does not, the bounds are
+//! refined, in the end to the exact masses.
 
 use super::mass::Mass;
 use super::{BLOCK, Buffer, block, reserve};
@@ -16,8 +21,8 @@ use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// At first, one part in 2**OPEN of a row's mass may stay open. A larger share makes a second look more likely, a smaller one
-/// makes the first look longer.
+/// At first, one part in 2**OPEN of a row's mass may stay unknown. A larger part makes a second look more likely, and a
+/// smaller part makes the first look take longer.
 const OPEN: u32 = 8;
 
 /// The bounds of the blocks of one row.
@@ -30,23 +35,23 @@ pub struct Ledger {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Known {
-    /// The heaviest blocks within 2**-19 of themselves, the others by their maxima.
+    /// The heaviest blocks are known to within 2**-19 of their mass, and the others by their maxima.
     #[default]
     Heaviest,
-    /// Every block within 2**-19 of itself.
+    /// Every block is known to within 2**-19 of its mass.
     Nearly,
-    /// Every block exactly.
+    /// Every block is known exactly.
     Exactly,
 }
 
 impl Ledger {
-    /// Reserves memory for a row of so many blocks.
+    /// Reserves memory for a row with this many blocks.
     pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
         reserve(&mut self.low, blocks)?;
         reserve(&mut self.high, blocks)
     }
 
-    /// Opens the ledger of a row: the bounds that the blocks' maxima give, and closer ones of the heaviest blocks.
+    /// Starts the ledger of a row, with the bounds that the maxima give and tighter bounds for the heaviest blocks.
     #[inline(always)]
     pub fn open<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) {
         mass.of_all(maxima.iter().copied(), &mut self.low);
@@ -63,7 +68,7 @@ impl Ledger {
         self.count::<I, T>(least, row, mass);
     }
 
-    /// The exact mass of a row.
+    /// Returns the exact mass of a row.
     #[inline(always)]
     pub fn exact_total<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) -> u64 {
         self.low.resize(maxima.len(), 0);
@@ -72,8 +77,8 @@ impl Ledger {
         self.total().0
     }
 
-    /// Makes the bounds closer: two calls make them exact. A third is an error, for exact masses have left a question open
-    /// that they answer in any row that stays as it is.
+    /// Tightens the bounds; two calls make them exact. A third call is an error: exact masses answer every question about a
+    /// row that does not change, so the row must have changed.
     #[inline(always)]
     pub fn refine<I: Vector, T: Logit>(&mut self, row: &[T], maxima: &[f32], mass: Mass) -> Result<(), RowError> {
         match self.known {
@@ -101,7 +106,7 @@ impl Ledger {
         }
     }
 
-    /// Counts the blocks known by their maxima alone, if that of the maximum is at least `least`.
+    /// Counts those blocks that are known by their maxima alone and whose maximum has a mass of at least `least`.
     #[inline(always)]
     fn count<I: Vector, T: Logit>(&mut self, least: u64, row: &[T], mass: Mass) {
         let mut buffer = Buffer::new();
@@ -114,19 +119,19 @@ impl Ledger {
         }
     }
 
-    /// What stays open if only the blocks with a largest mass of at least `least` are counted.
+    /// Returns how much mass stays unknown if only the blocks with a largest mass of at least `least` are counted.
     #[inline(always)]
     fn open_below(&self, least: u64) -> u64 {
         self.low.iter().map(|&largest| if largest < least { largest * (BLOCK as u64 - 1) } else { 0 }).sum()
     }
 
-    /// The bounds of each block.
+    /// Iterates over the bounds of each block.
     #[inline(always)]
     pub fn blocks(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.low.iter().copied().zip(self.high.iter().copied())
     }
 
-    /// The bounds of the row's mass.
+    /// Returns the bounds of the mass of the row.
     #[inline(always)]
     pub fn total(&self) -> (u64, u64) {
         (self.low.iter().sum(), self.high.iter().sum())

@@ -1,26 +1,30 @@
 //! The exact mass: a token's probability as an integer.
 //!
 //! ```text
-//! scale  = float32(log2(e) / temperature)                    # the division in float64; kept in [2**-126, float32 max]
+//! scale  = float32(log2(e) / temperature)                    # divided in float64, kept in [2**-126, float32 max]
 //! t      = max((x - max(row)) * scale + 4, -60)              # float32
 //! n      = rint(t);  f = t - n                               # f in [-0.5, 0.5]
 //! weight = (1 + f*(C1 + f*(C2 + f*(C3 + f*(C4 + f*C5))))) * 2**(n - 4 + S)
 //! mass   = rint(weight)                                      # an integer in [0, 2**S], S = 41
 //! ```
 //!
-//! Every operation is float32 and rounded once, nothing is fused, so numpy, SSE2, AVX2, AVX-512 and NEON compute the same
+//! Every operation is in float32 and rounded once, and none is fused. So numpy, SSE2, AVX2, AVX-512 and NEON compute the same
 //! integer. Sums of masses are 64-bit integers, which do not depend on the order of the additions.
 //!
 //! Why the `+ 4`: it puts `t` on a grid of 2**-22 or coarser, and on that grid the polynomial never decreases (tests check all
-//! its 2**22 + 1 points). So the mass never decreases with the logit, and every filter keeps a prefix of the total order.
-//! Why S = 41: a row of 2**22 tokens sums to at most 2**63, and rounding moves its distribution by at most 2**-20.
-//! The row's maximum has a mass of exactly 2**S. A banned token (-inf) has none.
+//! of its 2**22 + 1 points). So the mass never decreases when the logit increases, and every filter keeps a prefix of the
+//! total order.
 //!
-//! How it is fast: adding 1.5 * 2**23 rounds to an integer without an instruction for it, and leaves that integer in the low
-//! bits, ready to be shifted into the exponent; the power of two stands in the coefficients. Where the mass of a block need
-//! only be known within bounds, those come from fused operations and a float32 sum. A weight is a chain of operations, 50 cycles
-//! long: it is computed in two loops, so that the CPU works on more of them at once. Weights far below the maximum are summed
-//! as 32-bit integers.
+//! Why S = 41: the masses of a row of 2**22 tokens sum to at most 2**63, and rounding moves the distribution by at most
+//! 2**-20.
+//!
+//! Edge rules: the row's maximum has a mass of exactly 2**S, and a banned token (-inf) has a mass of 0.
+//!
+//! How it is fast: adding 1.5 * 2**23 rounds to an integer without a rounding instruction, and leaves that integer in the low
+//! bits, ready to be shifted into the exponent. The coefficients already contain the power of two. Where it is enough to know
+//! the mass of a block within bounds, the bounds come from fused operations and a float32 sum. A weight is a chain of
+//! operations that takes 50 cycles, so weights are computed in two loops, which lets the CPU work on more of them at once.
+//! Weights far below the maximum are summed as 32-bit integers.
 
 use super::{BLOCK, order};
 use crate::isa::Vector;
@@ -28,30 +32,31 @@ use crate::isa::Vector;
 /// The mass of the row's maximum is 2**S.
 pub const S: u32 = 41;
 
-/// A row may have at most this many tokens; then no sum of masses reaches 2**64.
+/// The most tokens that a row may have. With this limit no sum of masses reaches 2**64.
 pub const MAX_TOKENS: usize = 1 << 22;
 
 const SHIFT: f32 = 4.0;
 const LOWEST: f32 = -60.0;
-/// 2**(S - SHIFT), a factor of every coefficient.
+/// 2**(S - SHIFT), by which every coefficient is multiplied.
 const UNIT: f32 = (1u64 << (S - 4)) as f32;
-/// 2**f is nearly 1 + C[0] f + C[1] f**2 …: within 1.9e-7 of itself as computed in float32, for |f| <= 0.5.
-#[allow(clippy::approx_constant)] // the first coefficient is near ln 2, and is not ln 2
+/// The coefficients of 1 + C[0] f + C[1] f**2 …, which, computed in float32, is within 1.9e-7 of 2**f (relative) for |f| <=
+/// 0.5.
+#[allow(clippy::approx_constant)] // the first coefficient is close to ln 2, but is not ln 2
 const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
 const SCALED: [f32; 5] = [C[0] * UNIT, C[1] * UNIT, C[2] * UNIT, C[3] * UNIT, C[4] * UNIT];
 
-/// The weight of a banned token, and the least there is.
+/// The weight of a banned token, which is also the smallest weight.
 pub(crate) const LEAST_WEIGHT: f32 = 1.0 / (1 << 23) as f32; // 2**(LOWEST - SHIFT + S)
 
-/// Added to a float32 of magnitude below 2**22, it rounds it to an integer, which then stands in the low bits.
+/// Adding this to a float32 of magnitude below 2**22 rounds it to an integer and leaves that integer in the low bits.
 const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
 /// The same for a float64 of magnitude below 2**51.
 const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
 
-/// Integers up to this are quickly summed.
+/// Weights up to this, rounded to integers, can be summed in a faster way.
 const LIGHT: f32 = (1 << 28) as f32;
 
-/// The sum of numbers below 2**51, each rounded to an integer, ties to even.
+/// Returns the sum of numbers below 2**51, each rounded to an integer, with ties to even.
 #[inline(always)]
 pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
     let mut sum = 0u64;
@@ -61,14 +66,14 @@ pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
     sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
 }
 
-/// The masses of one row at one temperature.
+/// Computes the masses of one row at one temperature.
 #[derive(Clone, Copy, Debug)]
 pub struct Mass {
     maximum: f32,
     scale: f32,
 }
 
-/// 2**fraction is a weight, but for its exponent.
+/// A weight in two parts: 2**fraction, and what must be added to its exponent.
 #[derive(Clone, Copy)]
 struct Scaled {
     fraction: f32,
@@ -76,7 +81,7 @@ struct Scaled {
 }
 
 impl Scaled {
-    /// The second half of a weight.
+    /// Computes the second half of a weight.
     #[inline(always)]
     fn weight(self, mul_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
         let mut p = SCALED[4];
@@ -88,32 +93,32 @@ impl Scaled {
 }
 
 impl Mass {
-    /// For a row with this maximum, which is finite, at this temperature, which is above 0.
+    /// Prepares for a row with this maximum, which must be finite, at this temperature, which must be above 0.
     #[inline(always)]
     pub fn new(maximum: f32, temperature: f64) -> Mass {
         let scale = (std::f64::consts::LOG2_E / temperature) as f32;
         Mass { maximum, scale: scale.clamp(f32::MIN_POSITIVE, f32::MAX) }
     }
 
-    /// The mass before rounding. Not 0 for a banned token, but less than a half.
+    /// Returns the mass before rounding. For a banned token it is less than one half, but not 0.
     #[inline(always)]
     pub(crate) fn weight(self, x: f32) -> f32 {
         self.scaled(x).weight(|a, b, c| a * b + c)
     }
 
-    /// The first half of a weight.
+    /// Computes the first half of a weight.
     #[inline(always)]
     fn scaled(self, x: f32) -> Scaled {
         let t = (x - self.maximum) * self.scale + SHIFT;
         let t = if t > LOWEST { t } else { LOWEST };
         let rounded = t + ROUND32;
-        // The low bits of `rounded` are n: shifted, they are added to an exponent.
+        // The low bits of `rounded` are n. Shifted, they can be added to an exponent.
         Scaled { fraction: t - (rounded - ROUND32), exponent: rounded.to_bits() << 23 }
     }
 
-    /// The weights of a block.
-    // Two loops, and what is between them in memory: in one loop each weight is a chain of operations too long for the CPU to
-    // work on many of them at once.
+    /// Returns the weights of a block.
+    // There are two loops, with the values between them in memory. In a single loop each weight would be a chain of operations
+    // too long for the CPU to work on many of them at once.
     #[inline(always)]
     fn weights_by(self, block: &[f32; BLOCK], mul_add: impl Fn(f32, f32, f32) -> f32) -> [f32; BLOCK] {
         let (mut fractions, mut exponents, mut weights) = ([0f32; BLOCK], [0u32; BLOCK], [0f32; BLOCK]);
@@ -126,16 +131,16 @@ impl Mass {
         weights
     }
 
-    /// The mass at logit `x`.
+    /// Returns the mass of a token with logit `x`.
     #[inline(always)]
     pub fn of(self, x: f32) -> u64 {
         (f64::from(self.weight(x)) + ROUND64).to_bits().wrapping_sub(ROUND64.to_bits())
     }
 
-    /// A logit such that every token below it has a mass below `least`.
+    /// Returns a logit such that every token below it has a mass below `least`.
     #[inline(always)]
     pub(crate) fn floor(self, least: u64) -> f32 {
-        // An estimate a little low, then lower until it is certain.
+        // This estimate is a little too low. It is lowered further until it is certain.
         let power = (least as f64).log2() - f64::from(S);
         let mut x = (f64::from(self.maximum) + (power - 1e-5) / f64::from(self.scale)) as f32;
         let mut step = (x.abs().max(self.maximum.abs()) * f32::EPSILON).max(f32::MIN_POSITIVE);
@@ -146,10 +151,10 @@ impl Mass {
         x.max(f32::MIN)
     }
 
-    /// The least logit up to the maximum that has a mass of at least `least`, which is in [1, 2**S].
+    /// Returns the smallest logit, no larger than the maximum, with a mass of at least `least`, which must be in [1, 2**S].
     #[inline(always)]
     pub fn least_logit(self, least: u64) -> f32 {
-        // All below `low` are too light, none from `high` on is.
+        // Every logit below `low` is too light, and no logit from `high` on is.
         let mut low = order::ascending(self.floor(least));
         let (mut high, mut step) = (low, 16);
         while self.of(order::from_ascending(high)) < least {
@@ -168,15 +173,15 @@ impl Mass {
         order::from_ascending(high)
     }
 
-    /// Bounds of the mass of a block, within 2**-19 of it, at two thirds of the cost of counting it.
+    /// Returns bounds of the mass of a block, within 2**-19 of it, at two thirds of the cost of counting it.
     ///
-    /// The weights are computed with fused operations where there are any, and summed as float32. A weight is then within
-    /// 2**-22 of itself (tests try every value of `f`), a sum of 64 positive numbers in halves within 6 * 2**-24, and the
-    /// rounding of the masses adds a half for each token.
+    /// The weights are computed with fused operations where the CPU has them, and summed as float32. The relative error of a
+    /// weight is then at most 2**-22 (tests try every value of `f`). That of a sum of 64 positive numbers, added in halves, is
+    /// at most 6 * 2**-24. The rounding of the masses adds one half for each token.
     #[inline(always)]
     pub fn bounds_of_block<I: Vector>(self, block: &[f32; BLOCK]) -> (u64, u64) {
         let mut weights = self.weights_by(block, I::nearly_mul_add);
-        // In halves: a loop over parts of eight lanes was compiled to additions of two and four, with a shuffle for each.
+        // Add in halves. A loop over parts of eight lanes was compiled to additions of two and four, each with a shuffle.
         let mut half = BLOCK / 2;
         while half > 0 {
             let (first, second) = weights.split_at_mut(half);
@@ -190,29 +195,29 @@ impl Mass {
         (sum.saturating_sub(error), sum + error)
     }
 
-    /// The weights of a block.
+    /// Returns the weights of a block.
     #[inline(always)]
     pub(crate) fn weights(self, block: &[f32; BLOCK]) -> [f32; BLOCK] {
         self.weights_by(block, |a, b, c| a * b + c)
     }
 
-    /// A logit such that no token up to it has a weight above 2**28.
+    /// Returns a logit such that no token up to it has a weight above 2**28.
     ///
-    /// Found once for a row: a comparison of a block's maximum with it is known to the CPU long before a weight is, and where
-    /// it was not foreseen, less work is lost.
+    /// It is found once for a row. The CPU can compare the maximum of a block with it long before a weight is known, so a
+    /// mispredicted branch loses less work.
     #[inline(always)]
     pub(crate) fn light(self) -> f32 {
         let x = (f64::from(self.maximum) - f64::from(S - 28) / f64::from(self.scale)) as f32;
         if self.weight(x) <= LIGHT { x } else { f32::NEG_INFINITY }
     }
 
-    /// The mass of a block, or a part of it, from its weights.
+    /// Returns the mass of a block, or of a part of it, from its weights.
     #[inline(always)]
     pub(crate) fn of_weights<I: Vector>(weights: &[f32; BLOCK], is_light: bool) -> u64 {
         if is_light { I::sum_of_light(weights) } else { sum_of_rounded(weights) }
     }
 
-    /// The mass of each token of a block.
+    /// Returns the mass of each token of a block.
     #[inline(always)]
     pub(crate) fn of_each(self, block: &[f32; BLOCK]) -> [u64; BLOCK] {
         let mut masses = [0; BLOCK];
@@ -222,10 +227,10 @@ impl Mass {
         masses
     }
 
-    /// The masses of logits, side by side.
+    /// Fills `masses` with the masses of the logits.
     #[inline(always)]
     pub fn of_all(self, logits: impl ExactSizeIterator<Item = f32>, masses: &mut Vec<u64>) {
-        // Not `extend`: it is not inlined, and would be compiled for the baseline.
+        // `extend` is not used, because it is not inlined and would be compiled for the baseline.
         masses.resize(logits.len(), 0);
         for (mass, x) in masses.iter_mut().zip(logits) {
             *mass = self.of(x);
@@ -247,8 +252,8 @@ mod tests {
         }
     }
 
-    /// Every value of `t` from -44 to 0 on the grid that `+ 4` leaves; together with the grid's own monotony this is the
-    /// proof that a mass never decreases with the logit.
+    /// Tries every value of `t` from -44 to 0 on the grid that `+ 4` leaves. `t` on the grid never decreases when the logit
+    /// increases, so this proves that the mass never does either.
     #[test]
     fn masses_never_decrease_with_the_logit() {
         let mass = Mass { maximum: 0.0, scale: 1.0 };
@@ -261,7 +266,7 @@ mod tests {
         assert_eq!(last, 1 << S);
     }
 
-    /// Every value of `f`; a weight's power of two changes nothing in its relative error.
+    /// Tries every value of `f`. The power of two in a weight does not change its relative error.
     #[test]
     fn a_fused_weight_is_within_2_to_the_minus_22_of_itself() {
         let mass = Mass { maximum: 0.0, scale: 1.0 };

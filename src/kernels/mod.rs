@@ -1,25 +1,27 @@
-//! The steps of a row, one file an operation.
+//! The steps that the work on a row is made of, one file for each operation.
 //!
-//! A kernel is a safe loop over fixed blocks, `#[inline(always)]` so that the recipe that calls it is compiled as a whole
+//! A kernel is a safe loop over fixed blocks. It is `#[inline(always)]`, so that the whole recipe that calls it is compiled
 //! for each instruction set (`isa.rs`).
 //!
 //! # If another thread writes to the row
 //!
-//! A row that comes from Python is the caller's memory. Another thread of the caller may write to it while the kernels read it,
-//! and nothing can prevent that at the price of one read. Such a call may draw a wrong token, or end in `RowError::Changed`. It
-//! does not panic, loop for ever or touch other memory, because the kernels keep four rules:
+//! A row that comes from Python is in the caller's memory. Another thread of the caller may write to it while the kernels read
+//! it, and nothing that costs as little as one read can prevent that. Such a call may draw a wrong token, or it may end in
+//! `RowError::Changed`. It does not panic, loop forever or touch other memory, because the kernels follow four rules:
 //!
-//! 1. No address depends on a logit. A block or token is found by its place, and the places that are kept between two passes are
-//!    kept as ids in keys, in memory of the call's own. The one index that is computed from a weight (`top_p::bucket`) is clamped.
-//! 2. A logit may have any bits at any read. The conversions are arithmetic on bits or saturate; none is unchecked.
-//! 3. Where a second read has to agree with the first (the block holds its maximum, the masses reach the target), the answer is an
-//!    `Option` or a `Result`, never `expect` or `unreachable!`.
-//! 4. A loop that looks again has a bound that no logit changes: a ledger is refined twice, a survey widens its doubt until it has
-//!    the whole row, a selection splits keys, which differ in their ids.
+//! 1. No address depends on a logit. A block or a token is found by its place. Places that must be remembered between two
+//!    passes are ids inside keys, in memory that belongs to the call. The one index that is computed from a weight
+//!    (`top_p::bucket`) is clamped.
+//! 2. A logit may have any bits each time it is read. The conversions are arithmetic on bits, or they saturate; none is
+//!    unchecked.
+//! 3. Where a second read must agree with the first (the block holds its maximum, the masses reach the target), the answer is
+//!    an `Option` or a `Result`. It is never left to `expect` or `unreachable!`.
+//! 4. A loop that looks again has a bound that no logit can change. A ledger is refined twice. A survey widens its doubt until
+//!    it covers the whole row. A selection splits keys, and keys always differ because they contain the ids.
 //!
-//! Rust calls such a race undefined, and LLVM gives the value of a racing read no guarantee at all. The rules keep to what a
-//! compiled read can do, which is to return the old bits, the new ones or a mixture. `changing_rows` in `recipe.rs` and
-//! `tests/test_soundness.py` exercise it.
+//! Rust calls such a race undefined behavior, and LLVM does not guarantee anything about the value that a racing read returns.
+//! The rules rely on what a compiled read can do, which is to return the old bits, the new bits or a mixture of them. The
+//! tests are `changing_rows` in `recipe.rs` and `tests/test_soundness.py`.
 
 pub mod argmax;
 pub mod candidates;
@@ -40,17 +42,17 @@ use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// Logits a block. Four cache lines of float32: small enough that passing over one says much about its 64 tokens, large
-/// enough that a row of 262,144 has only 4,096 maxima.
+/// The number of logits in a block. A block is four cache lines of float32. It is small enough that its maximum says much
+/// about its 64 tokens, and large enough that a row of 262,144 logits has only 4,096 maxima.
 pub const BLOCK: usize = 64;
 
-/// Makes a buffer's capacity at least `capacity`, or says that there is not so much memory.
+/// Raises the capacity of a buffer to at least `capacity`, or returns an error if there is not enough memory.
 pub(crate) fn reserve<T>(buffer: &mut Vec<T>, capacity: usize) -> Result<(), RowError> {
     let more = capacity.saturating_sub(buffer.len());
     buffer.try_reserve_exact(more).map_err(|_| RowError::OutOfMemory)
 }
 
-/// The blocks whose maximum is at least `floor`, in their order: a comparison for each 64 of them.
+/// Iterates, in order, over the blocks whose maximum is at least `floor`. One comparison handles 64 of them.
 #[inline(always)]
 pub(crate) fn reaching<I: Vector>(maxima: &[f32], floor: f32) -> Reaching<'_, I> {
     Reaching { maxima, floor, end: 0, mask: 0, isa: PhantomData }
@@ -59,7 +61,7 @@ pub(crate) fn reaching<I: Vector>(maxima: &[f32], floor: f32) -> Reaching<'_, I>
 pub(crate) struct Reaching<'a, I> {
     maxima: &'a [f32],
     floor: f32,
-    /// Where the maxima end that `mask` is about.
+    /// The end of the range of maxima that `mask` describes.
     end: usize,
     mask: u64,
     isa: PhantomData<I>,
@@ -75,7 +77,7 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
             self.mask = match rest.first_chunk::<BLOCK>() {
                 Some(chunk) => I::at_least(chunk, self.floor),
                 None => {
-                    let mut padded = [f32::NAN; BLOCK]; // which reaches nothing
+                    let mut padded = [f32::NAN; BLOCK]; // NaN does not reach any floor
                     padded[..rest.len()].copy_from_slice(rest);
                     I::at_least(&padded, self.floor)
                 }
@@ -88,7 +90,7 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
     }
 }
 
-/// Where a block is made that is not in the row as it is wanted: as 64 float32.
+/// Scratch space for a block that must be padded to 64 values or widened to float32.
 pub(crate) struct Buffer<T> {
     padded: [T; BLOCK],
     widened: [f32; BLOCK],
@@ -101,7 +103,7 @@ impl<T: Logit> Buffer<T> {
     }
 }
 
-/// Block `index` of a row as float32, in place if it can be; the last one padded with -inf.
+/// Returns block `index` of a row as float32, without a copy where possible. The last block is padded with -inf.
 #[inline(always)]
 pub(crate) fn block<'a, I: Vector, T: Logit>(
     row: &'a [T],

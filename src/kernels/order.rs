@@ -1,43 +1,47 @@
-//! The total order of a row's tokens: logit descending, then token id ascending.
+//! The total order of the tokens of a row: the larger logit first, and among equal logits the smaller id first.
 //!
 //! ```text
 //! np.lexsort((ids, -row))
 //! ```
 //!
-//! A token's place in it is one `u64`, its key, so that comparing, selecting and sorting are integer operations: the logit's
-//! bits, mapped to be descending, over the id. -0.0 and 0.0 are the same logit. Every filter keeps a prefix of this order.
+//! The place of a token in this order is one `u64`, its key. The upper half holds the bits of the logit, mapped so that larger
+//! logits come first, and the lower half holds the id. Every filter keeps a prefix of this order.
+//!
+//! Edge rule: -0.0 and 0.0 are the same logit.
+//!
+//! How it is fast: comparing, selecting and sorting tokens are operations on integers.
 
 use super::BLOCK;
 use crate::isa::Vector;
 
-/// Comes before every key.
+/// A value that comes before every key.
 pub const START: u64 = 0;
 
-/// The last key of a row of `tokens` tokens, were the last one banned.
+/// Returns the last key that a row of `tokens` tokens can have, which is that of its last token if it is banned.
 #[inline(always)]
 pub fn end(tokens: usize) -> u64 {
     key(f32::NEG_INFINITY, tokens - 1)
 }
 
-/// The key of token `id` with logit `x`; a smaller key comes earlier. `x` is not NaN.
+/// Returns the key of token `id` with logit `x`. A smaller key comes earlier. `x` must not be NaN.
 #[inline(always)]
 pub fn key(x: f32, id: usize) -> u64 {
     u64::from(!ascending(x)) << 32 | id as u64
 }
 
-/// The token id of a key.
+/// Returns the token id in a key.
 #[inline(always)]
 pub fn id(key: u64) -> usize {
     (key as u32) as usize
 }
 
-/// The logit of a key.
+/// Returns the logit in a key.
 #[inline(always)]
 pub fn logit(key: u64) -> f32 {
     from_ascending(!((key >> 32) as u32))
 }
 
-/// The place of a logit among all float32, the lowest first. `x` is not NaN.
+/// Returns the place of a logit among all float32 in ascending order. `x` must not be NaN.
 #[inline(always)]
 pub fn ascending(x: f32) -> u32 {
     let bits = (x + 0.0).to_bits(); // -0.0 becomes 0.0
@@ -45,14 +49,14 @@ pub fn ascending(x: f32) -> u32 {
     bits ^ (sign | 0x8000_0000)
 }
 
-/// The logit at a place among all float32.
+/// Returns the logit at a place among all float32 in ascending order.
 #[inline(always)]
 pub fn from_ascending(place: u32) -> f32 {
     let sign = ((!place as i32) >> 31) as u32;
     f32::from_bits(place ^ (sign | 0x8000_0000))
 }
 
-/// A prefix of the total order: the tokens up to a key, as the blocks of a row see it.
+/// A prefix of the total order (the tokens up to a key), in the form in which a block can be compared with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefix {
     logit: f32,
@@ -62,7 +66,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The tokens up to `last`, that one among them.
+    /// Makes the prefix of the tokens up to and including `last`.
     #[inline(always)]
     pub fn to(last: u64) -> Prefix {
         if last == START {
@@ -72,19 +76,20 @@ impl Prefix {
         Prefix { logit, above: logit.next_up(), block: id / BLOCK, within: u64::MAX >> (BLOCK - 1 - id % BLOCK) }
     }
 
-    /// A logit that each of its tokens reaches.
+    /// Returns a logit that every token of the prefix reaches.
     #[inline(always)]
     pub fn least(self) -> f32 {
         self.logit
     }
 
-    /// A logit that each of its tokens in this block reaches; in any block but the one with the last token, only they do.
+    /// Returns a logit that every token of the prefix in this block reaches. Outside the last token's block this test is
+    /// exact: no other token reaches it.
     #[inline(always)]
     pub fn floor(self, index: usize) -> f32 {
         if index <= self.block { self.logit } else { self.above }
     }
 
-    /// The weights of a block, 0 for what is not one of them.
+    /// Returns the weights of a block, with 0 for each token that is not in the prefix.
     #[inline(always)]
     pub fn keep<I: Vector>(self, weights: &[f32; BLOCK], block: &[f32; BLOCK], index: usize) -> [f32; BLOCK] {
         let floor = self.floor(index);
@@ -101,7 +106,7 @@ impl Prefix {
         kept
     }
 
-    /// Bit i is set if token i of the block is one of them.
+    /// Returns a mask in which bit i is set if token i of the block is in the prefix.
     #[inline(always)]
     pub fn mask<I: Vector>(self, block: &[f32; BLOCK], index: usize) -> u64 {
         let mask = I::at_least(block, self.floor(index));

@@ -1,4 +1,4 @@
-//! A prefix of the total order that is too long to be listed: counted, weighed and drawn from by passes over the row.
+//! Counts, weighs and draws from a prefix of the total order that is too long to be listed, by passes over the row.
 //!
 //! ```text
 //! count = np.count_nonzero(keys <= near)        # keys as in order.rs
@@ -6,12 +6,13 @@
 //! rest  = np.flatnonzero((near < keys) & (keys <= far))
 //! ```
 //!
-//! The end of the prefix is known to lie between two keys (`survey.rs`). What comes before the first is measured block by
-//! block, what lies between them is listed, and the end is looked for in that list.
+//! The caller looks for the end of the prefix between two keys, `near` and `far` (`survey.rs`). The tokens up to the first key
+//! are measured block by block. The tokens between the keys are listed, and the end is looked for in that list.
 //!
-//! How it is fast: comparisons and sums of whole blocks, without a branch for each token; the mass of a block is exact as in
-//! `mass.rs`, with 0 in the place of what is not in the prefix. Which tokens are, a comparison with one float tells, except
-//! in the block with the last token, where ties are split.
+//! Edge rule: the mass of a block is exact, as in `mass.rs`, with 0 in place of each token that is not in the prefix.
+//!
+//! How it is fast: it compares and sums whole blocks, without a branch for each token. A comparison with one float tells which
+//! tokens are in the prefix. The block with the last token is the exception, because ties are split there.
 
 use super::candidates::Held;
 use super::draw;
@@ -22,7 +23,7 @@ use crate::error::RowError;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// Counts the tokens up to `near`, and fills `rest` with the keys of those after it and up to `far`.
+/// Counts the tokens up to `near`, and fills `rest` with the keys of the tokens after it and up to `far`.
 #[inline(always)]
 pub fn count<I: Vector, T: Logit>(row: &[T], maxima: &[f32], near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
     rest.clear();
@@ -39,7 +40,7 @@ pub fn count<I: Vector, T: Logit>(row: &[T], maxima: &[f32], near: Prefix, far: 
     count
 }
 
-/// Fills `out` with the tokens of a prefix, -inf in the place of the others.
+/// Fills `out` with the logits of the tokens in a prefix, and with -inf in place of all others.
 #[inline(always)]
 pub fn copy<I: Vector, T: Logit>(row: &[T], maxima: &[f32], prefix: Prefix, out: &mut [T]) {
     out.fill(T::NEG_INFINITY);
@@ -61,13 +62,13 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Reserves memory for a row of so many blocks.
+    /// Reserves memory for a row with this many blocks.
     pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
         reserve(&mut self.masses, blocks)
     }
 
-    /// Weighs the tokens up to `near`, fills `rest` with the keys of those after it and up to `far`, and gives the mass of all
-    /// tokens up to `last`, which is not before `far`.
+    /// Weighs the tokens up to `near`, fills `rest` with the keys of the tokens after it and up to `far`, and returns the mass
+    /// of all tokens up to `last`, which must not come before `far`.
     #[inline(always)]
     pub fn weigh<I: Vector, T: Logit>(
         &mut self,
@@ -107,14 +108,15 @@ impl Blocks {
         total
     }
 
-    /// The mass of the tokens up to `near`.
+    /// Returns the mass of the tokens up to `near`.
     #[inline(always)]
     pub fn total(&self) -> u64 {
         self.masses.iter().sum()
     }
 
-    /// The id at which the running mass of the tokens up to `last`, in id order, exceeds `target`; None if all of them
-    /// together do not. `rest` has the keys and masses of the tokens after `near` and up to `last`, in id order.
+    /// Returns the id at which the running mass of the tokens up to `last`, in the order of the ids, exceeds `target`, or None
+    /// if even the full sum does not. `rest` yields the keys and masses of the tokens after `near` and up to `last`, in the
+    /// order of the ids.
     #[inline(always)]
     pub fn find<I: Vector, T: Logit>(
         &self,

@@ -1,24 +1,26 @@
-//! Finds a token by its place in the total order, without sorting: where the running measure of the tokens before it, itself
-//! included, reaches what is needed.
+//! Finds, without sorting, the token in the total order at which a running measure reaches what is needed. The running measure
+//! includes the token itself.
 //!
 //! ```text
 //! order = np.argsort(keys)
 //! last  = keys[order][np.searchsorted(np.cumsum(measure[order]), need)]
 //! ```
 //!
-//! The measure is 1 for the k-th largest, the mass for the last token of a nucleus.
+//! To find the k-th largest token, the measure of each token is 1. To find the last token of a nucleus, it is the mass.
 //!
-//! How it is fast: the range of the keys is cut into 256 equal parts, the measure of each part is summed, and only the part
-//! in which the line is crossed is looked at again. Keys are distinct, so eight rounds end it; one or two usually do.
+//! Edge rule: there is no answer if all tokens together measure less than what is needed.
+//!
+//! How it is fast: the range of the keys is cut into 256 equal parts, and the measure in each part is summed. Only the part in
+//! which the goal is reached is looked at again. Keys are distinct, so it takes eight rounds at most, and usually one or two.
 
-/// So few tokens are sorted.
+/// At most this many tokens are sorted instead.
 const FEW: usize = 64;
 
-/// Parts of a range, as a power of two.
+/// The number of parts of a range, as a power of two.
 const PARTS: u32 = 8;
 
-/// The key of that token, and the running measure; None if all tokens together measure less than `need`. Tokens far from
-/// it are removed from the list. `need` is not 0.
+/// Returns the key of that token and the running measure, or None if all tokens together measure less than `need`. Tokens far
+/// from that token are removed from the list. `need` must not be 0.
 #[inline(always)]
 pub fn select<T: Copy>(
     tokens: &mut Vec<T>,
@@ -63,7 +65,7 @@ mod tests {
     #[test]
     fn the_token_is_that_of_a_sorted_list() {
         for count in [1u64, 2, 63, 64, 65, 300, 5000] {
-            // Close together, far apart, and both.
+            // Keys that are close together, far apart, and both.
             for spread in [1, 1 << 40, u64::MAX / count] {
                 let clustered = |i: u64| i * if i.is_multiple_of(3) { 1 } else { spread };
                 let tokens: Vec<(u64, u64)> = (0..count).map(|i| (clustered(i), (i * i + 1) % 7)).collect();

@@ -1,16 +1,16 @@
-//! Probabilities and log-probabilities of every token.
+//! Computes the probability or the log-probability of every token.
 //!
 //! ```text
-//! softmax     = weight * float32(1 / W)                       # weight and W as in mass.rs, W the sum of the masses
+//! softmax     = weight * float32(1 / W)                       # weight as in mass.rs, W the sum of the masses
 //! log_softmax = float32((x - max(row)) / temperature - log(W / 2**S))       # in float64
 //! ```
 //!
-//! Edge rules: a probability below about 2**-64 is 0, and so is that of a banned token; its log-probability is -inf.
-//! The temperature divides as a multiplication by its inverse. The logarithm is a fixed series, because the one of a system's
-//! library need not be that of another.
+//! Edge rules: a probability below about 2**-64 is 0. The probability of a banned token is 0, and its log-probability is -inf.
+//! The logits are multiplied by the inverse of the temperature instead of being divided by it. The logarithm is a fixed
+//! series, because the logarithms of two system libraries may differ.
 //!
-//! How it is fast: the weights are written where the probabilities will stand, in the pass that sums the masses, and scaled in
-//! a second pass.
+//! How it is fast: the pass that sums the masses writes the weights where the probabilities will go. A second pass scales
+//! them.
 
 use super::mass::{LEAST_WEIGHT, Mass, S};
 use super::{BLOCK, Buffer, block};
@@ -39,7 +39,7 @@ pub fn softmax<I: Vector, T: Logit>(row: &[T], maxima: &[f32], mass: Mass, out: 
     }
 }
 
-/// Fills `out` with the natural logarithms of the probabilities, given the row's maximum and the sum of its masses.
+/// Fills `out` with the natural logarithms of the probabilities, from the row's maximum and the sum of its masses.
 #[inline(always)]
 pub fn log_softmax<T: Logit>(row: &[T], maximum: f32, temperature: f64, total: u64, out: &mut [f32]) {
     let inverse = (1.0 / temperature).min(f64::MAX);
@@ -49,10 +49,10 @@ pub fn log_softmax<T: Logit>(row: &[T], maximum: f32, temperature: f64, total: u
     }
 }
 
-/// The natural logarithm of an integer, by the same additions and multiplications everywhere.
+/// Returns the natural logarithm of an integer, with the same arithmetic operations on every machine.
 ///
-/// With w = m * 2**e and m in [1, 2): ln w = e ln 2 + ln m, and ln m = 2 artanh((m - 1) / (m + 1)), the series of which is
-/// cut where its terms fall below 2**-56.
+/// With w = m * 2**e and m in [1, 2), ln w = e ln 2 + ln m and ln m = 2 artanh((m - 1) / (m + 1)). The series for artanh ends
+/// where its terms fall below 2**-56.
 pub fn ln(w: u64) -> f64 {
     const TERMS: i32 = 17;
     let bits = (w as f64).to_bits();

@@ -1,11 +1,20 @@
-//! A sample of a row's tokens, and where it says that a prefix of the total order ends.
+//! Samples the tokens of a row, to estimate where a prefix of the total order ends.
 //!
-//! A prefix with thousands of tokens is found as R. W. Floyd and R. L. Rivest find an order statistic ("Expected time bounds
-//! for selection", Communications of the ACM 18, 1975): a sorted sample gives two keys between which the last token almost
-//! certainly lies; one pass over the row (`prefix.rs`) measures what comes before them and lists what lies between them. If
-//! the last token is not there, the keys were too close. So the sample decides how long it takes, and nothing else.
+//! ```text
+//! sample    = np.sort(keys[ids])                # keys as in order.rs, about V**(2/3) / 2 ids spread over the row
+//! near, far = two keys of the sample            # almost certainly near < last <= far, where last is the end of the prefix
+//! ```
 //!
-//! The places of the sample are multiples of the golden ratio, modulo 1: evenly spread, and in step with no period of a row.
+//! Edge rule: the sample decides only how long a call takes, and never the answer. If the last token does not lie between the
+//! two keys, the keys were too close together, and the next two are farther apart.
+//!
+//! How it is fast: a prefix with thousands of tokens is found the way R. W. Floyd and R. L. Rivest find an order statistic
+//! ("Expected time bounds for selection", Communications of the ACM 18, 1975). A sorted sample gives two keys, and the last
+//! token almost certainly lies between them. One pass over the row (`prefix.rs`) measures what comes before the two keys and
+//! lists what lies between them.
+//!
+//! The places of the sample are multiples of the golden ratio, modulo 1. They are evenly spread, and do not fall into step
+//! with any period of the row.
 
 use super::mass::Mass;
 use super::{BLOCK, order, reserve};
@@ -15,11 +24,11 @@ use crate::logit::Logit;
 /// 2**64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A row with fewer tokens is not sampled.
+/// A row with fewer tokens than this is not sampled.
 const FEW: usize = 1 << 12;
 
-/// How far from the guess to look, in standard deviations: less for a count, which is soon done again; how many times as far
-/// if that was too close; and when to give up.
+// How far from the guess to look, in standard deviations. It is less for a count, because a count is quickly done again. If
+// that was too close, the distance grows by the factor WIDER; beyond HOPELESS, the whole row is searched.
 const DOUBT_OF_COUNT: f64 = 1.5;
 const DOUBT_OF_MASS: f64 = 2.5;
 const WIDER: f64 = 3.0;
@@ -29,23 +38,24 @@ const HOPELESS: f64 = 100.0;
 #[derive(Debug, Default)]
 pub struct Survey {
     keys: Vec<u64>,
-    /// What each of them measures: 1 to count tokens, or its mass.
+    /// The measure of each of them: 1 to count tokens, or the mass.
     measures: Vec<f64>,
-    /// How many tokens of the row one of the sample stands for.
+    /// How many tokens of the row each token of the sample stands for.
     scale: f64,
     left_out: f64,
     deviation: f64,
     doubt: f64,
 }
 
-/// The tokens to sample of a row. The number balances the time for the sample with that for the tokens between the two keys.
+/// Returns how many tokens of a row to sample. The number balances the time for the sample and for the tokens between the two
+/// keys.
 #[inline(always)]
 fn count(tokens: usize) -> usize {
     if tokens < FEW { 0 } else { ((tokens as f64).powf(2.0 / 3.0) / 2.0) as usize }
 }
 
 impl Survey {
-    /// Reserves memory for a row of so many tokens.
+    /// Reserves memory for a row with this many tokens.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
         reserve(&mut self.keys, count(tokens))?;
         reserve(&mut self.measures, count(tokens))
@@ -65,7 +75,7 @@ impl Survey {
         self.keys.sort_unstable();
     }
 
-    /// Looks for the end of a prefix by the number of tokens that it leaves out.
+    /// Prepares to look for the end of a prefix by the number of tokens that it leaves out.
     #[inline(always)]
     pub fn seek_count(&mut self, left_out: usize) {
         self.measures.clear();
@@ -73,7 +83,8 @@ impl Survey {
         (self.left_out, self.deviation, self.doubt) = (left_out as f64, 0.0, DOUBT_OF_COUNT);
     }
 
-    /// Measures masses, in the prefix up to `last`, and gives what the tokens after it weigh, all of them.
+    /// Measures tokens by their mass, in the prefix up to `last` only, and returns an estimate of the mass of all tokens after
+    /// it.
     #[inline(always)]
     pub fn weigh(&mut self, mass: Mass, last: u64) -> f64 {
         self.measures.resize(self.keys.len(), 0.0);
@@ -87,10 +98,10 @@ impl Survey {
         after * self.scale
     }
 
-    /// An estimate of the mass of the tokens up to `last`, and its standard deviation.
+    /// Returns an estimate of the mass of the tokens up to `last`, and its standard deviation.
     ///
-    /// The masses of the blocks' maxima are known, and only the rest is estimated: so one heavy token, which is probably not
-    /// in the sample, is not missed.
+    /// The masses of the block maxima are known, and only the rest is estimated. So a single heavy token is not missed,
+    /// although it is probably not in the sample.
     #[inline(always)]
     pub fn total(&self, mass: Mass, maxima: &[f32], last: u64) -> (f64, f64) {
         let floor = order::logit(last);
@@ -109,14 +120,14 @@ impl Survey {
         (heaviest + sum.max(0.0) * self.scale, variance.max(0.0).sqrt() * self.scale)
     }
 
-    /// Looks for the end of a prefix by the mass that it leaves out of what was weighed, which is known but for a deviation.
+    /// Prepares to look for the end of a prefix by the mass that it leaves out, which is known to within a standard deviation.
     #[inline(always)]
     pub fn seek_mass(&mut self, left_out: f64, deviation: f64) {
         (self.left_out, self.deviation, self.doubt) = (left_out, deviation, DOUBT_OF_MASS);
     }
 
-    /// Two keys, up to `last`, such that the prefix probably ends after the first and not after the second. Each call gives
-    /// keys that are farther apart; in the end nothing lies outside them.
+    /// Returns two keys, up to `last`, such that the prefix probably ends after the first one and not after the second. Each
+    /// call returns keys that are farther apart, and in the end every token lies between them.
     #[inline(always)]
     pub fn between(&mut self, last: u64) -> (u64, u64) {
         let (mut near, mut far) = (order::START, last);

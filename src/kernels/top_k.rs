@@ -1,34 +1,35 @@
-//! The k largest logits, by partial selection.
+//! Finds the k largest logits by partial selection.
 //!
 //! ```text
 //! ids = np.lexsort((ids, -row))[:k]
 //! ```
 //!
-//! Edge rules: exactly k tokens are kept, ties at the last place going to the lower ids; fewer only if fewer are finite.
+//! Edge rules: exactly k tokens are kept, and ties at the last place go to the lower ids. Fewer are kept only if fewer are
+//! finite.
 //!
 //! How it is fast: if k blocks have a maximum of at least x, then at least k tokens have a logit of at least x. So the k-th
-//! largest block maximum is a floor that every one of the top k reaches, and few others do. The k-th largest of many maxima
-//! is found the same way, from the maxima of groups of maxima. Where ties make a long list of it, or k is large, the last of the
-//! k is found by passes over the row (`prefix.rs`).
+//! largest block maximum is a floor that every one of the top k reaches, and few others do. The k-th largest of many maxima is
+//! found in the same way, from the maxima of groups of maxima. Where ties would make the list long, or where k is large,
+//! passes over the row find the last of the k (`prefix.rs`).
 
 use super::argmax::max;
 use super::reaching;
 use super::select::select;
 use crate::isa::Vector;
 
-/// Maxima a group, at most.
+/// The most maxima in a group.
 const GROUP: usize = 16;
 
-/// A logit that each of the k largest reaches. 1 <= k.
+/// Returns a logit that each of the k largest reaches. 1 <= k.
 #[inline(always)]
 pub fn floor<I: Vector>(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
     if k > maxima.len() {
-        return f32::MIN; // every token that is not banned
+        return f32::MIN; // all tokens that are not banned reach it
     }
     work.clear();
     if k <= maxima.len() / GROUP {
-        // Only maxima that reach the k-th largest group maximum can be among the k largest. A group's members are spread over
-        // the row, so that the maxima of many groups are found side by side.
+        // Only maxima that reach the k-th largest group maximum can be among the k largest. The members of a group are spread
+        // over the row, so that the maxima of many groups can be found side by side.
         let (first, rest) = maxima.split_at(maxima.len().div_ceil(GROUP));
         work.extend_from_slice(first);
         for next in rest.chunks(first.len()) {
@@ -47,13 +48,13 @@ pub fn floor<I: Vector>(maxima: &[f32], k: usize, work: &mut Vec<f32>) -> f32 {
     kth_largest(work, k).max(f32::MIN)
 }
 
-/// The k-th largest of the values, which are reordered. 1 <= k <= values.len(), none is NaN.
+/// Returns the k-th largest of the values, and reorders them. 1 <= k <= values.len(), and none is NaN.
 #[inline(always)]
 fn kth_largest(values: &mut [f32], k: usize) -> f32 {
     *values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
 }
 
-/// The last of the k smallest keys; one that comes after all, if there are not so many. `work` is scratch. 1 <= k.
+/// Returns the last of the k smallest keys, or a key after all others if there are fewer than k. `work` is scratch. 1 <= k.
 #[inline(always)]
 pub fn last_key(keys: &[u64], k: usize, work: &mut Vec<u64>) -> u64 {
     if k > keys.len() {

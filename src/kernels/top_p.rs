@@ -1,17 +1,18 @@
-//! The nucleus: the smallest set of most probable tokens whose mass reaches a share of the whole.
+//! Finds the nucleus, the smallest set of most probable tokens whose mass reaches a share of the total.
 //!
 //! ```text
 //! order = np.lexsort((ids, -row))
-//! need  = min(W, max(1, ceil(float64(p) * float64(W))))       # W the mass of what was kept before
+//! need  = min(W, max(1, ceil(float64(p) * float64(W))))       # W is the mass of the tokens kept before
 //! kept  = order[: np.searchsorted(np.cumsum(mass[order]), need) + 1]
 //! ```
 //!
 //! A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, "The curious case of neural text degeneration" (ICLR 2020).
 //!
-//! Edge rules: at least one token; the token that crosses the line is kept; among equal logits the lower ids are kept.
+//! Edge rules: at least one token is kept. The token that reaches the share is kept. Among equal logits the lower ids are
+//! kept.
 //!
-//! How it is fast: nothing is sorted. The last token is found by selection (`select.rs`) among tokens that are listed, and
-//! which ones to list is guessed from a part of the row.
+//! How it is fast: nothing is sorted. The last token is found by selection (`select.rs`) in a list of tokens. A part of the
+//! row is enough to guess which tokens to list.
 
 use super::BLOCK;
 use super::mass::{Mass, S};
@@ -19,21 +20,23 @@ use super::select::select;
 use crate::isa::Vector;
 use crate::logit::Logit;
 
-/// Buckets for one power of two.
+/// The number of buckets for each power of two.
 const STEPS: usize = 32;
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
 const BUCKETS: usize = (S as usize + 1) * STEPS + 1;
 
-/// The mass that the nucleus must reach: at least 1, so that a token is kept even for `top_p` 0.
+/// Returns the mass that the nucleus must reach. It is at least 1, so that one token is kept even if `top_p` is 0.
 #[inline(always)]
 pub fn need(top_p: f64, total: u64) -> u64 {
     ((top_p * total as f64).ceil() as u64).min(total).max(1)
 }
 
-/// A mass such that the tokens at least as heavy probably hold the nucleus, and few others, and how many they are: an
-/// estimate from 64 blocks of the row, evenly spaced. The caller makes sure of it, and asks for more where it does not hold.
+/// Returns a mass such that the tokens with at least this mass probably contain the nucleus and few others, and an estimate of
+/// how many such tokens there are. Both come from 64 evenly spaced blocks of the row. The caller verifies the guess, and
+/// lowers it where it does not hold.
 ///
-/// It is estimated from what is left out, which is many light tokens, evenly spread; the heavy ones may not be in the sample.
+/// The estimate works with the tokens that are left out, because those are many light tokens that are spread evenly. The heavy
+/// tokens may not be in the sample.
 #[inline(always)]
 pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, total: u64) -> (u64, usize) {
     const SAMPLE: usize = 64;
@@ -47,7 +50,7 @@ pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, t
             counts[bucket] += 1;
         }
     }
-    // A little less than what may be left out, so that chance seldom makes the guess too high.
+    // This is a little less than what may be left out, so that chance seldom makes the guess too high.
     let most = total.saturating_sub(need) as f32 / step as f32 * 0.75;
     let mut below = 0.0;
     let exceeding = sums.iter().position(|sum| {
@@ -58,8 +61,8 @@ pub fn guess_least_mass<I: Vector, T: Logit>(row: &[T], mass: Mass, need: u64, t
     (lowest_mass(least), counts[least..].iter().sum::<u32>() as usize * step)
 }
 
-/// The key of the last token of the nucleus, from the keys and masses of tokens that include it. None if its mass must
-/// reach `low_need` for one token and `high_need` for another, or if the tokens do not reach it together.
+/// Returns the key of the last token of the nucleus, from the keys and masses of a list that contains the nucleus. Returns
+/// None if `low_need` and `high_need` lead to different tokens, or if all tokens together do not reach `low_need`.
 #[inline(always)]
 pub fn last_key(
     keys: &[u64],
@@ -73,13 +76,13 @@ pub fn last_key(
     (high_need <= mass).then_some(last)
 }
 
-/// The bucket of a mass: powers of two, each in `STEPS` equal steps; 0 for a mass of 0.
+/// Returns the bucket of a mass. Each power of two is cut into `STEPS` equal buckets, and a mass of 0 has bucket 0.
 #[inline(always)]
 fn bucket(mass: f64) -> usize {
     ((mass.to_bits() >> SHIFT) as usize + 1).saturating_sub(1023 * STEPS)
 }
 
-/// The lowest mass of a bucket.
+/// Returns the lowest mass of a bucket.
 fn lowest_mass(bucket: usize) -> u64 {
     if bucket == 0 { 0 } else { f64::from_bits((bucket as u64 + 1023 * STEPS as u64 - 1) << SHIFT).ceil() as u64 }
 }
