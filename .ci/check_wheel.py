@@ -8,7 +8,14 @@ import zipfile
 from pathlib import Path
 
 MAX_BYTES = 2_000_000
-FILES = ("toksample/__init__.py", "toksample/py.typed", "toksample/_native.pyi")
+FILES = (
+    "toksample/__init__.py",
+    "toksample/py.typed",
+    "toksample/_native.pyi",
+    "toksample/bench/command.py",
+    "toksample/bench/engines/toksample.py",
+    "toksample/demo/model.py",
+)
 LICENSES = ("LICENSE-MIT", "LICENSE-APACHE")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toksample._bench_rows import make_row, make_rows
+from toksample.bench.rows import make_row, make_rows
 
 FIXTURE = Path(__file__).parent.parent / "tests" / "fixtures" / "real_rows.npz"
 

@@ -31,7 +31,10 @@ from time import perf_counter
 import numpy as np
 
 import toksample
-from toksample._bench_engines import KNOWN_TO_WORK, LlamaChain, peer
+from toksample.bench.engines.llama_cpp import LlamaChain
+from toksample.bench.engines.numpy import numpy_sample
+from toksample.bench.machine import machine
+from toksample.bench.peers import KNOWN_TO_WORK, peer
 
 PROMPT = "Once upon a time"
 SETTINGS = {
@@ -48,7 +51,6 @@ SETTINGS = {
 
 def numpy_text():
     from toksample import demo
-    from toksample._bench_engines import _numpy_sample
 
     model = demo.load_model()
     prompt = model.tokenizer.encode(PROMPT)
@@ -56,7 +58,7 @@ def numpy_text():
     def text(params, ours, count):
         model.reset()
         rng = np.random.default_rng(1)
-        sampler = toksample.Sampler(**params, seed=1) if ours else lambda row: _numpy_sample(row, rng, **params)
+        sampler = toksample.Sampler(**params, seed=1) if ours else lambda row: numpy_sample(row, rng, **params)
         return loop(model, sampler, prompt, count)
 
     return text
@@ -277,7 +279,6 @@ def main():
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report")
     parser.add_argument("--plot", metavar="FILE.png", help="draw it; needs matplotlib")
     args = parser.parse_args()
-    from toksample.bench import machine
 
     report = {
         "date": datetime.date.today().isoformat(),

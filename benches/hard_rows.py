@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 import toksample
-from toksample._bench_rows import make_row
+from toksample.bench.rows import make_row
 
 
 def _random(vocab):

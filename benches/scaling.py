@@ -11,17 +11,20 @@ the cache.
 import argparse
 import datetime
 import json
+import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from hard_rows import ROWS, hard_calls
-from targets import in_turn
 
 import toksample
-from toksample import bench
-from toksample._bench_rows import make_row
+from toksample._progress import StatusLine
+from toksample.bench.machine import machine
+from toksample.bench.rows import make_row
+from toksample.bench.runner import time_in_turn
 
 VOCABS = [1_000, 4_000, 16_000, 64_000, 262_144, 1_000_000, 4_000_000]
 PANELS = [
@@ -39,17 +42,22 @@ REAL = {kind: lambda vocab, kind=kind: make_row(kind, vocab) for kind in ("dialo
 def measure():
     """Return the times of the calls, as panel -> row -> microseconds for each vocabulary, and the times of np.max."""
     times, floor = {name: {} for name in PANELS}, []
-    for vocab in VOCABS:
-        rounds = 7 if vocab < 200_000 else 3 if vocab < 1_000_000 else 1
-        for kind, make in {**REAL, **ROWS}.items():
-            print(f"V = {vocab:,}: {kind:20}", end="\r", file=sys.stderr)
-            row = make(vocab)
-            calls = dict(hard_calls(row))
-            for name in PANELS:
-                (figure,) = in_turn([calls[name]], rounds)
-                times[name].setdefault(kind, []).append(figure)
-        floor += in_turn([lambda row=row: np.max(row)], 101)
+    with StatusLine() as status:
+        for vocab in VOCABS:
+            rounds = 7 if vocab < 200_000 else 3 if vocab < 1_000_000 else 1
+            for kind, make in {**REAL, **ROWS}.items():
+                status.show(f"V = {vocab:,}: {kind}")
+                row = make(vocab)
+                calls = dict(hard_calls(row))
+                for name in PANELS:
+                    times[name].setdefault(kind, []).append(median_time(calls[name], rounds))
+            floor.append(median_time(partial(np.max, row), 101))
     return times, floor
+
+
+def median_time(function, rounds):
+    (times,) = time_in_turn([function], rounds)
+    return statistics.median(times)
 
 
 def report(times, floor):
@@ -67,7 +75,7 @@ def report(times, floor):
     return {
         "date": datetime.date.today().isoformat(),
         "command": f"python {' '.join(sys.argv)}",
-        "machine": bench.machine(),
+        "machine": machine(),
         "versions": {"toksample": toksample.__version__, "numpy": np.__version__},
         "figures": figures,
     }
@@ -91,8 +99,7 @@ def draw(times, floor, path):
         axes.set_xlabel("logits in the row")
     for axes in grid[:, 0]:
         axes.set_ylabel("microseconds")
-    machine = bench.machine()
-    about = f"toksample {toksample.__version__}, {toksample.isa()}, one thread, {machine['cpu'].split(' (')[0]}"
+    about = f"toksample {toksample.__version__}, {toksample.isa()}, one thread, {machine()['cpu'].split(' (')[0]}"
     figure.suptitle(f"The cost of a call against the size of the vocabulary: {about}", fontsize=12, x=0.01, ha="left")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)

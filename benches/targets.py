@@ -4,8 +4,8 @@
 
 A figure is a multiple of `np.max(row)`, measured on the same row in the same run: for each row the ratio of the two median
 times, and then the median of those ratios over the rows. The two functions are called in turn, and each timed call follows an
-untimed one. Without --logits the rows are made (toksample._bench_rows). The environment variable TOKSAMPLE_ISA chooses the
-instruction set.
+untimed one, unless it takes 5 ms or longer. Without --logits the rows are made (toksample.bench.rows). The environment
+variable TOKSAMPLE_ISA chooses the instruction set.
 """
 
 import argparse
@@ -20,8 +20,10 @@ import numpy as np
 from hard_rows import ROWS, hard_calls
 
 import toksample
-from toksample import bench
-from toksample._bench_rows import KINDS, make_row
+from toksample._progress import StatusLine
+from toksample.bench.machine import machine
+from toksample.bench.rows import KINDS, make_row
+from toksample.bench.runner import time_in_turn
 
 SAMPLE = {
     "sample: T 0.7, top-k 50, top-p 0.9": ({"temperature": 0.7, "top_k": 50, "top_p": 0.9}, 2.0, 1.4),
@@ -36,20 +38,7 @@ HARD_LIMIT = 25
 
 def in_turn(functions, rounds, threads=1):
     """Return the median time of each function in microseconds."""
-    times = [[] for _ in functions]
-    for turn in range(rounds):
-        for place in range(len(functions)):
-            place = (place + turn) % len(functions)
-            function = functions[place]
-            function()
-            start_cpu = time.thread_time_ns()
-            start = time.perf_counter_ns()
-            function()
-            elapsed = time.perf_counter_ns() - start
-            if threads == 1:
-                elapsed = min(elapsed, time.thread_time_ns() - start_cpu)  # less only if another process ran here
-            times[place].append(elapsed / 1e3)
-    return [statistics.median(each) for each in times]
+    return [statistics.median(times) for times in time_in_turn(functions, rounds, threads=threads)]
 
 
 def calls(row, threads=1):
@@ -66,11 +55,12 @@ def calls(row, threads=1):
 def ratios(rows, rounds):
     """Return for each target the ratio to np.max on each row."""
     found = {}
-    for place, row in enumerate(rows):
-        print(f"row {place + 1} of {len(rows)}", end="\r", file=sys.stderr)
-        for name, function, must, aim in calls(row):
-            floor, measured = in_turn([lambda row=row: np.max(row), function], rounds)
-            found.setdefault(name, (must, aim, []))[2].append(measured / floor)
+    with StatusLine() as status:
+        for place, row in enumerate(rows):
+            status.show(f"row {place + 1} of {len(rows)}")
+            for name, function, must, aim in calls(row):
+                floor, measured = in_turn([functools.partial(np.max, row), function], rounds)
+                found.setdefault(name, (must, aim, []))[2].append(measured / floor)
     return found
 
 
@@ -116,6 +106,7 @@ def reading_speedup(rows, rounds):
 
 
 def small_call():
+    """Return the microseconds of a call that is so short that calling a function to make it would be a part of its time."""
     row = make_row("news", 16)
     setup = {"sample": toksample.sample, "row": row}
     statement = "sample(row, temperature=0.7, top_k=50, top_p=0.9, seed=1, position=3)"
@@ -161,9 +152,9 @@ def main():
     else:
         rows = np.stack([make_row(kind, 262_144, seed) for seed in range(4) for kind in KINDS])
         source = f"{len(rows)} made rows"
-    isa, machine = toksample.isa(), bench.machine()
+    isa = toksample.isa()
     print(
-        f"toksample {toksample.__version__}, {isa}, {machine['cpu']}, {source} of {rows.shape[1]:,} logits, one thread"
+        f"toksample {toksample.__version__}, {isa}, {machine()['cpu']}, {source} of {rows.shape[1]:,} logits, one thread"
     )
     print(
         f"\n{'x np.max(row), median over the rows':38}{'must':>6}{'aim':>6}{'median':>9}{'least':>8}{'most':>8}  reached"

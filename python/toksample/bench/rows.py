@@ -1,4 +1,4 @@
-"""Rows of logits for benchmarks: made, not stored, but with the statistics of a real model's rows."""
+"""What the calls are made on: rows of logits, made but with the statistics of a real model's rows, and bitmasks of tokens."""
 
 from __future__ import annotations
 
@@ -97,3 +97,14 @@ def make_row(kind: str, vocab: int, seed: int = 0) -> Rows:
 def make_rows(vocab: int, count: int) -> Rows:
     """Return rows of all kinds in turn, no two of them equal."""
     return np.stack([make_row(KINDS[b % len(KINDS)], vocab, b // len(KINDS)) for b in range(count)])
+
+
+def make_bitmask(rows: Rows) -> npt.NDArray[np.int32]:
+    """Return a bitmask of the tokens that are allowed, about half of them: bit i % 32 of word i // 32."""
+    words = -(-rows.shape[-1] // 32)
+    return np.random.default_rng(2).integers(-(2**31), 2**31, (*rows.shape[:-1], words), dtype=np.int32)
+
+
+def unpack_bitmask(mask: npt.NDArray[np.int32], vocab: int) -> npt.NDArray[np.bool_]:
+    """Return for each token whether it is allowed."""
+    return np.unpackbits(mask.view(np.uint8), axis=-1, bitorder="little")[..., :vocab].astype(bool)

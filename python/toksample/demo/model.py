@@ -1,253 +1,31 @@
-"""Gemma 3 in numpy: a real model to sample from, in one file.
+"""The forward pass of the Gemma 3 text models in numpy, with a key-value cache.
 
-The forward pass of the Gemma 3 text models (Gemma Team, "Gemma 3 Technical Report", 2025) with a key-value cache, and
-the tokenizer that belongs to it. Weights, hyperparameters and vocabulary all come from one GGUF file, the format of
-llama.cpp. It is written to be read; nothing in the samplers depends on it.
-
-    model = Gemma.load("gemma-3-270m-q4_k_m.gguf")
-    ids = model.tokenizer.encode("Once upon a time")
-    for _ in range(32):
-        ids.append(int(model(ids).argmax()))        # or toksample.sample(model(ids), ...)
-    print(model.tokenizer.decode(ids))
+It follows Gemma Team, "Gemma 3 Technical Report", 2025. Weights and hyperparameters come from a GGUF file.
 
 The quantised weights are expanded to float32 once, at load (1.1 GB for the 270M model), so a token costs one read of
 those bytes: decoding runs at the speed of memory. Shapes below use n for the tokens of one pass, t for the positions
 they attend to, and d for the size of one head. Arrays are float32 unless a docstring says otherwise.
-
-The ``gguf`` package, which knows the quantised formats, is imported when a model is loaded, not before.
 """
 
 from __future__ import annotations
 
-import codecs
-import heapq
 import math
-import mmap
 import os
-import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Gemma", "StreamDecoder", "Tokenizer"]
+from toksample._progress import Progress
+from toksample.demo.gguf_file import Floats, GGUFFile
+from toksample.demo.tokenizer import Tokenizer
 
-Floats = NDArray[np.float32]
-Progress = Callable[[str, float], None]
+__all__ = ["Gemma"]
 
 PROMPT_BLOCK = 512  # tokens per pass over a prompt: bounds the attention scores to heads * 512 * t floats
-DEQUANTIZE_ROWS = 8192  # rows expanded at a time: bounds the temporary memory, and gives progress something to report
-
-
-# The file
-
-
-class _GGUF:
-    """A GGUF file: `metadata` by key, and tensors by name.
-
-    `gguf.GGUFReader` reads these files too, but makes array objects for each of the 262,144 tokens, scores and types of
-    Gemma's vocabulary: 12 seconds where this takes 0.3 and the weights take 2.
-    """
-
-    # The types of values numbered 0 to 12: numpy's names, and two of GGUF's own.
-    VALUE_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "?", "string", "array", "u8", "i8", "f8")
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        try:
-            import gguf
-        except ModuleNotFoundError as error:
-            message = f"reading a GGUF file needs {error.name}: pip install 'toksample[demo]'"
-            raise ModuleNotFoundError(message, name=error.name) from error
-        self._formats: Any = gguf.GGMLQuantizationType
-        self._quants: Any = gguf.quants
-        with open(path, "rb") as file:
-            self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        self._position = 0
-        if bytes(self._take(4)) != b"GGUF" or self._integer(4) not in (2, 3):
-            raise ValueError(f"the model must be a GGUF file of version 2 or 3, got {os.fspath(path)!r}")
-        tensor_count, value_count = self._integer(8), self._integer(8)
-        self.metadata = {self._string(): self._value(self._integer(4)) for _ in range(value_count)}
-        tensors = []
-        for _ in range(tensor_count):
-            name = self._string()
-            sizes = [self._integer(8) for _ in range(self._integer(4))]  # the length of a row comes first
-            tensors.append((name, sizes, self._formats(self._integer(4)), self._integer(8)))
-        alignment = self.metadata.get("general.alignment", 32)
-        start = -(-self._position // alignment) * alignment
-        self._tensors = {name: (sizes, kind, start + offset) for name, sizes, kind, offset in tensors}
-        self.size = sum(math.prod(sizes) for sizes, _, _ in self._tensors.values())  # floats in all tensors
-
-    def floats(self, name: str, progress: Callable[[int], None]) -> Floats:
-        """Expand one tensor: (columns,) or (rows, columns). `progress` gets the number of floats done each time."""
-        (columns, *rest), kind, first = self._tensors[name]
-        rows = math.prod(rest)
-        row_bytes = self._quants.quant_shape_to_byte_shape((columns,), kind)[0]
-        raw = np.frombuffer(self._bytes, np.uint8, rows * row_bytes, first).reshape(rows, row_bytes)
-        out = np.empty((rows, columns), np.float32)
-        for row in range(0, rows, DEQUANTIZE_ROWS):
-            block = slice(row, row + DEQUANTIZE_ROWS)
-            out[block] = self._quants.dequantize(raw[block], kind)
-            progress(out[block].size)
-        return out if rest else out[0]
-
-    def _take(self, size: int) -> memoryview:
-        self._position += size
-        if self._position > len(self._bytes):
-            raise ValueError("the model file is cut short in its header")
-        return self._bytes[self._position - size : self._position]
-
-    def _integer(self, size: int) -> int:
-        return int.from_bytes(self._take(size), "little")
-
-    def _numbers(self, dtype: str, count: int) -> NDArray[Any]:
-        little = np.dtype(dtype).newbyteorder("<")
-        return np.frombuffer(self._take(count * little.itemsize), little).copy()  # a view would keep the file open
-
-    def _string(self) -> str:
-        return str(self._take(self._integer(8)), "utf-8")
-
-    def _value(self, kind: int) -> Any:
-        name = self.VALUE_TYPES[kind]
-        if name == "string":
-            return self._string()
-        if name != "array":
-            return self._numbers(name, 1)[0].item()
-        item, count = self.VALUE_TYPES[self._integer(4)], self._integer(8)
-        return [self._string() for _ in range(count)] if item == "string" else self._numbers(item, count)
-
-
-# The tokenizer
-
-
-class Tokenizer:
-    """SentencePiece byte-pair encoding: text to token ids and back.
-
-    - Special tokens (such as ``<start_of_turn>``) and user-defined ones (HTML tags, runs of newlines, tabs or spaces)
-      found in a text become their ids, longest first. So a chat turn can be written as text; text from a stranger
-      should be searched for them first.
-    - The rest starts as single characters, and the adjacent pair that forms the token with the best score is merged,
-      leftmost first among equals, until none is left. Characters without a token become their UTF-8 bytes.
-    - Decoding gives the text back, but for the control tokens, which become nothing, and U+2581, which becomes a space:
-      that is how tokens store one.
-
-    `bos_id` is put before every text unless None; generation ends at any of `eos_ids`; `pieces` holds each token's text
-    as stored.
-    """
-
-    SPACE = "\u2581"
-    UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # of GGUF's token types; 1 is a normal token
-
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        """Take the vocabulary from the ``tokenizer.ggml`` keys of a GGUF file's metadata."""
-        keys = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
-        kind = (keys["model"], keys.get("add_space_prefix", True))
-        if kind != ("llama", False):
-            raise ValueError(f"the tokenizer's model and add_space_prefix must be ('llama', False), got {kind}")
-        self.pieces: list[str] = keys["tokens"]
-        self._scores: list[float] = keys["scores"].tolist()
-        self._kinds: list[int] = keys["token_type"].tolist()
-        self._ids = {piece: token_id for token_id, piece in enumerate(self.pieces)}
-        self._byte_ids = [self._ids[f"<0x{byte:02X}>"] for byte in range(256)]
-        self.bos_id: int | None = keys["bos_token_id"] if keys.get("add_bos_token", True) else None
-        ends = [keys["eos_token_id"], self._ids.get("<end_of_turn>")]
-        self.eos_ids: frozenset[int] = frozenset(token_id for token_id in ends if token_id is not None)
-        is_special = np.isin(keys["token_type"], (self.CONTROL, self.USER_DEFINED))
-        self._special = _any_of(self.pieces[token_id] for token_id in np.flatnonzero(is_special))
-
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text, after `bos_id`."""
-        ids = [] if self.bos_id is None else [self.bos_id]
-        for index, part in enumerate(self._special.split(text)):  # ordinary text and special tokens take turns
-            if index % 2:
-                ids.append(self._ids[part])
-            else:
-                ids.extend(self._merge(part.replace(" ", self.SPACE)))
-        return ids
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids. Control tokens have none; bytes that are not UTF-8 become U+FFFD."""
-        return b"".join(map(self.piece_bytes, ids)).decode(errors="replace")
-
-    def stream(self) -> StreamDecoder:
-        """Return a new decoder for tokens that come one at a time."""
-        return StreamDecoder(self)
-
-    def piece_bytes(self, token_id: int) -> bytes:
-        """Return the UTF-8 bytes that one token adds to the text; perhaps only a part of a character."""
-        kind, piece = self._kinds[token_id], self.pieces[token_id]
-        if kind in (self.CONTROL, self.UNKNOWN):
-            return b""
-        if kind == self.BYTE:
-            return bytes([int(piece[3:5], 16)])
-        return piece.replace(self.SPACE, " ").encode()
-
-    def _merge(self, text: str) -> list[int]:
-        """Encode a text without special tokens, in O(len log len)."""
-        # A symbol is named by where it starts. ends[i] is where symbol i ends, 0 once it is merged into another;
-        # before[i] is the start of the symbol left of it, -1 for none.
-        ends = list(range(1, len(text) + 1))
-        before = list(range(-1, len(text)))
-        heap: list[tuple[float, int, int]] = []  # (-score, start, end) of each pair that forms a token
-
-        def propose(start: int) -> None:
-            middle = ends[start]
-            if middle < len(text):
-                end = ends[middle]
-                token_id = self._ids.get(text[start:end])
-                if token_id is not None:
-                    heapq.heappush(heap, (-self._scores[token_id], start, end))
-
-        for start in range(len(text)):
-            propose(start)
-        while heap:
-            _, start, end = heapq.heappop(heap)
-            middle = ends[start]
-            if not 0 < middle < end or ends[middle] != end:
-                continue  # one of the two has been merged since
-            ends[start], ends[middle], before[end] = end, 0, start
-            propose(start)
-            if before[start] >= 0:
-                propose(before[start])
-
-        ids: list[int] = []
-        start = 0
-        while start < len(text):
-            symbol = text[start : ends[start]]
-            token_id = self._ids.get(symbol)
-            ids.extend([token_id] if token_id is not None else (self._byte_ids[byte] for byte in symbol.encode()))
-            start = ends[start]
-        return ids
-
-
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Make a pattern that finds any of the texts, the longest first, in one group."""
-    # Grouped by first character: of Gemma's 6,414 special tokens, a space then has 30 to be compared with.
-    tails: dict[str, list[str]] = {}
-    for text in sorted(texts, key=len, reverse=True):
-        tails.setdefault(text[0], []).append(re.escape(text[1:]))
-    return re.compile("(" + "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in tails.items()) + ")")
-
-
-class StreamDecoder:
-    """Decodes tokens one at a time; all that `push` and `finish` return, joined, equals `Tokenizer.decode`."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token_id: int) -> str:
-        """Return the text that this token completes: "" while a character still lacks bytes."""
-        return self._utf8.decode(self._tokenizer.piece_bytes(token_id))
-
-    def finish(self) -> str:
-        """Return what was held back: "" or U+FFFD for a character that was never completed."""
-        return self._utf8.decode(b"", final=True)
-
-
-# The model
 
 
 @dataclass(frozen=True)
@@ -332,7 +110,7 @@ class Gemma:
         """
         report = progress or (lambda label, fraction: None)
         report("reading vocabulary", 0.0)
-        file = _GGUF(path)
+        file = GGUFFile(path)
         config = _Config.read(file.metadata)
         tokenizer = Tokenizer(file.metadata)
         done = 0

@@ -1,0 +1,31 @@
+"""The engines: one file for each, which imports its library when it is measured, and a table of them all."""
+
+from __future__ import annotations
+
+from toksample.bench.engines.base import Engine
+from toksample.bench.engines.llama_cpp import LlamaCpp
+from toksample.bench.engines.llguidance import Llguidance
+from toksample.bench.engines.numba import Numba
+from toksample.bench.engines.numpy import Numpy
+from toksample.bench.engines.reference import Reference
+from toksample.bench.engines.scipy import Scipy
+from toksample.bench.engines.toksample import Toksample
+from toksample.bench.engines.torch import Torch
+from toksample.bench.engines.transformers import Transformers
+from toksample.bench.engines.xgrammar import Xgrammar
+
+__all__ = ["ENGINES"]
+
+ENGINES: tuple[type[Engine], ...] = (
+    Toksample,
+    Reference,
+    Numpy,
+    Scipy,
+    Torch,
+    Transformers,
+    LlamaCpp,
+    Numba,
+    Llguidance,
+    Xgrammar,
+)
+"""In the order in which they are listed."""

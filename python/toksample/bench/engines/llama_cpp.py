@@ -1,0 +1,75 @@
+"""The samplers of llama.cpp."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from toksample.bench.engines.base import Engine, Timed, each_row
+from toksample.bench.rows import Rows
+
+
+class LlamaCpp(Engine):
+    """A sampler chain of llama.cpp, by the low-level functions of llama-cpp-python."""
+
+    name = "llama.cpp"
+    packages = ("llama-cpp-python",)
+    note = (
+        "llama_sampler_chain, with the llama_token_data_array filled for each token as llama.cpp does (here by numpy);"
+        " temperature first, to mean the same as the others: its own default order has it last; a batch is a loop"
+    )
+    _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self._llama = importlib.import_module("llama_cpp")
+
+    def argmax(self, rows: Rows) -> Timed:
+        return self._chain(rows, [self._llama.llama_sampler_init_greedy()])
+
+    def sample(self, rows: Rows, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Timed:
+        llama = self._llama
+        samplers = [llama.llama_sampler_init_temp(temperature)]
+        if top_k:
+            samplers.append(llama.llama_sampler_init_top_k(top_k))
+        if top_p < 1:
+            samplers.append(llama.llama_sampler_init_top_p(top_p, 1))
+        if min_p > 0:
+            samplers.append(llama.llama_sampler_init_min_p(min_p, 1))
+        return self._chain(rows, [*samplers, llama.llama_sampler_init_dist(1)])
+
+    def _chain(self, rows: Rows, samplers: Iterable[Any]) -> Timed:
+        llama = self._llama
+        chain = LlamaChain(llama, samplers)
+        vocab = rows.shape[-1]
+        data = np.empty(vocab, self._TOKEN_DATA)
+        data_ids, data_logits, data_probs = data["id"], data["logit"], data["p"]
+        ids = np.arange(vocab, dtype=np.int32)
+        pointer = ctypes.cast(data.ctypes.data, llama.llama_token_data_p)
+
+        def one(row: Rows) -> int:
+            data_ids[:] = ids
+            data_logits[:] = row
+            data_probs[:] = 0
+            array = llama.llama_token_data_array(pointer, vocab, -1, False)
+            llama.llama_sampler_apply(chain.pointer, ctypes.byref(array))
+            return int(array.data[array.selected].id)
+
+        return each_row(one, rows)
+
+
+class LlamaChain:
+    """Owns a sampler chain."""
+
+    def __init__(self, llama: Any, samplers: Iterable[Any]) -> None:
+        self._free = llama.llama_sampler_free
+        self.pointer = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        for sampler in samplers:
+            llama.llama_sampler_chain_add(self.pointer, sampler)
+
+    def __del__(self) -> None:
+        self._free(self.pointer)

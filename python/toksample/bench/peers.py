@@ -1,0 +1,32 @@
+"""The libraries that toksample is compared with, and what to say when one of them has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Iterator
+
+KNOWN_TO_WORK = {
+    "gguf": "0.19.0",
+    "llama-cpp-python": "0.3.36",
+    "llguidance": "1.9.1",
+    "numba": "0.68.1",
+    "scipy": "1.17.1",
+    "torch": "2.15.0",
+    "transformers": "5.23.0, 5.24.0",
+    "xgrammar": "0.2.8",
+}
+"""The versions of the peers with which the benchmarks have been run."""
+
+
+@contextlib.contextmanager
+def peer(*packages: str) -> Iterator[None]:
+    """Run code that uses these packages; if their interface has changed, the error says which versions are known to work."""
+    try:
+        yield
+    except (AttributeError, ImportError, KeyError, TypeError) as error:
+        tried = (
+            f"{name} {importlib.metadata.version(name)} (known to work: {KNOWN_TO_WORK[name]})" for name in packages
+        )
+        why = f"{type(error).__name__}: {error}"
+        raise RuntimeError(f"the benchmark does not work with {', '.join(tried)}: {why}") from error
