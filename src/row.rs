@@ -29,6 +29,15 @@ pub(crate) struct Row<'a, I, T> {
     isa: PhantomData<I>,
 }
 
+impl<I, T> Clone for Row<'_, I, T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I, T> Copy for Row<'_, I, T> {}
+
 impl<'a, I: Vector, T: Logit> Row<'a, I, T> {
     /// Makes the pass over the logits, which fills `maxima`, and returns an error if the row has no answer.
     #[inline(always)]

@@ -71,18 +71,18 @@ fn most_listed(tokens: usize) -> usize {
 const UNSURE: f64 = 0.25;
 
 /// A row while filters are applied to it: which tokens have been kept so far. It is all that a filter sees.
-pub(crate) struct State<'a, 'r, I, T> {
-    row: &'a Row<'r, I, T>,
+pub(crate) struct State<'a, I, T> {
+    row: Row<'a, I, T>,
     mass: Mass,
     search: &'a mut Search,
     /// None while every token is kept.
     kept: Option<Kept>,
 }
 
-impl<'a, 'r, I: Vector, T: Logit> State<'a, 'r, I, T> {
+impl<'a, I: Vector, T: Logit> State<'a, I, T> {
     /// Begins with all tokens. The mass is that of the row, at a temperature that is not 0.
     #[inline(always)]
-    pub fn all(row: &'a Row<'r, I, T>, mass: Mass, search: &'a mut Search) -> Self {
+    pub fn all(row: Row<'a, I, T>, mass: Mass, search: &'a mut Search) -> Self {
         State { row, mass, search, kept: None }
     }
 
@@ -100,11 +100,11 @@ impl<'a, 'r, I: Vector, T: Logit> State<'a, 'r, I, T> {
             return Ok(());
         }
         self.kept = Some(if count <= most_listed(self.row.tokens()) {
-            let last = self.search.list_top_k(self.row, count)?;
+            let last = self.search.list_top_k(&self.row, count)?;
             self.search.weigh(self.mass);
             Kept::Listed { last }
         } else {
-            Kept::Long { last: self.search.last_of_top_k(self.row, count)?, near: None }
+            Kept::Long { last: self.search.last_of_top_k(&self.row, count)?, near: None }
         });
         Ok(())
     }
@@ -114,9 +114,9 @@ impl<'a, 'r, I: Vector, T: Logit> State<'a, 'r, I, T> {
     #[inline(always)]
     pub fn keep_share(&mut self, p: f64) -> Result<(), RowError> {
         self.kept = Some(match self.kept {
-            None => self.search.nucleus(self.row, self.mass, p)?,
+            None => self.search.nucleus(&self.row, self.mass, p)?,
             Some(Kept::Listed { .. }) => Kept::Listed { last: self.search.last_of_listed(p)? },
-            Some(Kept::Long { last, .. }) => self.search.long_nucleus(self.row, self.mass, p, last, None)?,
+            Some(Kept::Long { last, .. }) => self.search.long_nucleus(&self.row, self.mass, p, last, None)?,
         });
         Ok(())
     }
@@ -127,7 +127,7 @@ impl<'a, 'r, I: Vector, T: Logit> State<'a, 'r, I, T> {
         let lightest = down_to(self.mass.least_logit(least));
         self.kept = Some(match self.kept.take() {
             Some(kept) => kept.up_to(lightest),
-            None if self.search.list(self.row, self.mass, lightest, most_listed(self.row.tokens())) => {
+            None if self.search.list(&self.row, self.mass, lightest, most_listed(self.row.tokens())) => {
                 Kept::Listed { last: lightest }
             }
             None => Kept::Long { last: lightest, near: None },

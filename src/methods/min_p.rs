@@ -14,7 +14,7 @@ use crate::logit::Logit;
 use crate::search::State;
 
 #[inline(always)]
-pub(super) fn apply<I: Vector, T: Logit>(p: f64, state: &mut State<'_, '_, I, T>) {
+pub(super) fn apply<I: Vector, T: Logit>(p: f64, state: &mut State<'_, I, T>) {
     if p > 0.0 {
         state.keep_at_least((p * (1u64 << S) as f64).ceil() as u64);
     }

@@ -20,7 +20,7 @@ pub(crate) fn keep<I: Vector, T: Logit>(
     params: &Params,
     search: &mut Search,
 ) -> Result<Option<Kept>, RowError> {
-    let mut state = State::all(row, mass, search);
+    let mut state = State::all(*row, mass, search);
     top_k::apply(params.top_k, &mut state)?;
     top_p::apply(params.top_p, &mut state)?;
     min_p::apply(params.min_p, &mut state);

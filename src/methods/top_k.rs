@@ -13,7 +13,7 @@ use crate::logit::Logit;
 use crate::search::State;
 
 #[inline(always)]
-pub(super) fn apply<I: Vector, T: Logit>(k: u64, state: &mut State<'_, '_, I, T>) -> Result<(), RowError> {
+pub(super) fn apply<I: Vector, T: Logit>(k: u64, state: &mut State<'_, I, T>) -> Result<(), RowError> {
     match usize::try_from(k) {
         Ok(k) if k > 0 => state.keep_first(k),
         _ => Ok(()),

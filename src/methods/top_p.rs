@@ -16,6 +16,6 @@ use crate::logit::Logit;
 use crate::search::State;
 
 #[inline(always)]
-pub(super) fn apply<I: Vector, T: Logit>(p: f64, state: &mut State<'_, '_, I, T>) -> Result<(), RowError> {
+pub(super) fn apply<I: Vector, T: Logit>(p: f64, state: &mut State<'_, I, T>) -> Result<(), RowError> {
     if p < 1.0 { state.keep_share(p) } else { Ok(()) }
 }
