@@ -102,7 +102,7 @@ impl<'a, I: Vector, T: Logit> State<'a, I, T> {
         self.kept = Some(if count <= most_listed(self.row.tokens()) {
             let last = self.search.list_top_k(&self.row, count)?;
             self.search.weigh(self.mass);
-            Kept::Listed { last }
+            Kept::Listed { last: last.min(order::end(self.row.tokens())) }
         } else {
             Kept::Long { last: self.search.last_of_top_k(&self.row, count)?, near: None }
         });

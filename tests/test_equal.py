@@ -146,6 +146,18 @@ def test_real_rows_of_top_k(real_batch, real_row, as_dtype, k):
         assert_same(toksample.top_k(logits, k), reference.top_k(logits, k))
 
 
+@pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
+@pytest.mark.parametrize("size", [3, 70, 20_000])
+def test_fewer_tokens_than_top_k(module, size):
+    row = np.full(size, -np.inf, np.float32)
+    row[size // 2] = 1.0
+    for k in (2, size - 1, size, size + 1):
+        assert np.flatnonzero(module.mask_logits(row, top_k=k) == 1.0).tolist() == [size // 2]
+        assert module.candidates(row, top_k=k)[0].tolist() == [size // 2]
+        assert module.sample(row, top_k=k, seed=1) == size // 2
+        assert module.top_k(row, min(k, size))[1][0] == size // 2
+
+
 LONG_SETS = [
     {"top_k": 3},
     {"top_k": 10_000},
