@@ -1,20 +1,21 @@
 //! toksample picks the next token from a language model's logits.
 //!
-//! The map, from the outside in:
+//! The map, from the outside in. Each file uses only files below it.
 //!
 //! | file | its one job |
 //! |---|---|
 //! | `python/` | the Python bindings: arrays and parameters in, tokens and errors out |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
-//! | `recipe.rs` | one row, whole: what `sample`, `candidates`, `mask_logits` … do, step by step |
-//! | `methods/` | the filters, one file each |
+//! | `recipe.rs` | what `sample`, `candidates`, `mask_logits` … do with one row, compiled for each instruction set |
+//! | `methods/` | the filters, one file for each |
 //! | `search.rs` | finds which tokens survive the filters, and draws one of them |
-//! | `kernels/` | the steps, one file an operation |
-//! | `row.rs` | a row of logits with the maximum of each block: what all of these read the logits through |
+//! | `kernels/` | the loops over a row, one file for each operation |
+//! | `row.rs` | a row of logits with the maximum of each block: everything above reads the logits through it |
+//! | `logit.rs` | the element types |
 //! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
-//! | `rng.rs` | Philox4x64-10, the random word of a (seed, stream, position) |
-//! | `logit.rs`, `lanes.rs` | the element types; arithmetic on blocks of them |
-//! | `params.rs`, `error.rs` | parameters and their ranges, row errors |
+//! | `lanes.rs` | arithmetic on blocks of values |
+//! | `rng.rs` | Philox4x64-10, the random word of a seed, a stream and a position |
+//! | `params.rs`, `error.rs` | the parameters and their ranges; what can be wrong with a row |
 //!
 //! Everything is exact: the same row, parameters and random word give the same token whatever the instruction set, the
 //! batch or the number of threads, and the same token as `toksample.reference`, which is written in numpy. The reason is
