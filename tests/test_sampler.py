@@ -14,6 +14,7 @@ import pytest
 
 import toksample
 from toksample import Sampler, SamplingParams, generate, reference
+from toksample._parameters import PARAMETERS
 
 LOGITS = np.random.default_rng(7).standard_normal(40).astype(np.float32)
 PARAMS = {"temperature": 1.3, "top_k": 30, "top_p": 0.95, "min_p": 0.001, "seed": 5, "stream": 3}
@@ -29,6 +30,13 @@ def test_defaults_are_those_of_sample():
     assert {name: defaults[name] for name in params.keywords()} == params.keywords()
     assert reference.sample.__kwdefaults__ == defaults
     assert [field.name for field in dataclasses.fields(params)] == list(params.keywords())
+
+
+def test_defaults_are_those_of_the_table():
+    table = {name: parameter.default for name, parameter in PARAMETERS.items()}
+    assert {**SamplingParams().keywords(), "position": 0} == table
+    defaults = toksample.sample.__kwdefaults__
+    assert {name: defaults[name] for name in table} == table
 
 
 def test_params_are_values():

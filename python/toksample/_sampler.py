@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toksample import _native
-from toksample._checks import count, one
+from toksample._parameters import count, one
 
 
 @dataclass(frozen=True, slots=True)

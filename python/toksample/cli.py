@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -31,6 +30,7 @@ import numpy as np
 import toksample
 from toksample import Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
+from toksample._parameters import PARAMETERS, Parameter
 from toksample._progress import StatusLine
 from toksample._text import show
 
@@ -161,49 +161,36 @@ def _integer(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be {rule}, got {show(text)}") from None
 
 
-class _Option(NamedTuple):
-    field: str  # of SamplingParams
-    type: Callable[[str], Any]
-    metavar: str
-    help: str
-
-
-_TEMPERATURE = _Option("temperature", _number, "T", "divide the logits by T: below 1, likely tokens become more likely")
-_SAMPLING_OPTIONS = (
-    _Option("top_k", _integer, "K", "keep the K most probable tokens; 0 and -1 are off"),
-    _Option("top_p", _number, "P", "keep the most probable tokens that sum to P; 1 is off, and 0 keeps one token"),
-    _Option("min_p", _number, "P", "keep tokens at least P times as probable as the most probable one; 0 is off"),
-    _Option("seed", _integer, "N", "draw the same tokens again"),
-)
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
+_OPTIONS = [parameter for parameter in PARAMETERS.values() if parameter.metavar is not None]
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `sampling_params` reads."""
     group = parser.add_argument_group("sampling")
-    temperature = group.add_mutually_exclusive_group()
-    _add(temperature, _TEMPERATURE)
-    greedy = "take the most probable token: temperature 0"
-    temperature.add_argument("--greedy", dest="temperature", action="store_const", const=0.0, help=greedy)
-    for option in _SAMPLING_OPTIONS:
-        _add(group, option)
+    for option in _OPTIONS:
+        if option.name == "temperature":
+            either = group.add_mutually_exclusive_group()
+            _add(either, option)
+            greedy = "take the most probable token: temperature 0"
+            either.add_argument("--greedy", dest="temperature", action="store_const", const=0.0, help=greedy)
+        else:
+            _add(group, option)
 
 
-def _add(group: argparse._ActionsContainer, option: _Option) -> None:
-    default = _DEFAULTS[option.field]
-    shown = "fresh entropy" if default is None else default
+def _add(group: argparse._ActionsContainer, option: Parameter) -> None:
+    shown = "fresh entropy" if option.default is None else option.default
     group.add_argument(
-        f"--{option.field.replace('_', '-')}",
-        type=option.type,
-        default=default,
+        f"--{option.name.replace('_', '-')}",
+        type=_number if option.convert is float else _integer,
+        default=option.default,
         metavar=option.metavar,
-        help=f"{option.help} (default: {shown})",
+        help=f"{option.meaning} (default: {shown})",
     )
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
     """Return the sampler's parameters, each in its range."""
-    fields = [option.field for option in (_TEMPERATURE, *_SAMPLING_OPTIONS)]
+    fields = [option.name for option in _OPTIONS]
     with _bad_input(ValueError, TypeError):
         return SamplingParams(**{field: getattr(args, field) for field in fields})
 

@@ -25,14 +25,13 @@ from toksample._checks import (
     Filters,
     Rows,
     as_rows,
-    count,
-    errors_mode,
     filters,
     for_rows,
     raise_row_errors,
     row_error,
     write_out,
 )
+from toksample._parameters import count, errors_mode
 
 Row = npt.NDArray[np.float32]
 Masses = npt.NDArray[np.uint64]

@@ -32,22 +32,22 @@ fn bug(panic: &(dyn Any + Send)) -> PyErr {
     ))
 }
 
-/// The Python functions of `_checks.py` that read unusual parameters and word their errors.
-static CHECKS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+/// The Python functions of `_parameters.py` that read unusual parameters and word their errors.
+static PARAMETERS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-/// Calls a function of `_checks.py`, which may raise. Reached for unusual parameters only.
+/// Calls a function of `_parameters.py`, which may raise. Reached for unusual parameters only.
 #[cold]
 pub(super) fn call_check<'py>(
     py: Python<'py>,
     function: &str,
     arguments: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    checks(py)?.getattr(function)?.call1(arguments.into_pyobject(py)?)
+    parameters_module(py)?.getattr(function)?.call1(arguments.into_pyobject(py)?)
 }
 
 /// The module with these functions.
-pub(super) fn checks(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    Ok(CHECKS.get_or_try_init(py, || py.import("toksample._checks").map(Bound::unbind))?.bind(py))
+pub(super) fn parameters_module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    Ok(PARAMETERS.get_or_try_init(py, || py.import("toksample._parameters").map(Bound::unbind))?.bind(py))
 }
 
 /// The rows of a batch that have no answer, as they are found by several threads.

@@ -36,7 +36,7 @@ pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
     batch::cores();
     let _ = Isa::current(); // an error is reported by the first call that needs it
     let _ = threads_of_environment();
-    errors::checks(py)?;
+    errors::parameters_module(py)?;
     arrays::look_up_once(py)
 }
 

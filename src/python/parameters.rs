@@ -1,6 +1,6 @@
 //! Parameters: one value, for the only row or for all of them, or one for each row of a batch.
 //!
-//! Python's and numpy's own numbers are read here, if they are in their range. Everything else goes to `_checks.py`, where the
+//! Python's and numpy's own numbers are read here, if they are in their range. Everything else goes to `_parameters.py`, where the
 //! numpy reference reads its parameters, too: so both accept the same values, and word their errors alike.
 
 use numpy::npyffi::NpyTypes;
