@@ -24,14 +24,20 @@ pub struct Scratch {
     /// The maximum of each block.
     maxima: Vec<f32>,
     search: Search,
+    /// The tokens for which all buffers are large enough.
+    reserved: usize,
 }
 
 impl Scratch {
     /// Reserves what a row of `tokens` tokens may need at most, so that no buffer grows later: a `Vec` that cannot grow ends
     /// the process, and this is an error instead. What is reserved and not used takes no memory on most systems.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
-        reserve(&mut self.maxima, tokens.div_ceil(BLOCK).next_multiple_of(GROUP))?;
-        self.search.reserve(tokens)
+        if tokens > self.reserved {
+            reserve(&mut self.maxima, tokens.div_ceil(BLOCK).next_multiple_of(GROUP))?;
+            self.search.reserve(tokens)?;
+            self.reserved = tokens;
+        }
+        Ok(())
     }
 }
 
@@ -47,7 +53,7 @@ per_isa! {
     pub fn sample<I: Vector, T: Logit>(
         row: &[T], params: &Params, word: u64, scratch: &mut Scratch,
     ) -> Result<usize, RowError> {
-        let Scratch { maxima, search } = scratch;
+        let Scratch { maxima, search, .. } = scratch;
         let row = Row::<I, T>::read(row, maxima)?;
         if params.temperature == 0.0 {
             return argmax::argmax(&row);
@@ -65,7 +71,7 @@ per_isa! {
     pub fn candidates<I: Vector, T: Logit>(
         row: &[T], params: &Params, scratch: &mut Scratch,
     ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
-        let Scratch { maxima, search } = scratch;
+        let Scratch { maxima, search, .. } = scratch;
         let row = Row::<I, T>::read(row, maxima)?;
         if params.temperature == 0.0 {
             return Ok((vec![argmax::argmax(&row)? as i64], vec![1.0]));
@@ -93,7 +99,7 @@ per_isa! {
     pub fn mask_logits<I: Vector, T: Logit>(
         row: &[T], params: &Params, out: &mut [T], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
-        let Scratch { maxima, search } = scratch;
+        let Scratch { maxima, search, .. } = scratch;
         let row = Row::<I, T>::read(row, maxima)?;
         if params.temperature == 0.0 {
             let id = argmax::argmax(&row)?;
@@ -130,7 +136,7 @@ per_isa! {
     pub fn log_softmax<I: Vector, T: Logit>(
         row: &[T], temperature: f64, out: &mut [f32], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
-        let Scratch { maxima, search } = scratch;
+        let Scratch { maxima, search, .. } = scratch;
         let row = Row::<I, T>::read(row, maxima)?;
         if temperature == 0.0 {
             out.fill(f32::NEG_INFINITY);
@@ -149,7 +155,7 @@ per_isa! {
     pub fn top_k<I: Vector, T: Logit>(
         row: &[T], values: &mut [T], ids: &mut [i64], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
-        let Scratch { maxima, search } = scratch;
+        let Scratch { maxima, search, .. } = scratch;
         let row = Row::<I, T>::read(row, maxima)?;
         let k = values.len();
         if k == 0 {

@@ -29,7 +29,7 @@ use std::sync::{Mutex, TryLockError};
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use numpy::npyffi::{self, PY_ARRAY_API};
+use numpy::npyffi::{self, NPY_TYPES, PY_ARRAY_API};
 use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -87,6 +87,29 @@ pub(super) enum ElementType {
     Bf16,
 }
 
+impl ElementType {
+    /// From numpy's number for the type of an array's elements; uint16 has the bits of bfloat16. None for other types, and if
+    /// their bytes are not in the order of this machine.
+    fn of(array: &Bound<'_, PyUntypedArray>) -> Option<Self> {
+        const F32: i32 = NPY_TYPES::NPY_FLOAT as i32;
+        const F16: i32 = NPY_TYPES::NPY_HALF as i32;
+        const BITS: i32 = NPY_TYPES::NPY_USHORT as i32;
+        let dtype = array.dtype();
+        let element = match dtype.num() {
+            F32 => ElementType::F32,
+            F16 => ElementType::F16,
+            BITS => ElementType::Bf16,
+            _ => return None,
+        };
+        (dtype.is_native_byteorder() == Some(true)).then_some(element)
+    }
+
+    /// Bytes an element.
+    fn size(self) -> usize {
+        if self == ElementType::F32 { 4 } else { 2 }
+    }
+}
+
 /// Runs `$body` with `$t` as the type of the logits' elements.
 macro_rules! with_element {
     ($logits:expr, |$t:ident| $body:expr) => {
@@ -113,7 +136,6 @@ pub(super) use with_element;
 /// The fields of an array, as they are now.
 struct Fields {
     data: *mut u8,
-    item: isize,
     is_writable: bool,
 }
 
@@ -121,11 +143,7 @@ impl Fields {
     fn of(array: &Bound<'_, PyUntypedArray>) -> Self {
         // SAFETY: `array` is a numpy array, whose fields the accessor finds; they are read, without Python code, while attached.
         let fields = unsafe { &*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr().cast_const()) };
-        Fields {
-            data: fields.data.cast(),
-            item: array.dtype().itemsize() as isize,
-            is_writable: fields.flags & npyffi::NPY_ARRAY_WRITEABLE != 0,
-        }
+        Fields { data: fields.data.cast(), is_writable: fields.flags & npyffi::NPY_ARRAY_WRITEABLE != 0 }
     }
 }
 
@@ -141,8 +159,8 @@ fn base<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyUntypedA
 
 /// The addresses from the lowest to the highest element of an array.
 fn extent(array: &Bound<'_, PyUntypedArray>) -> Range<usize> {
-    let fields = Fields::of(array);
-    let (mut low, mut high) = (fields.data as isize, fields.data as isize + fields.item);
+    let data = Fields::of(array).data as isize;
+    let (mut low, mut high) = (data, data + array.dtype().itemsize() as isize);
     for (&count, &stride) in array.shape().iter().zip(array.strides()) {
         match count {
             0 => return 0..0,
@@ -230,8 +248,10 @@ impl<'py> Logits<'py> {
     /// Reads an argument. May run Python code.
     #[inline]
     pub(super) fn read(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Some(element) = element_in_place(logits)
+        if is_exactly_an_array(logits)
             && let Ok(array) = logits.cast::<PyUntypedArray>()
+            && let Some(element @ (ElementType::F32 | ElementType::F16)) = ElementType::of(array)
+            && is_readable(array, element.size())
             && let Some(shape) = Shape::of(array)
         {
             return Ok(Logits { array: array.clone(), element, shape, sources: Vec::new() });
@@ -245,11 +265,7 @@ impl<'py> Logits<'py> {
         let converted = as_native.call1((logits,))?.cast_into::<PyTuple>()?;
         let array = converted.get_item(0)?.cast_into::<PyUntypedArray>()?;
         let sources = converted.get_item(1)?.extract()?;
-        let element = match array.dtype().typeobj().name()?.to_str()? {
-            "float32" => ElementType::F32,
-            "float16" => ElementType::F16,
-            _ => ElementType::Bf16,
-        };
+        let element = ElementType::of(&array).ok_or_else(|| value_error("logits could not be converted"))?;
         let Some(shape) = Shape::of(&array) else {
             return Err(value_error(format!(
                 "logits must have 1 to {MAX_TOKENS} tokens a row, got shape {}",
@@ -263,14 +279,16 @@ impl<'py> Logits<'py> {
     pub(super) fn rows<T: ArrayElement>(&self) -> PyResult<Rows<'_, T>> {
         let changed =
             || value_error("logits must keep their shape and type during the call, got an array that changed");
-        if Shape::of(&self.array) != Some(self.shape) || !is_stored_as::<T::Stored>(&self.array) {
+        let (shape, element) = (Shape::of(&self.array), ElementType::of(&self.array));
+        if shape != Some(self.shape)
+            || element != Some(self.element)
+            || size_of::<T::Stored>() != self.element.size()
+            || !is_readable(&self.array, self.element.size())
+        {
             return Err(changed());
         }
-        let (stride, fields) = (row_stride(&self.array, self.shape), Fields::of(&self.array));
-        if !is_readable(&self.array, &fields, align_of::<T::Stored>()) {
-            return Err(changed());
-        }
-        Ok(Rows { data: fields.data, stride, shape: self.shape, array: PhantomData })
+        let stride = if self.shape.is_batch { self.array.strides()[0] } else { 0 };
+        Ok(Rows { data: Fields::of(&self.array).data, stride, shape: self.shape, array: PhantomData })
     }
 
     /// Keeps the memory of the logits from being resized.
@@ -293,39 +311,19 @@ impl<'py> Logits<'py> {
     }
 }
 
-fn row_stride(array: &Bound<'_, PyUntypedArray>, shape: Shape) -> isize {
-    if shape.is_batch { array.strides()[0] } else { 0 }
-}
-
-/// True if each row of an array is in one piece, and every element at an address that is a multiple of `align`.
-fn is_readable(array: &Bound<'_, PyUntypedArray>, fields: &Fields, align: usize) -> bool {
+/// True if each row of an array is in one piece, and every element at an address that is a multiple of its size.
+fn is_readable(array: &Bound<'_, PyUntypedArray>, size: usize) -> bool {
     let (shape, strides) = (array.shape(), array.strides());
     let (Some(&tokens), Some((&last, outer))) = (shape.last(), strides.split_last()) else { return false };
     array.is_empty() // of which nothing is read, whatever its strides
-        || (tokens == 1 || last == fields.item)
-            && (fields.data as usize).is_multiple_of(align)
-            && outer.iter().all(|&stride| stride.unsigned_abs().is_multiple_of(align))
+        || (tokens == 1 || last == size as isize)
+            && (Fields::of(array).data as usize).is_multiple_of(size)
+            && outer.iter().all(|&stride| stride.unsigned_abs().is_multiple_of(size))
 }
 
 /// True if the elements of an array are of this type, in the byte order of this machine.
 fn is_stored_as<P: Element>(array: &Bound<'_, PyUntypedArray>) -> bool {
     array.dtype().is_equiv_to(&P::get_dtype(array.py()))
-}
-
-/// The type of the elements, if this is exactly an array that the kernels can read as it is.
-fn element_in_place(logits: &Bound<'_, PyAny>) -> Option<ElementType> {
-    if !is_exactly_an_array(logits) {
-        return None;
-    }
-    let array = logits.cast::<PyUntypedArray>().ok()?;
-    let element = if is_stored_as::<f32>(array) {
-        ElementType::F32
-    } else if is_stored_as::<f16>(array) {
-        ElementType::F16
-    } else {
-        return None;
-    };
-    is_readable(array, &Fields::of(array), 4.min(array.dtype().itemsize())).then_some(element)
 }
 
 /// The rows of logits, in the caller's memory.
