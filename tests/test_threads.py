@@ -1,5 +1,7 @@
 """Calls from several Python threads at once."""
 
+import os
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -129,3 +131,71 @@ def test_the_gil_is_released(function):
 
     assert runs_beside(work)
     assert not runs_beside(lambda seen: [np.lib.stride_tricks.as_strided(rows) for _ in range(20_000)])
+
+
+# ---- how many threads ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_limit():
+    yield
+    toksample.set_num_threads(None)
+
+
+@pytest.mark.usefixtures("no_limit")
+def test_set_num_threads():
+    assert toksample.get_num_threads() is None
+    toksample.set_num_threads(3)
+    assert toksample.get_num_threads() == 3
+    for wrong, text in ((0, ">= 1, got 0"), (-(10**5000), ">= 1, got a negative integer of about 5001 digits")):
+        with pytest.raises(ValueError, match=rf"^num_threads must be {text}$"):
+            toksample.set_num_threads(wrong)
+    for wrong in (1.5, "2", [1]):
+        with pytest.raises(TypeError, match=r"^num_threads must be an integer, got "):
+            toksample.set_num_threads(wrong)
+    assert toksample.get_num_threads() == 3
+    toksample.set_num_threads(None)
+    assert toksample.get_num_threads() is None
+
+
+def run_python(code, **environment):
+    command = [sys.executable, "-c", f"import numpy as np, toksample\n{code}"]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60)
+
+
+def test_the_environment_variable():
+    code = "print(toksample.get_num_threads()); toksample.set_num_threads(5); print(toksample.get_num_threads())"
+    assert run_python(code, TOKSAMPLE_NUM_THREADS="2").stdout.split() == ["2", "5"]
+    for wrong in ("0", "-1", "two", "", "1.5"):
+        code = "toksample.sample(np.zeros((2, 3), np.float32), num_threads=1); toksample.argmax(np.zeros((2, 3), np.float32))"
+        process = run_python(code, TOKSAMPLE_NUM_THREADS=wrong)
+        last = process.stderr.strip().splitlines()[-1]
+        assert last == f'ValueError: TOKSAMPLE_NUM_THREADS must be an integer >= 1, got "{wrong}"'
+        assert "argmax" in process.stderr  # a call that says how many threads it wants does not need the variable
+
+
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task"), reason="counts the threads of the process as Linux shows them"
+)
+@pytest.mark.usefixtures("no_limit")
+def test_the_limit_is_kept():
+    rows = np.broadcast_to(np.zeros(2**16, np.float32), (4_000, 2**16))
+
+    def most_threads(**keywords):
+        before, most, done = len(os.listdir("/proc/self/task")), 0, threading.Event()
+
+        def call():
+            toksample.sample(rows, seed=1, **keywords)
+            done.set()
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        while not done.is_set():
+            most = max(most, len(os.listdir("/proc/self/task")) - before)
+        thread.join()
+        return most
+
+    assert most_threads(num_threads=3) == 3  # that of the call, and two that it starts
+    toksample.set_num_threads(1)
+    assert most_threads() == 1
+    assert most_threads(num_threads=3) == 3

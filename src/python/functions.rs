@@ -111,7 +111,8 @@ fn for_each_row<'a, T: ArrayElement, W: Send>(
         let work = || with_scratch(shape.tokens, |scratch| run(rows.row(0), 0, write, scratch));
         return without_gil(py, shape.tokens, work).map_err(row_error);
     }
-    let threads = batch::threads(wanted, threads_limit()?, shape.rows, shape.tokens);
+    let limit = if wanted.is_none() { threads_limit()? } else { None };
+    let threads = batch::threads(wanted, limit, shape.rows, shape.tokens);
     let failures = Failures::default();
     let batch = Batch::new(writes.enumerate(), threads, shape.tokens);
     let one = |(row, write)| {
