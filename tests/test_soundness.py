@@ -99,7 +99,7 @@ def run(make):
             assert str(error).startswith(("out ", "logits ", "k ")) or "value for each" in str(error), error
 
 def arrays(one, dtype):
-    logits = ROW.copy() if one else np.tile(ROW, (2, 1))
+    logits = (ROW if one else np.tile(ROW, (2, 1))).copy()  # which has its own memory: a view cannot be resized
     out = np.zeros(() if one and dtype == np.int64 else logits.shape if dtype == np.float32 else 2, dtype)
     return logits, out
 """
@@ -148,7 +148,7 @@ def test_a_finalizer_that_changes_the_logits():
                 self.logits.resize(1, refcheck=False)
         gc.set_threshold(1)
         for _ in range(300):
-            logits = np.tile(ROW, 20)
+            logits = np.tile(ROW, 20).copy()
             Trap(logits)
             for function in (toksample.softmax, toksample.mask_logits, toksample.argmax, lambda x: toksample.top_k(x, 1)):
                 try:
@@ -344,22 +344,24 @@ def test_another_thread_resizes_the_logits():
     """numpy resizes no array to which there is a weak reference, and each call that releases the GIL holds one."""
     survives(
         """
-        logits = np.tile(ROW, 200)
+        logits = np.tile(ROW, 200).copy()  # a view could not be resized at all
+        assert logits.base is None
+        resized = 0
         stop = False
         def resize():
+            global resized
             n = 0
             while not stop:
                 n += 1
                 try:
                     logits.resize(V * (100 + n % 100), refcheck=False)
                     logits[:V] = ROW
+                    resized += 1
                 except ValueError:
                     pass
         thread = threading.Thread(target=resize)
         thread.start()
         sys.setswitchinterval(1e-5)
-        view = logits[:]
-        del view
         end = time.monotonic() + 4
         while time.monotonic() < end:
             for function in (toksample.argmax, toksample.sample, toksample.softmax, lambda x: toksample.top_k(x, 99)):
@@ -369,6 +371,7 @@ def test_another_thread_resizes_the_logits():
                     assert str(error).startswith("logits must "), error
         stop = True
         thread.join()
+        assert resized > 0  # between two calls it may
         """
     )
 
