@@ -169,3 +169,8 @@ def errors_mode(errors: object) -> None:
     """Check the parameter ``errors``."""
     if not isinstance(errors, str) or errors not in ("raise", "mark"):
         raise ValueError(f"errors must be 'raise' or 'mark', got {show(errors)}")
+
+
+def unexpected(name: object) -> NoReturn:
+    """Refuse a keyword that is no parameter."""
+    raise TypeError(f"got an unexpected keyword argument {show(name)}")

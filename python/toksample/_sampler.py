@@ -125,6 +125,7 @@ class Sampler:
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be a SamplingParams, got {params!r}")
         self.params = SamplingParams(**keywords) if params is None else params
+        self._native_params = _native.Params(self.params.keywords())
         self.num_threads = None if num_threads is None else count("num_threads", num_threads)
         self.reset()
 
@@ -151,23 +152,10 @@ class Sampler:
         """Draw the next token of each row; see :func:`toksample.sample`. On an error the position stays."""
         if self._process is not _process:
             self._renew()
-        p, counter = self.params, self._counter
+        counter = self._counter
         position = counter.take()
         try:
-            # The call that `sample` makes: merging keywords would take as long as the draw from a short row.
-            return _native.sample(
-                logits,
-                p.temperature,
-                p.top_k,
-                p.top_p,
-                p.min_p,
-                self.seed,
-                position,
-                p.stream,
-                "raise",
-                self.num_threads,
-                None,
-            )
+            return _native.draw(logits, self._native_params, self.seed, position, self.num_threads)
         except BaseException:
             counter.give_back(position)
             raise

@@ -149,17 +149,7 @@ def _top_k_of_float64(
 
 def sample(
     logits: object,
-    *,
-    temperature: float | npt.ArrayLike | None = 1.0,
-    top_k: int | npt.ArrayLike | None = 0,
-    top_p: float | npt.ArrayLike | None = 1.0,
-    min_p: float | npt.ArrayLike | None = 0.0,
-    seed: int | npt.ArrayLike | None = None,
-    position: int | npt.ArrayLike = 0,
-    stream: int | npt.ArrayLike | None = None,
-    errors: str = "raise",
-    num_threads: int | None = None,
-    out: npt.NDArray[np.int64] | None = None,
+    **parameters: Any,
 ) -> Any:
     """Draw a token from the logits of each row.
 
@@ -226,20 +216,10 @@ def sample(
     >>> toksample.sample(np.stack([logits, logits]), temperature=[0.0, 1.0], top_k=2, seed=1, position=5)
     array([1, 2])
     """
-    return _native.sample(logits, temperature, top_k, top_p, min_p, seed, position, stream, errors, num_threads, out)
+    return _native.sample(logits, parameters)
 
 
-def candidates(
-    logits: object,
-    *,
-    temperature: float | None = 1.0,
-    top_k: int | None = 0,
-    top_p: float | None = 1.0,
-    min_p: float | None = 0.0,
-    seed: object = None,
-    position: object = 0,
-    stream: object = None,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def candidates(logits: object, **parameters: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return what survives the filters of one row, most probable first.
 
     Parameters
@@ -263,21 +243,10 @@ def candidates(
     >>> toksample.candidates(np.float32([0.0, 0.0, 5.0, 0.0]), top_k=2)
     (array([2, 0]), array([0.99330715, 0.00669285]))
     """
-    return _native.candidates(logits, temperature, top_k, top_p, min_p)
+    return _native.candidates(logits, parameters)
 
 
-def mask_logits(
-    logits: object,
-    *,
-    temperature: float | npt.ArrayLike | None = 1.0,
-    top_k: int | npt.ArrayLike | None = 0,
-    top_p: float | npt.ArrayLike | None = 1.0,
-    min_p: float | npt.ArrayLike | None = 0.0,
-    seed: object = None,
-    position: object = 0,
-    stream: object = None,
-    num_threads: int | None = None,
-) -> Any:
+def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Any) -> Any:
     """Return a copy of the logits with -inf where a filter drops the token. They are not divided by the temperature.
 
     Parameters
@@ -301,9 +270,9 @@ def mask_logits(
     """
     float64 = float64_and_native(logits)
     if float64 is None:
-        masked = _native.mask_logits(logits, temperature, top_k, top_p, min_p, num_threads)
+        masked = _native.mask_logits(logits, parameters, num_threads)
     else:
         rows, native = float64
-        masked = _native.mask_logits(native, temperature, top_k, top_p, min_p, num_threads)
+        masked = _native.mask_logits(native, parameters, num_threads)
         masked = np.where(masked == -np.inf, -np.inf, rows)
     return like(masked, logits)
