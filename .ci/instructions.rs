@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::hint::black_box;
 
 use half::{bf16, f16};
+use toksample::context::Context;
 use toksample::isa::Isa;
 use toksample::logit::Logit;
 use toksample::params::Params;
@@ -89,7 +90,7 @@ fn argmax<T: Logit>(repeats: usize, row: &[T]) {
 }
 
 fn sample<T: Logit>(repeats: usize, row: &[T], params: Params) {
-    repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, WORD, scratch));
+    repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, &Context::default(), WORD, scratch));
 }
 
 fn softmax<T: Logit>(repeats: usize, row: &[T]) {
@@ -108,16 +109,20 @@ fn top_k<T: Logit>(repeats: usize, row: &[T], k: usize) {
 }
 
 fn candidates<T: Logit>(repeats: usize, row: &[T], params: Params) {
-    repeat(repeats, |isa, scratch| recipe::candidates(isa, row, &params, scratch).map(|(ids, _)| ids.len()));
+    repeat(repeats, |isa, scratch| {
+        recipe::candidates(isa, row, &params, &Context::default(), scratch).map(|(ids, _)| ids.len())
+    });
 }
 
 fn mask_logits<T: Logit>(repeats: usize, row: &[T], params: Params) {
     let mut out = vec![T::NEG_INFINITY; row.len()];
-    repeat(repeats, |isa, scratch| recipe::mask_logits(isa, row, &params, &mut out, scratch).map(|()| out[0].to_f32()));
+    repeat(repeats, |isa, scratch| {
+        recipe::mask_logits(isa, row, &params, &Context::default(), &mut out, scratch).map(|()| out[0].to_f32())
+    });
 }
 
 fn filters(temperature: f64, top_k: u64, top_p: f64, min_p: f64) -> Params {
-    Params { temperature, top_k, top_p, min_p }
+    Params { temperature, top_k, top_p, min_p, ..Params::default() }
 }
 
 /// Repeats a call, with the memory of the calls before, and prints the last answer.

@@ -190,12 +190,12 @@ impl FloatEnvironment {
 /// Compiles a function for every instruction set. `fn name<I: Vector, T: Logit>(args) -> R { body }` becomes
 /// `fn name<T: Logit>(isa: Isa, args) -> R`, which runs the clone for `isa`. The body may use the operations of `I`.
 macro_rules! per_isa {
-    ($(#[$meta:meta])* pub fn $name:ident<$i:ident: Vector, $t:ident: $bound:path>(
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident<$i:ident: Vector, $t:ident: $bound:path>(
         $($arg:ident: $type:ty),* $(,)?
     ) -> $ret:ty $body:block) => {
         $(#[$meta])*
         #[allow(unsafe_code)]
-        pub fn $name<$t: $bound>(isa: $crate::isa::Isa, $($arg: $type),*) -> $ret {
+        $visibility fn $name<$t: $bound>(isa: $crate::isa::Isa, $($arg: $type),*) -> $ret {
             #[inline(always)]
             #[allow(clippy::extra_unused_type_parameters)] // not every body uses it
             fn body<$i: $crate::isa::Vector, $t: $bound>($($arg: $type),*) -> $ret $body

@@ -22,6 +22,8 @@
 //! the integer mass of `kernels/mass.rs`; read that file first.
 
 pub mod batch;
+mod changes;
+pub mod context;
 pub mod error;
 pub mod isa;
 mod kernels;

@@ -29,7 +29,7 @@ macro_rules! table {
     (@set real, $name:ident, $holds:expr) => { Set::Real($holds, |params, value| params.$name = value) };
     (@set count, $name:ident, $holds:expr) => { Set::Count($holds, |params, value| params.$name = value) };
     ($($(#[$doc:meta])* $kind:ident $name:ident = $default:literal, $rule:literal, $holds:expr;)*) => {
-        /// What to keep of a row, in the order in which it is applied. The default keeps everything.
+        /// What to do with a row, in the order in which it is done. The default changes nothing and keeps everything.
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub struct Params {
             $($(#[$doc])* pub $name: table!(@type $kind),)*
@@ -59,6 +59,14 @@ macro_rules! table {
 }
 
 table! {
+    /// Divide positive logits of the tokens in the history by it, and multiply the others. 1 is off.
+    real repetition_penalty = 1.0, "in [1e-30, 1e30]", is_factor;
+    /// Subtract it from the logit of a token, times the number of times that the token was put out. 0 is off.
+    real frequency_penalty = 0.0, "in [-1e30, 1e30]", is_term;
+    /// Subtract it from the logit of each token that was put out. 0 is off.
+    real presence_penalty = 0.0, "in [-1e30, 1e30]", is_term;
+    /// The penalties look at this many tokens of the history, the last ones. 0 stands for all of them.
+    count penalty_window = 0, "in [0, 2**64)", any;
     /// The logits are divided by it: in [1e-30, 1e30], or 0, which is greedy: the lowest id among the largest logits.
     real temperature = 1.0, "0 or in [1e-30, 1e30]", is_temperature;
     /// Keep the k largest. 0 is off.
@@ -67,12 +75,23 @@ table! {
     real top_p = 1.0, "in [0, 1]", is_share;
     /// Keep the tokens at least this many times as probable as the most probable one. 0 is off.
     real min_p = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens whose surprise is nearest to the entropy, until they have this share of the mass. 1 is off.
+    real typical_p = 1.0, "in [0, 1]", is_share;
 }
 
 // Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the
 // range of float32, and the masses would not be those of the softmax.
 pub(crate) fn is_temperature(t: f64) -> bool {
     t == 0.0 || (1e-30..=1e30).contains(&t)
+}
+
+// These bounds only keep the logits, which are float32, from becoming infinite or NaN by themselves.
+fn is_factor(p: f64) -> bool {
+    (1e-30..=1e30).contains(&p)
+}
+
+fn is_term(p: f64) -> bool {
+    (-1e30..=1e30).contains(&p)
 }
 
 fn is_share(p: f64) -> bool {

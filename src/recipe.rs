@@ -6,16 +6,18 @@
 //! 2. The filters keep some of the tokens (`methods/`), which a search finds (`search.rs`).
 //! 3. The draw goes through the tokens in the order of the ids.
 
-use crate::error::RowError;
-use crate::isa::per_isa;
+use crate::changes::Changes;
+use crate::context::Context;
+use crate::error::{RowError, reserve};
+use crate::isa::{Isa, per_isa};
 use crate::kernels::mass::Mass;
-use crate::kernels::order::{self, Prefix};
-use crate::kernels::{argmax, prefix, reserve, softmax};
+use crate::kernels::order;
+use crate::kernels::{argmax, softmax};
 use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
-use crate::methods::keep;
+use crate::methods;
 use crate::params::Params;
-use crate::row::Row;
+use crate::row::{Changed, Plain, Row};
 use crate::search::Search;
 
 /// Memory that the recipes reuse from row to row.
@@ -23,6 +25,7 @@ use crate::search::Search;
 pub struct Scratch {
     /// The maximum of each block.
     maxima: Vec<f32>,
+    changes: Changes,
     search: Search,
     /// The tokens for which all buffers are large enough.
     reserved: usize,
@@ -34,6 +37,7 @@ impl Scratch {
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
         if tokens > self.reserved {
             reserve(&mut self.maxima, tokens.div_ceil(BLOCK).next_multiple_of(GROUP))?;
+            self.changes.reserve(tokens.div_ceil(BLOCK))?;
             self.search.reserve(tokens)?;
             self.reserved = tokens;
         }
@@ -44,106 +48,163 @@ impl Scratch {
 per_isa! {
     /// Returns the lowest id among the largest logits.
     pub fn argmax<I: Vector, T: Logit>(row: &[T], scratch: &mut Scratch) -> Result<usize, RowError> {
-        argmax::argmax(&Row::<I, T>::read(row, &mut scratch.maxima)?)
+        argmax::argmax(&Plain::<I, T>::read(row, &mut scratch.maxima)?)
     }
 }
 
+/// Returns the token that the random word draws from the tokens that the parameters keep.
+pub fn sample<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    word: u64,
+    scratch: &mut Scratch,
+) -> Result<usize, RowError> {
+    let mut token = 0;
+    keep_and(isa, row, params, context, Then::Draw(word, &mut token), scratch)?;
+    Ok(token)
+}
+
+/// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
+pub fn candidates<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    scratch: &mut Scratch,
+) -> Result<(Vec<i64>, Vec<f64>), RowError> {
+    let (mut ids, mut probs) = (Vec::new(), Vec::new());
+    keep_and(isa, row, params, context, Then::List(&mut ids, &mut probs), scratch)?;
+    Ok((ids, probs))
+}
+
+/// Fills `out` with the row as it is in memory, and with -inf in place of each token that the parameters drop.
+pub fn mask_logits<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    out: &mut [T],
+    scratch: &mut Scratch,
+) -> Result<(), RowError> {
+    keep_and(isa, row, params, context, Then::Mask(out), scratch)
+}
+
+/// What to do with the tokens that the parameters keep.
+enum Then<'a, T> {
+    /// Draw one of them with a word.
+    Draw(u64, &'a mut usize),
+    /// List their ids and probabilities.
+    List(&'a mut Vec<i64>, &'a mut Vec<f64>),
+    /// Write their logits to a row of -inf.
+    Mask(&'a mut [T]),
+}
+
 per_isa! {
-    /// Returns the token that the random word draws from the tokens that the parameters keep.
-    pub fn sample<I: Vector, T: Logit>(
-        row: &[T], params: &Params, word: u64, scratch: &mut Scratch,
-    ) -> Result<usize, RowError> {
-        let Scratch { maxima, search, .. } = scratch;
-        let row = Row::<I, T>::read(row, maxima)?;
-        if params.temperature == 0.0 {
-            return argmax::argmax(&row);
-        }
-        let mass = Mass::new(row.maximum(), params.temperature);
-        match keep(&row, mass, params, search)? {
-            Some(kept) => search.draw(&row, mass, kept, word),
-            None => search.draw_from_all(&row, mass, word),
+    /// Finds the tokens that the parameters keep, and does something with them. This is one function, because the filters are
+    /// most of its code and would otherwise be compiled for each of these uses.
+    fn keep_and<I: Vector, T: Logit>(
+        row: &[T], params: &Params, context: &Context<'_>, then: Then<'_, T>, scratch: &mut Scratch,
+    ) -> Result<(), RowError> {
+        let Scratch { maxima, changes, search, .. } = scratch;
+        match methods::changing(params, context) {
+            None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, then, search),
+            Some(context) => {
+                let edit = |logit, token| methods::edit(params, token, logit);
+                let row = Changed::<I, T>::read(row, &context, params.penalty_window, edit, maxima, changes)?;
+                keep_of_row_and(row, params, then, search)
+            }
         }
     }
 }
 
-per_isa! {
-    /// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
-    pub fn candidates<I: Vector, T: Logit>(
-        row: &[T], params: &Params, scratch: &mut Scratch,
-    ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
-        let Scratch { maxima, search, .. } = scratch;
-        let row = Row::<I, T>::read(row, maxima)?;
-        if params.temperature == 0.0 {
-            return Ok((vec![argmax::argmax(&row)? as i64], vec![1.0]));
+#[inline(always)]
+fn keep_of_row_and<R: Row>(
+    row: R,
+    params: &Params,
+    then: Then<'_, R::Logit>,
+    search: &mut Search,
+) -> Result<(), RowError> {
+    if params.temperature == 0.0 {
+        let id = argmax::argmax(&row)?;
+        match then {
+            Then::Draw(_, token) => *token = id,
+            Then::List(ids, probs) => (*ids, *probs) = (vec![id as i64], vec![1.0]),
+            Then::Mask(out) => {
+                out.fill(R::Logit::NEG_INFINITY);
+                out[id] = row.stored()[id];
+            }
         }
-        let mass = Mass::new(row.maximum(), params.temperature);
-        let kept = keep(&row, mass, params, search)?;
-        let (keys, masses) = search.survivors(&row, mass, kept);
-        let total = masses.iter().sum::<u64>() as f64;
-        if total == 0.0 {
-            return Err(RowError::Changed); // the maximum always has a mass
-        }
-        let (mut ids, mut probs) = (Vec::new(), Vec::new());
-        reserve(&mut ids, keys.len())?;
-        reserve(&mut probs, keys.len())?;
-        for (&key, &mass) in keys.iter().zip(masses) {
-            ids.push(order::id(key) as i64);
-            probs.push(mass as f64 / total);
-        }
-        Ok((ids, probs))
+        return Ok(());
     }
+    let mass = Mass::new(row.maximum(), params.temperature);
+    let kept = methods::keep(&row, mass, params, search)?;
+    match then {
+        Then::Draw(word, token) => {
+            *token = match kept {
+                Some(kept) => search.draw(&row, mass, kept, word)?,
+                None => search.draw_from_all(&row, mass, word)?,
+            };
+        }
+        Then::List(ids, probs) => {
+            let (keys, masses) = search.survivors(&row, mass, kept);
+            let total = masses.iter().sum::<u64>() as f64;
+            if total == 0.0 {
+                return Err(RowError::Changed); // the tokens that are kept have a mass
+            }
+            reserve(ids, keys.len())?;
+            reserve(probs, keys.len())?;
+            for (&key, &mass) in keys.iter().zip(masses) {
+                ids.push(order::id(key) as i64);
+                probs.push(mass as f64 / total);
+            }
+        }
+        Then::Mask(out) => search.mask(&row, kept, out),
+    }
+    Ok(())
+}
+
+/// Fills `out` with the probabilities of the row. At temperature 0 the probability of the argmax is 1.
+pub fn softmax<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    temperature: f64,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) -> Result<(), RowError> {
+    probabilities(isa, row, temperature, false, out, scratch)
+}
+
+/// Fills `out` with the natural logarithms of the probabilities.
+pub fn log_softmax<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    temperature: f64,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) -> Result<(), RowError> {
+    probabilities(isa, row, temperature, true, out, scratch)
 }
 
 per_isa! {
-    /// Fills `out` with the row, and with -inf in place of each token that a filter drops.
-    pub fn mask_logits<I: Vector, T: Logit>(
-        row: &[T], params: &Params, out: &mut [T], scratch: &mut Scratch,
+    /// Fills `out` with the probabilities, or with their logarithms.
+    fn probabilities<I: Vector, T: Logit>(
+        row: &[T], temperature: f64, is_log: bool, out: &mut [f32], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let Scratch { maxima, search, .. } = scratch;
-        let row = Row::<I, T>::read(row, maxima)?;
-        if params.temperature == 0.0 {
-            let id = argmax::argmax(&row)?;
-            out.fill(T::NEG_INFINITY);
-            out[id] = row.stored()[id];
+        let row = Plain::<I, T>::read(row, maxima)?;
+        if temperature == 0.0 {
+            let (others, one) = if is_log { (f32::NEG_INFINITY, 0.0) } else { (0.0, 1.0) };
+            out.fill(others);
+            out[argmax::argmax(&row)?] = one;
             return Ok(());
         }
-        match keep(&row, Mass::new(row.maximum(), params.temperature), params, search)? {
-            Some(kept) => prefix::copy(&row, Prefix::to(kept.last()), out),
-            None => out.copy_from_slice(row.stored()),
-        }
-        Ok(())
-    }
-}
-
-per_isa! {
-    /// Fills `out` with the probabilities of the row. At temperature 0 the probability of the argmax is 1.
-    pub fn softmax<I: Vector, T: Logit>(
-        row: &[T], temperature: f64, out: &mut [f32], scratch: &mut Scratch,
-    ) -> Result<(), RowError> {
-        let row = Row::<I, T>::read(row, &mut scratch.maxima)?;
-        if temperature == 0.0 {
-            out.fill(0.0);
-            out[argmax::argmax(&row)?] = 1.0;
+        let mass = Mass::new(row.maximum(), temperature);
+        if is_log {
+            softmax::log_softmax(&row, temperature, search.total(&row, mass), out);
         } else {
-            softmax::softmax(&row, Mass::new(row.maximum(), temperature), out);
-        }
-        Ok(())
-    }
-}
-
-per_isa! {
-    /// Fills `out` with the natural logarithms of the probabilities.
-    pub fn log_softmax<I: Vector, T: Logit>(
-        row: &[T], temperature: f64, out: &mut [f32], scratch: &mut Scratch,
-    ) -> Result<(), RowError> {
-        let Scratch { maxima, search, .. } = scratch;
-        let row = Row::<I, T>::read(row, maxima)?;
-        if temperature == 0.0 {
-            out.fill(f32::NEG_INFINITY);
-            out[argmax::argmax(&row)?] = 0.0;
-        } else {
-            let total = search.total(&row, Mass::new(row.maximum(), temperature));
-            softmax::log_softmax(&row, temperature, total, out);
+            softmax::softmax(&row, mass, out);
         }
         Ok(())
     }
@@ -156,7 +217,7 @@ per_isa! {
         row: &[T], values: &mut [T], ids: &mut [i64], scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let Scratch { maxima, search, .. } = scratch;
-        let row = Row::<I, T>::read(row, maxima)?;
+        let row = Plain::<I, T>::read(row, maxima)?;
         let k = values.len();
         if k == 0 {
             return Ok(());
@@ -176,7 +237,6 @@ mod changing_rows {
     use std::cell::Cell;
 
     use super::*;
-    use crate::isa::Isa;
     use crate::lanes::{LANES, lanes, max};
 
     thread_local! {
@@ -245,6 +305,10 @@ mod changing_rows {
                     Some(RowError::OutOfMemory) => panic!("not enough memory"),
                 };
                 let isa = *Isa::available().last().unwrap();
+                let ids = [0, 1, row.len() as u32 - 1];
+                let (words, biases) =
+                    (vec![0xf0f0_ffff; row.len().div_ceil(32)], [(0, 1.0), (row.len() as u32 / 2, -3.0)]);
+                let changed = Context { biases: &biases, prompt_ids: &ids, output_ids: &ids, bitmask: Some(&words) };
                 let params = [
                     Params { temperature: 0.0, ..Params::default() },
                     Params { temperature: 0.7, ..Params::default() },
@@ -254,12 +318,16 @@ mod changing_rows {
                     Params { temperature: 5.0, top_k: k as u64, top_p: 0.999, ..Params::default() },
                     Params { top_k: 50, top_p: 0.9, min_p: 0.1, ..Params::default() },
                     Params { temperature: 5.0, min_p: 1e-9, ..Params::default() },
+                    Params { temperature: 2.0, typical_p: 0.5, repetition_penalty: 1.5, ..Params::default() },
+                    Params { temperature: 2.0, typical_p: 0.9, top_p: 0.99, ..Params::default() },
                 ];
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {
-                    count(sample(isa, &row, &params, random(1 << 40) << 24, &mut scratch).err());
-                    count(candidates(isa, &row, &params, &mut scratch).err());
-                    count(mask_logits(isa, &row, &params, &mut out, &mut scratch).err());
+                    for context in [Context::default(), changed] {
+                        count(sample(isa, &row, &params, &context, random(1 << 40) << 24, &mut scratch).err());
+                        count(candidates(isa, &row, &params, &context, &mut scratch).err());
+                        count(mask_logits(isa, &row, &params, &context, &mut out, &mut scratch).err());
+                    }
                     count(softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                     count(log_softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                 }

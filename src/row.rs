@@ -8,95 +8,224 @@
 //! Finding the maxima is the one pass over the logits that every operation needs. Later passes look at the maxima (1/64 of the
 //! row) and then only at the blocks that can matter.
 //!
-//! Edge rules: a NaN or +inf anywhere makes the row invalid. -inf marks a banned token, and a row with nothing but -inf is
-//! empty.
+//! Edge rules: a NaN or +inf anywhere makes the row invalid, unless its token is not allowed. -inf marks a banned token, and a
+//! row with nothing but -inf is empty.
 //!
 //! How it is fast: the maxima of eight blocks are folded together, so that every comparison of the fold uses full registers.
-//! Folding one block at a time took five times as long. One comparison tests two values for NaN.
+//! Folding one block at a time took five times as long. One comparison tests two values for NaN. Where a bitmask bans whole
+//! blocks, these are never read.
 
 use std::marker::PhantomData;
 
+use crate::changes::{Changes, Token};
+use crate::context::Context;
 use crate::error::RowError;
 use crate::isa::Vector;
 use crate::lanes::{self, BLOCK, GROUP, LANES, fold_together};
 use crate::logit::Logit;
 
-/// A row of logits of type `T`, as a clone for the instruction set `I` reads it.
-pub(crate) struct Row<'a, I, T> {
+/// A row of logits as the kernels read it, in the clone for an instruction set.
+pub(crate) trait Row: Copy {
+    /// The instruction set.
+    type Isa: Vector;
+    /// The type of logit.
+    type Logit: Logit;
+
+    /// Returns the number of tokens.
+    #[inline(always)]
+    fn tokens(&self) -> usize {
+        self.stored().len()
+    }
+
+    /// Returns the largest logit, which is finite.
+    fn maximum(&self) -> f32;
+
+    /// Returns the largest logit of each block.
+    fn maxima(&self) -> &[f32];
+
+    /// Returns the logits as they are in memory, without any changes.
+    fn stored(&self) -> &[Self::Logit];
+
+    /// Returns the logit of a token.
+    fn logit(&self, id: usize) -> f32;
+
+    /// Returns a block as float32, without a copy where possible. The last block is padded with -inf.
+    fn block<'b>(&'b self, index: usize, buffer: &'b mut Buffer<Self::Logit>) -> &'b [f32; BLOCK];
+
+    /// Iterates, in order, over the blocks whose maximum is at least `floor`. One comparison handles 64 of them.
+    #[inline(always)]
+    fn reaching(&self, floor: f32) -> Reaching<'_, Self::Isa> {
+        Reaching { maxima: self.maxima(), floor, end: 0, mask: 0, isa: PhantomData }
+    }
+}
+
+/// A row as it is in memory.
+pub(crate) struct Plain<'a, I, T> {
     logits: &'a [T],
     maxima: &'a [f32],
     maximum: f32,
     isa: PhantomData<I>,
 }
 
-impl<I, T> Clone for Row<'_, I, T> {
+/// A row of which not every token may be allowed, and of which some logits were edited.
+pub(crate) struct Changed<'a, I, T> {
+    plain: Plain<'a, I, T>,
+    changes: &'a Changes,
+}
+
+impl<I, T> Clone for Plain<'_, I, T> {
     #[inline(always)]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<I, T> Copy for Row<'_, I, T> {}
+impl<I, T> Copy for Plain<'_, I, T> {}
 
-impl<'a, I: Vector, T: Logit> Row<'a, I, T> {
-    /// Makes the pass over the logits, which fills `maxima`, and returns an error if the row has no answer.
+impl<I, T> Clone for Changed<'_, I, T> {
     #[inline(always)]
-    pub fn read(logits: &'a [T], maxima: &'a mut Vec<f32>) -> Result<Self, RowError> {
-        let maximum = block_maxima(logits, maxima)?;
-        Ok(Row { logits, maxima, maximum, isa: PhantomData })
-    }
-
-    /// Returns the number of tokens.
-    #[inline(always)]
-    pub fn tokens(&self) -> usize {
-        self.logits.len()
-    }
-
-    /// Returns the largest logit, which is finite.
-    #[inline(always)]
-    pub fn maximum(&self) -> f32 {
-        self.maximum
-    }
-
-    /// Returns the largest logit of each block.
-    #[inline(always)]
-    pub fn maxima(&self) -> &'a [f32] {
-        self.maxima
-    }
-
-    /// Returns the logits as they are stored.
-    #[inline(always)]
-    pub fn stored(&self) -> &'a [T] {
-        self.logits
-    }
-
-    /// Returns a block as float32, without a copy where possible. The last block is padded with -inf.
-    #[inline(always)]
-    pub fn block<'b>(&self, index: usize, buffer: &'b mut Buffer<T>) -> &'b [f32; BLOCK]
-    where
-        'a: 'b,
-    {
-        let rest = &self.logits[index * BLOCK..];
-        let block = match rest.first_chunk::<BLOCK>() {
-            Some(block) => block,
-            None => {
-                buffer.padded = [T::NEG_INFINITY; BLOCK];
-                buffer.padded[..rest.len()].copy_from_slice(rest);
-                &buffer.padded
-            }
-        };
-        T::widen::<I>(block, &mut buffer.widened)
-    }
-
-    /// Iterates, in order, over the blocks whose maximum is at least `floor`. One comparison handles 64 of them.
-    #[inline(always)]
-    pub fn reaching(&self, floor: f32) -> Reaching<'a, I> {
-        Reaching { maxima: self.maxima, floor, end: 0, mask: 0, isa: PhantomData }
+    fn clone(&self) -> Self {
+        *self
     }
 }
 
-/// Scratch space for a block that must be padded to 64 values or widened to float32.
+impl<I, T> Copy for Changed<'_, I, T> {}
+
+impl<'a, I: Vector, T: Logit> Plain<'a, I, T> {
+    /// Makes the pass over the logits, which fills `maxima`, and returns an error if the row has no answer.
+    #[inline(always)]
+    pub fn read(logits: &'a [T], maxima: &'a mut Vec<f32>) -> Result<Self, RowError> {
+        let maximum = block_maxima(logits, None, maxima)?;
+        Ok(Plain { logits, maxima, maximum, isa: PhantomData })
+    }
+}
+
+impl<I: Vector, T: Logit> Row for Plain<'_, I, T> {
+    type Isa = I;
+    type Logit = T;
+
+    #[inline(always)]
+    fn maximum(&self) -> f32 {
+        self.maximum
+    }
+
+    #[inline(always)]
+    fn maxima(&self) -> &[f32] {
+        self.maxima
+    }
+
+    #[inline(always)]
+    fn stored(&self) -> &[T] {
+        self.logits
+    }
+
+    #[inline(always)]
+    fn logit(&self, id: usize) -> f32 {
+        self.logits[id].to_f32()
+    }
+
+    #[inline(always)]
+    fn block<'b>(&'b self, index: usize, buffer: &'b mut Buffer<T>) -> &'b [f32; BLOCK] {
+        stored_block::<I, T>(self.logits, index, &mut buffer.stored)
+    }
+}
+
+impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
+    /// Makes the pass over the allowed logits and edits those of which the context says something: `edit` computes a logit from
+    /// the old one and from what is known of the token. Only the last `window` tokens of the history count.
+    #[inline(always)]
+    pub fn read(
+        logits: &'a [T],
+        context: &Context<'_>,
+        window: u64,
+        edit: impl Fn(f32, Token) -> f32,
+        maxima: &'a mut Vec<f32>,
+        changes: &'a mut Changes,
+    ) -> Result<Self, RowError> {
+        changes.begin(logits.len().div_ceil(BLOCK), context.bitmask);
+        block_maxima(logits, context.bitmask.map(|_| changes.allowed()), maxima)?;
+        if context.edits_logits() {
+            let (prompt_ids, output_ids) = context.history(window);
+            let biased = context.biases.iter().map(|(id, _)| id);
+            changes.note(biased.chain(prompt_ids).chain(output_ids), logits.len())?;
+            for &id in prompt_ids {
+                changes.token(id).into_iter().for_each(|token| token.is_seen = true);
+            }
+            for &id in output_ids {
+                if let Some(token) = changes.token(id) {
+                    token.is_seen = true;
+                    token.count += 1;
+                }
+            }
+            for &(id, bias) in context.biases {
+                changes.token(id).into_iter().for_each(|token| token.bias = bias);
+            }
+            changes.edit(
+                |id| logits[id].to_f32(),
+                edit,
+                |changes, index, largest_old, largest_new| {
+                    if largest_new >= maxima[index] {
+                        maxima[index] = largest_new;
+                    } else if largest_old == maxima[index] {
+                        let mut buffer = Buffer::new();
+                        let block = changes.apply(
+                            index,
+                            stored_block::<I, T>(logits, index, &mut buffer.stored),
+                            &mut buffer.changed,
+                        );
+                        maxima[index] = lanes::maximum(block);
+                    }
+                },
+            );
+        }
+        let maximum = lanes::maximum(maxima);
+        if maximum == f32::NEG_INFINITY {
+            return Err(RowError::Empty);
+        }
+        Ok(Changed { plain: Plain { logits, maxima, maximum, isa: PhantomData }, changes })
+    }
+}
+
+impl<I: Vector, T: Logit> Row for Changed<'_, I, T> {
+    type Isa = I;
+    type Logit = T;
+
+    #[inline(always)]
+    fn maximum(&self) -> f32 {
+        self.plain.maximum
+    }
+
+    #[inline(always)]
+    fn maxima(&self) -> &[f32] {
+        self.plain.maxima
+    }
+
+    #[inline(always)]
+    fn stored(&self) -> &[T] {
+        self.plain.logits
+    }
+
+    #[inline(always)]
+    fn logit(&self, id: usize) -> f32 {
+        self.changes.logit(id, self.plain.logit(id))
+    }
+
+    #[inline(always)]
+    fn block<'b>(&'b self, index: usize, buffer: &'b mut Buffer<T>) -> &'b [f32; BLOCK] {
+        let block = stored_block::<I, T>(self.plain.logits, index, &mut buffer.stored);
+        self.changes.apply(index, block, &mut buffer.changed)
+    }
+}
+
+/// Scratch space for a block that is not in memory as it is wanted.
 pub(crate) struct Buffer<T> {
+    stored: Stored<T>,
+    /// A copy that was changed.
+    changed: Option<[f32; BLOCK]>,
+}
+
+/// Scratch space for a block that must be padded to 64 values or widened to float32.
+struct Stored<T> {
     padded: [T; BLOCK],
     widened: [f32; BLOCK],
 }
@@ -104,8 +233,24 @@ pub(crate) struct Buffer<T> {
 impl<T: Logit> Buffer<T> {
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Buffer { padded: [T::NEG_INFINITY; BLOCK], widened: [0.0; BLOCK] }
+        let stored = Stored { padded: [T::NEG_INFINITY; BLOCK], widened: [0.0; BLOCK] };
+        Buffer { stored, changed: None }
     }
+}
+
+/// Returns a block of the logits in memory as float32.
+#[inline(always)]
+fn stored_block<'b, I: Vector, T: Logit>(logits: &'b [T], index: usize, buffer: &'b mut Stored<T>) -> &'b [f32; BLOCK] {
+    let rest = &logits[index * BLOCK..];
+    let block = match rest.first_chunk::<BLOCK>() {
+        Some(block) => block,
+        None => {
+            buffer.padded = [T::NEG_INFINITY; BLOCK];
+            buffer.padded[..rest.len()].copy_from_slice(rest);
+            &buffer.padded
+        }
+    };
+    T::widen::<I>(block, &mut buffer.widened)
 }
 
 /// See [`Row::reaching`].
@@ -141,30 +286,58 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
     }
 }
 
-/// Fills `maxima` with the maximum of each block, and returns the maximum of the row or what is wrong with the row.
+/// Fills `maxima` with the maximum of each block, and returns the maximum of the row or what is wrong with the row. If not every
+/// token is allowed, each block has a word that says which ones are.
 #[inline(always)]
-fn block_maxima<T: Logit>(row: &[T], maxima: &mut Vec<f32>) -> Result<f32, RowError> {
+fn block_maxima<T: Logit>(row: &[T], allowed: Option<&[u64]>, maxima: &mut Vec<f32>) -> Result<f32, RowError> {
     maxima.clear();
     maxima.resize(row.len().div_ceil(BLOCK).next_multiple_of(GROUP), f32::NEG_INFINITY);
     let (groups, rest) = row.as_chunks::<{ GROUP * BLOCK }>();
     let mut nan = [0u32; LANES];
-    for (maxima, group) in maxima.as_chunks_mut::<GROUP>().0.iter_mut().zip(groups) {
-        *maxima = group_maxima(group, &mut nan);
+    for ((index, group), maxima) in groups.iter().enumerate().zip(maxima.as_chunks_mut::<GROUP>().0) {
+        *maxima = allowed_maxima(group, allowed, index * GROUP, &mut nan);
     }
     if !rest.is_empty() {
         let mut padded = [T::NEG_INFINITY; GROUP * BLOCK];
         padded[..rest.len()].copy_from_slice(rest);
-        maxima[groups.len() * GROUP..].copy_from_slice(&group_maxima(&padded, &mut nan));
+        let index = groups.len() * GROUP;
+        maxima[index..].copy_from_slice(&allowed_maxima(&padded, allowed, index, &mut nan));
     }
     maxima.truncate(row.len().div_ceil(BLOCK));
     let row_maximum = lanes::maximum(maxima);
     if nan.iter().any(|&lane| lane != 0) || row_maximum == f32::INFINITY {
-        return Err(first_not_finite(row));
+        return Err(first_not_finite(row, allowed));
     }
     if row_maximum == f32::NEG_INFINITY {
         return Err(RowError::Empty);
     }
     Ok(row_maximum)
+}
+
+/// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`, and sets a lane of `nan`
+/// if they contain a NaN.
+#[inline(always)]
+fn allowed_maxima<T: Logit>(
+    group: &[T; GROUP * BLOCK],
+    allowed: Option<&[u64]>,
+    index: usize,
+    nan: &mut [u32; LANES],
+) -> [f32; GROUP] {
+    let Some(allowed) = allowed else { return group_maxima(group, nan) };
+    let words = &allowed[index..allowed.len().min(index + GROUP)];
+    if words.iter().all(|&word| word == u64::MAX) {
+        return group_maxima(group, nan);
+    }
+    let mut copy = [T::NEG_INFINITY; GROUP * BLOCK];
+    let blocks = copy.as_chunks_mut::<BLOCK>().0.iter_mut().zip(group.as_chunks::<BLOCK>().0);
+    for ((copy, block), &word) in blocks.zip(words) {
+        if word != 0 {
+            for (place, (copy, &x)) in copy.iter_mut().zip(block).enumerate() {
+                *copy = if word >> place & 1 == 1 { x } else { T::NEG_INFINITY };
+            }
+        }
+    }
+    group_maxima(&copy, nan)
 }
 
 /// Returns the maxima of eight blocks, and sets a lane of `nan` if they contain a NaN.
@@ -177,12 +350,13 @@ fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) ->
     fold_together(&lanes, T::larger).map(T::of_lane)
 }
 
-/// Returns the error for the first NaN or +inf of a row in which one was seen. This is off the fast path.
+/// Returns the error for the first NaN or +inf of an allowed token, in a row in which one was seen. This is off the fast path.
 #[cold]
 #[inline(never)]
-fn first_not_finite<T: Logit>(row: &[T]) -> RowError {
+fn first_not_finite<T: Logit>(row: &[T], allowed: Option<&[u64]>) -> RowError {
+    let is_allowed = |id: usize| allowed.is_none_or(|words| words[id / BLOCK] >> (id % BLOCK) & 1 == 1);
     let mut values = row.iter().map(|x| x.to_f32()).enumerate();
-    match values.find(|(_, x)| x.is_nan() || *x == f32::INFINITY) {
+    match values.find(|&(id, x)| (x.is_nan() || x == f32::INFINITY) && is_allowed(id)) {
         Some((id, value)) => RowError::NotFinite { id, value },
         None => RowError::Changed,
     }

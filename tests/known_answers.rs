@@ -2,6 +2,7 @@
 //! rows are made.
 
 use half::{bf16, f16};
+use toksample::context::Context;
 use toksample::isa::Isa;
 use toksample::logit::Logit;
 use toksample::params::Params;
@@ -47,6 +48,7 @@ fn read() -> Vec<(String, Vec<f32>, Vec<Case>)> {
                     top_k: parse(top_k),
                     top_p: parse(top_p),
                     min_p: parse(min_p),
+                    ..Params::default()
                 };
                 last(&mut rows).push(Case {
                     params,
@@ -103,7 +105,7 @@ fn check<T: Logit>(isa: Isa, row: &[T], case: &Case) {
     let (params, mut scratch) = (&case.params, Scratch::default());
     let of = format!("{}, {} tokens, {params:?}", isa.name(), row.len());
 
-    let (ids, probs) = recipe::candidates(isa, row, params, &mut scratch).expect(&of);
+    let (ids, probs) = recipe::candidates(isa, row, params, &Context::default(), &mut scratch).expect(&of);
     // A probability is a mass divided by their sum: with the sum that the file gives, it tells the mass.
     let total = case.total as f64;
     let masses: Vec<u64> = probs.iter().map(|p| (p * total).round_ties_even() as u64).collect();
@@ -117,7 +119,7 @@ fn check<T: Logit>(isa: Isa, row: &[T], case: &Case) {
     assert_eq!(digest, case.digest, "{of}");
 
     let mut masked = row.to_vec();
-    recipe::mask_logits(isa, row, params, &mut masked, &mut scratch).expect(&of);
+    recipe::mask_logits(isa, row, params, &Context::default(), &mut masked, &mut scratch).expect(&of);
     let mut kept: Vec<i64> = ids;
     kept.sort_unstable();
     let finite = (0..).zip(&masked).filter(|(_, x)| x.to_f32() > f32::NEG_INFINITY).map(|(id, _)| id);
@@ -125,7 +127,11 @@ fn check<T: Logit>(isa: Isa, row: &[T], case: &Case) {
 
     for (position, &token) in (case.position..=u64::MAX).zip(&case.tokens) {
         let word = draw_word(case.seed, case.stream, position);
-        assert_eq!(recipe::sample(isa, row, params, word, &mut scratch), Ok(token), "{of}, position {position}");
+        assert_eq!(
+            recipe::sample(isa, row, params, &Context::default(), word, &mut scratch),
+            Ok(token),
+            "{of}, position {position}"
+        );
     }
 }
 

@@ -8,16 +8,14 @@
 //! the one block whose maximum equals the row's.
 
 use crate::error::RowError;
-use crate::isa::Vector;
 use crate::lanes::BLOCK;
-use crate::logit::Logit;
-use crate::row::Row;
+use crate::row::{Buffer, Row};
 
 /// Returns the lowest id whose logit is the row's maximum, or an error if the row no longer contains that logit.
 #[inline(always)]
-pub fn argmax<I: Vector, T: Logit>(row: &Row<'_, I, T>) -> Result<usize, RowError> {
+pub fn argmax<R: Row>(row: &R) -> Result<usize, RowError> {
     let at = row.maxima().iter().position(|&m| m == row.maximum()).ok_or(RowError::Changed)?;
-    let mut rest = row.stored()[at * BLOCK..].iter();
-    let within = rest.position(|x| x.to_f32() == row.maximum()).ok_or(RowError::Changed)?;
+    let mut buffer = Buffer::new();
+    let within = row.block(at, &mut buffer).iter().position(|&x| x == row.maximum()).ok_or(RowError::Changed)?;
     Ok(at * BLOCK + within)
 }

@@ -14,9 +14,7 @@
 
 use super::ledger::Ledger;
 use super::mass::Mass;
-use crate::isa::Vector;
 use crate::lanes::BLOCK;
-use crate::logit::Logit;
 use crate::row::{Buffer, Row};
 
 /// Returns the point that a word hits on a line as long as the total mass.
@@ -44,7 +42,7 @@ pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> Option<usize> {
 /// lies between its own bounds. The token is certain if both extreme targets fall into the same token at both extremes of the
 /// sums.
 #[inline(always)]
-pub fn from_row<I: Vector, T: Logit>(row: &Row<'_, I, T>, mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
+pub fn from_row<R: Row>(row: &R, mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
     let (low_total, high_total) = ledger.total();
     let (first, last) = (target(word, low_total), target(word, high_total));
     let (mut low_before, mut high_before) = (0, 0);

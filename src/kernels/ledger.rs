@@ -16,16 +16,18 @@
 //! refined, in the end to the exact masses.
 
 use super::mass::Mass;
-use super::reserve;
-use crate::error::RowError;
-use crate::isa::Vector;
+use crate::error::{RowError, reserve};
 use crate::lanes::BLOCK;
-use crate::logit::Logit;
 use crate::row::{Buffer, Row};
 
 /// At first, one part in 2**OPEN of a row's mass may stay unknown. A larger part makes a second look more likely, and a
 /// smaller part makes the first look take longer.
 const OPEN: u32 = 8;
+
+/// Blocks whose maximum has at least this mass are counted first. In most rows they leave less than that part unknown; where
+/// they do not, the bar is lowered by a power of two at a time, which is cheap, because it only sums what the maxima give.
+const HEAVY: u64 = 1 << 32;
+const LOWER: u32 = 4;
 
 /// The bounds of the blocks of one row.
 #[derive(Debug, Default)]
@@ -55,7 +57,7 @@ impl Ledger {
 
     /// Starts the ledger of a row, with the bounds that the maxima give and tighter bounds for the heaviest blocks.
     #[inline(always)]
-    pub fn open<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) {
+    pub fn open<R: Row>(&mut self, row: &R, mass: Mass) {
         mass.of_all(row.maxima().iter().copied(), &mut self.low);
         self.high.resize(row.maxima().len(), 0);
         for (high, largest) in self.high.iter_mut().zip(&self.low) {
@@ -63,16 +65,16 @@ impl Ledger {
         }
         self.known = Known::Heaviest;
         let open = self.low.iter().sum::<u64>() >> OPEN;
-        let mut least = 1u64 << 32;
+        let mut least = HEAVY;
         while self.open_below(least) > open {
-            least >>= 4;
+            least >>= LOWER;
         }
         self.count(least, row, mass);
     }
 
     /// Returns the exact mass of a row.
     #[inline(always)]
-    pub fn exact_total<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) -> u64 {
+    pub fn exact_total<R: Row>(&mut self, row: &R, mass: Mass) -> u64 {
         self.low.resize(row.maxima().len(), 0);
         self.high.resize(row.maxima().len(), 0);
         self.count_exactly(row, mass);
@@ -82,7 +84,7 @@ impl Ledger {
     /// Tightens the bounds; two calls make them exact. A third call is an error: exact masses answer every question about a
     /// row that does not change, so the row must have changed.
     #[inline(always)]
-    pub fn refine<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) -> Result<(), RowError> {
+    pub fn refine<R: Row>(&mut self, row: &R, mass: Mass) -> Result<(), RowError> {
         match self.known {
             Known::Heaviest => {
                 self.known = Known::Nearly;
@@ -96,13 +98,13 @@ impl Ledger {
 
     /// Counts every block exactly.
     #[inline(always)]
-    fn count_exactly<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>, mass: Mass) {
+    fn count_exactly<R: Row>(&mut self, row: &R, mass: Mass) {
         self.known = Known::Exactly;
         let light = mass.light();
         let mut buffer = Buffer::new();
         for (index, &maximum) in row.maxima().iter().enumerate() {
             let weights = mass.weights(row.block(index, &mut buffer));
-            let sum = Mass::of_weights::<I>(&weights, maximum <= light);
+            let sum = Mass::of_weights::<R::Isa>(&weights, maximum <= light);
             self.low[index] = sum;
             self.high[index] = sum;
         }
@@ -110,12 +112,12 @@ impl Ledger {
 
     /// Counts those blocks that are known by their maxima alone and whose maximum has a mass of at least `least`.
     #[inline(always)]
-    fn count<I: Vector, T: Logit>(&mut self, least: u64, row: &Row<'_, I, T>, mass: Mass) {
+    fn count<R: Row>(&mut self, least: u64, row: &R, mass: Mass) {
         let mut buffer = Buffer::new();
         for index in 0..self.low.len() {
             let by_maximum = self.high[index] == self.low[index] * BLOCK as u64;
             if by_maximum && self.low[index] >= least {
-                let bounds = mass.bounds_of_block::<I>(row.block(index, &mut buffer));
+                let bounds = mass.bounds_of_block::<R::Isa>(row.block(index, &mut buffer));
                 (self.low[index], self.high[index]) = bounds;
             }
         }

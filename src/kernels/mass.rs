@@ -95,11 +95,35 @@ impl Mass {
         self.scaled(x).weight(|a, b, c| a * b + c)
     }
 
+    /// Returns the exponent of a weight, shifted to the grid of 2**-22 on which the mass never decreases.
+    #[inline(always)]
+    fn exponent(self, x: f32) -> f32 {
+        let t = (x - self.maximum) * self.scale + SHIFT;
+        if t > LOWEST { t } else { LOWEST }
+    }
+
+    /// Returns how surprising a token is, relative to the most probable one: see `surprise.rs`.
+    #[inline(always)]
+    pub fn surprise(self, x: f32) -> u32 {
+        // The product is exact, and its magnitude is below 2**28.
+        const GRID: f32 = (1u32 << 22) as f32;
+        ((SHIFT * GRID) as i32 - (self.exponent(x) * GRID) as i32) as u32
+    }
+
+    /// Returns the surprise of each token of a block.
+    #[inline(always)]
+    pub(crate) fn surprises(self, block: &[f32; BLOCK]) -> [u32; BLOCK] {
+        let mut surprises = [0; BLOCK];
+        for (surprise, x) in surprises.iter_mut().zip(block) {
+            *surprise = self.surprise(*x);
+        }
+        surprises
+    }
+
     /// Computes the first half of a weight.
     #[inline(always)]
     fn scaled(self, x: f32) -> Scaled {
-        let t = (x - self.maximum) * self.scale + SHIFT;
-        let t = if t > LOWEST { t } else { LOWEST };
+        let t = self.exponent(x);
         let rounded = t + ROUND32;
         // The low bits of `rounded` are n. Shifted, they can be added to an exponent.
         Scaled { fraction: t - (rounded - ROUND32), exponent: rounded.to_bits() << 23 }
@@ -123,7 +147,13 @@ impl Mass {
     /// Returns the mass of a token with logit `x`.
     #[inline(always)]
     pub fn of(self, x: f32) -> u64 {
-        (f64::from(self.weight(x)) + ROUND64).to_bits().wrapping_sub(ROUND64.to_bits())
+        Mass::rounded(self.weight(x))
+    }
+
+    /// Rounds a weight to the mass.
+    #[inline(always)]
+    pub(crate) fn rounded(weight: f32) -> u64 {
+        (f64::from(weight) + ROUND64).to_bits().wrapping_sub(ROUND64.to_bits())
     }
 
     /// Returns a logit such that every token below it has a mass below `least`.

@@ -32,14 +32,7 @@ pub mod order;
 pub mod prefix;
 pub mod select;
 pub mod softmax;
+pub mod surprise;
 pub mod survey;
 pub mod top_k;
 pub mod top_p;
-
-use crate::error::RowError;
-
-/// Raises the capacity of a buffer to at least `capacity`, or returns an error if there is not enough memory.
-pub(crate) fn reserve<T>(buffer: &mut Vec<T>, capacity: usize) -> Result<(), RowError> {
-    let more = capacity.saturating_sub(buffer.len());
-    buffer.try_reserve_exact(more).map_err(|_| RowError::OutOfMemory)
-}

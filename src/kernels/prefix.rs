@@ -17,26 +17,25 @@
 use super::candidates::Held;
 use super::draw;
 use super::mass::Mass;
+use super::order;
 use super::order::Prefix;
-use super::{order, reserve};
-use crate::error::RowError;
-use crate::isa::Vector;
+use crate::error::{RowError, reserve};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::{Buffer, Row};
 
 /// Counts the tokens up to `near`, and fills `rest` with the keys of the tokens after it and up to `far`.
 #[inline(always)]
-pub fn count<I: Vector, T: Logit>(row: &Row<'_, I, T>, near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
+pub fn count<R: Row>(row: &R, near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
     rest.clear();
     let mut buffer = Buffer::new();
     let mut held = Held::default();
     let mut count = 0;
     for index in row.reaching(far.least()) {
         let block = row.block(index, &mut buffer);
-        let counted = near.mask::<I>(block, index);
+        let counted = near.mask::<R::Isa>(block, index);
         count += counted.count_ones() as usize;
-        held.take(block, index, far.mask::<I>(block, index) & !counted, rest);
+        held.take(block, index, far.mask::<R::Isa>(block, index) & !counted, rest);
     }
     held.give(rest);
     count
@@ -44,11 +43,11 @@ pub fn count<I: Vector, T: Logit>(row: &Row<'_, I, T>, near: Prefix, far: Prefix
 
 /// Fills `out` with the logits of the tokens in a prefix, and with -inf in place of all others.
 #[inline(always)]
-pub fn copy<I: Vector, T: Logit>(row: &Row<'_, I, T>, prefix: Prefix, out: &mut [T]) {
-    out.fill(T::NEG_INFINITY);
+pub fn copy<R: Row>(row: &R, prefix: Prefix, out: &mut [R::Logit]) {
+    out.fill(R::Logit::NEG_INFINITY);
     let mut buffer = Buffer::new();
     for index in row.reaching(prefix.least()) {
-        let mut mask = prefix.mask::<I>(row.block(index, &mut buffer), index);
+        let mut mask = prefix.mask::<R::Isa>(row.block(index, &mut buffer), index);
         while mask != 0 {
             let id = index * BLOCK + mask.trailing_zeros() as usize;
             out[id] = row.stored()[id];
@@ -72,13 +71,7 @@ impl Blocks {
     /// Weighs the tokens up to `near`, fills `rest` with the keys of the tokens after it and up to `far`, and returns the mass
     /// of all tokens up to `last`, which must not come before `far`.
     #[inline(always)]
-    pub fn weigh<I: Vector, T: Logit>(
-        &mut self,
-        row: &Row<'_, I, T>,
-        mass: Mass,
-        [near, far, last]: [u64; 3],
-        rest: &mut Vec<u64>,
-    ) -> u64 {
+    pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, [near, far, last]: [u64; 3], rest: &mut Vec<u64>) -> u64 {
         let is_near_all = near == last;
         let (near, far, last) = (Prefix::to(near), Prefix::to(far), Prefix::to(last));
         self.masses.clear();
@@ -94,15 +87,15 @@ impl Blocks {
             let block = row.block(index, &mut buffer);
             let (weights, is_light) = (mass.weights(block), maximum <= light);
             if maximum >= near.floor(index) {
-                self.masses[index] = Mass::of_weights::<I>(&near.keep::<I>(&weights, block, index), is_light);
+                self.masses[index] = Mass::of_weights::<R::Isa>(&near.keep::<R::Isa>(&weights, block, index), is_light);
             }
             if is_near_all {
                 total += self.masses[index];
                 continue;
             }
-            total += Mass::of_weights::<I>(&last.keep::<I>(&weights, block, index), is_light);
+            total += Mass::of_weights::<R::Isa>(&last.keep::<R::Isa>(&weights, block, index), is_light);
             if maximum >= far.floor(index) {
-                held.take(block, index, far.mask::<I>(block, index) & !near.mask::<I>(block, index), rest);
+                held.take(block, index, far.mask::<R::Isa>(block, index) & !near.mask::<R::Isa>(block, index), rest);
             }
         }
         held.give(rest);
@@ -119,9 +112,9 @@ impl Blocks {
     /// if even the full sum does not. `rest` yields the keys and masses of the tokens after `near` and up to `last`, in the
     /// order of the ids.
     #[inline(always)]
-    pub fn find<I: Vector, T: Logit>(
+    pub fn find<R: Row>(
         &self,
-        row: &Row<'_, I, T>,
+        row: &R,
         mass: Mass,
         last: u64,
         target: u64,
@@ -140,7 +133,7 @@ impl Blocks {
             if left < sum {
                 let mut buffer = Buffer::new();
                 let block = row.block(index, &mut buffer);
-                let mask = Prefix::to(last).mask::<I>(block, index);
+                let mask = Prefix::to(last).mask::<R::Isa>(block, index);
                 let mut masses = mass.of_each(block);
                 for (place, mass) in masses.iter_mut().enumerate() {
                     *mass *= mask >> place & 1;

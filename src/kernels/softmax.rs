@@ -16,23 +16,23 @@ use super::mass::{LEAST_WEIGHT, Mass, S};
 use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
-use crate::row::{Buffer, Row};
+use crate::row::{Buffer, Plain, Row};
 
 /// Fills `out` with the probabilities.
 #[inline(always)]
-pub fn softmax<I: Vector, T: Logit>(row: &Row<'_, I, T>, mass: Mass, out: &mut [f32]) {
+pub fn softmax<R: Row>(row: &R, mass: Mass, out: &mut [f32]) {
     let (mut total, light) = (0, mass.light());
     let mut buffer = Buffer::new();
     let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
     for ((index, &maximum), out) in row.maxima().iter().enumerate().zip(blocks) {
         *out = mass.weights(row.block(index, &mut buffer));
-        total += Mass::of_weights::<I>(out, maximum <= light);
+        total += Mass::of_weights::<R::Isa>(out, maximum <= light);
     }
     if !rest.is_empty() {
         let index = row.maxima().len() - 1;
         let maximum = row.maxima()[index];
         let weights = mass.weights(row.block(index, &mut buffer));
-        total += Mass::of_weights::<I>(&weights, maximum <= light);
+        total += Mass::of_weights::<R::Isa>(&weights, maximum <= light);
         rest.copy_from_slice(&weights[..rest.len()]);
     }
     let factor = (1.0 / total as f64) as f32;
@@ -43,7 +43,7 @@ pub fn softmax<I: Vector, T: Logit>(row: &Row<'_, I, T>, mass: Mass, out: &mut [
 
 /// Fills `out` with the natural logarithms of the probabilities, from the sum of the row's masses.
 #[inline(always)]
-pub fn log_softmax<I: Vector, T: Logit>(row: &Row<'_, I, T>, temperature: f64, total: u64, out: &mut [f32]) {
+pub fn log_softmax<I: Vector, T: Logit>(row: &Plain<'_, I, T>, temperature: f64, total: u64, out: &mut [f32]) {
     let inverse = (1.0 / temperature).min(f64::MAX);
     let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
     let maximum = f64::from(row.maximum());

@@ -17,11 +17,9 @@
 //! with any period of the row.
 
 use super::mass::Mass;
-use super::{order, reserve};
-use crate::error::RowError;
-use crate::isa::Vector;
+use super::order;
+use crate::error::{RowError, reserve};
 use crate::lanes::BLOCK;
-use crate::logit::Logit;
 use crate::row::Row;
 
 /// 2**64 divided by the golden ratio.
@@ -66,15 +64,15 @@ impl Survey {
 
     /// Samples a row.
     #[inline(always)]
-    pub fn take<I: Vector, T: Logit>(&mut self, row: &Row<'_, I, T>) {
-        let (row, tokens) = (row.stored(), row.tokens());
+    pub fn take<R: Row>(&mut self, row: &R) {
+        let tokens = row.tokens();
         let count = count(tokens);
         self.scale = tokens as f64 / count.max(1) as f64;
         self.keys.resize(count, 0);
         for (i, key) in self.keys.iter_mut().enumerate() {
             let place = (i as u64 + 1).wrapping_mul(GOLDEN);
             let id = ((u128::from(place) * tokens as u128) >> 64) as usize;
-            *key = order::key(row[id].to_f32(), id);
+            *key = order::key(row.logit(id), id);
         }
         self.keys.sort_unstable();
     }
@@ -107,7 +105,7 @@ impl Survey {
     /// The masses of the block maxima are known, and only the rest is estimated. So a single heavy token is not missed,
     /// although it is probably not in the sample.
     #[inline(always)]
-    pub fn total<I: Vector, T: Logit>(&self, row: &Row<'_, I, T>, mass: Mass, last: u64) -> (f64, f64) {
+    pub fn total<R: Row>(&self, row: &R, mass: Mass, last: u64) -> (f64, f64) {
         let floor = order::logit(last);
         let kept = |maximum: f32| if maximum >= floor { f64::from(mass.weight(maximum)) } else { 0.0 };
         let mut heaviest = 0.0;
@@ -163,6 +161,7 @@ impl Survey {
 mod tests {
     use super::*;
     use crate::isa::Portable;
+    use crate::row::Plain;
 
     #[test]
     fn the_last_token_lies_between_the_keys_or_they_become_everything() {
@@ -173,7 +172,7 @@ mod tests {
             let mut keys: Vec<u64> = row.iter().enumerate().map(|(id, &x)| order::key(x, id)).collect();
             keys.sort_unstable();
             let mut survey = Survey::default();
-            survey.take(&Row::<Portable, f32>::read(&row, &mut Vec::new()).unwrap());
+            survey.take(&Plain::<Portable, f32>::read(&row, &mut Vec::new()).unwrap());
             for k in [1, 2, 1000, 50_000, 99_999] {
                 survey.seek_count(row.len() - k);
                 let wanted = keys[k - 1];

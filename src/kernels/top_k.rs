@@ -13,9 +13,7 @@
 //! passes over the row find the last of the k (`prefix.rs`).
 
 use super::select::select;
-use crate::isa::Vector;
 use crate::lanes::max;
-use crate::logit::Logit;
 use crate::row::Row;
 
 /// The most maxima in a group.
@@ -23,7 +21,7 @@ const GROUP: usize = 16;
 
 /// Returns a logit that each of the k largest reaches. 1 <= k.
 #[inline(always)]
-pub fn floor<I: Vector, T: Logit>(row: &Row<'_, I, T>, k: usize, work: &mut Vec<f32>) -> f32 {
+pub fn floor<R: Row>(row: &R, k: usize, work: &mut Vec<f32>) -> f32 {
     let maxima = row.maxima();
     if k > maxima.len() {
         return f32::MIN; // all tokens that are not banned reach it

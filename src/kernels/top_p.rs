@@ -16,9 +16,7 @@
 
 use super::mass::{Mass, S};
 use super::select::select;
-use crate::isa::Vector;
 use crate::lanes::BLOCK;
-use crate::logit::Logit;
 use crate::row::{Buffer, Row};
 
 /// The number of buckets for each power of two.
@@ -39,8 +37,10 @@ pub fn need(top_p: f64, total: u64) -> u64 {
 /// The estimate works with the tokens that are left out, because those are many light tokens that are spread evenly. The heavy
 /// tokens may not be in the sample.
 #[inline(always)]
-pub fn guess_least_mass<I: Vector, T: Logit>(row: &Row<'_, I, T>, mass: Mass, need: u64, total: u64) -> (u64, usize) {
+pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64) -> (u64, usize) {
     const SAMPLE: usize = 64;
+    /// The share of what may be left out that the guess does leave out: less than all, so that chance seldom makes it too high.
+    const CAUTION: f32 = 0.75;
     let blocks = row.tokens() / BLOCK; // a last block that is not full is left out
     let step = (blocks / SAMPLE).max(1);
     let (mut sums, mut counts) = ([0f32; BUCKETS], [0u32; BUCKETS]);
@@ -52,8 +52,7 @@ pub fn guess_least_mass<I: Vector, T: Logit>(row: &Row<'_, I, T>, mass: Mass, ne
             counts[bucket] += 1;
         }
     }
-    // This is a little less than what may be left out, so that chance seldom makes the guess too high.
-    let most = total.saturating_sub(need) as f32 / step as f32 * 0.75;
+    let most = total.saturating_sub(need) as f32 / step as f32 * CAUTION;
     let mut below = 0.0;
     let exceeding = sums.iter().position(|sum| {
         below += sum;

@@ -8,12 +8,11 @@
 //! the number of tokens keeps all of them.
 
 use crate::error::RowError;
-use crate::isa::Vector;
-use crate::logit::Logit;
+use crate::row::Row;
 use crate::search::State;
 
 #[inline(always)]
-pub(super) fn apply<I: Vector, T: Logit>(k: u64, state: &mut State<'_, I, T>) -> Result<(), RowError> {
+pub(super) fn apply<R: Row>(k: u64, state: &mut State<'_, R>) -> Result<(), RowError> {
     match usize::try_from(k) {
         Ok(k) if k > 0 => state.keep_first(k),
         _ => Ok(()),

@@ -11,11 +11,10 @@
 //! 1 is off.
 
 use crate::error::RowError;
-use crate::isa::Vector;
-use crate::logit::Logit;
+use crate::row::Row;
 use crate::search::State;
 
 #[inline(always)]
-pub(super) fn apply<I: Vector, T: Logit>(p: f64, state: &mut State<'_, I, T>) -> Result<(), RowError> {
+pub(super) fn apply<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
     if p < 1.0 { state.keep_share(p) } else { Ok(()) }
 }

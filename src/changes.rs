@@ -1,0 +1,183 @@
+//! What makes a row of logits another one than that in memory: tokens that are not allowed, and logits that were edited.
+//!
+//! ```text
+//! changed = np.where(allowed, row, -np.inf)
+//! changed[ids] = logits                         # the edited ones
+//! ```
+//!
+//! The logits in memory are the caller's, and are never written to. What is changed is written to a copy of one block at a
+//! time, when that block is read.
+//!
+//! Edge rule: an id that the row does not have changes nothing.
+//!
+//! How it is fast: a block of 64 tokens has one word that says which tokens are allowed and one that says which logits were
+//! edited. So a block without changes costs two comparisons. The edits are kept in the order of the ids, without sorting: the
+//! place of an edit is the number of bits before its own.
+
+use crate::error::{RowError, reserve};
+use crate::lanes::BLOCK;
+
+/// Every token of a block.
+const ALL: u64 = u64::MAX;
+
+/// The changes of one row.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// For each block, which tokens are allowed.
+    allowed: Vec<u64>,
+    /// For each block, which logits were edited, and how many were in the blocks before it.
+    edited: Vec<u64>,
+    before: Vec<u32>,
+    /// The edited logits, in the order of the ids.
+    logits: Vec<f32>,
+    /// What is known of each of these tokens.
+    tokens: Vec<Token>,
+}
+
+/// What is known of a token whose logit is edited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Token {
+    /// What to add to its logit.
+    pub bias: f32,
+    /// True if it is in the history.
+    pub is_seen: bool,
+    /// How often it was put out.
+    pub count: u32,
+}
+
+impl Changes {
+    /// Reserves memory for a row with this many blocks.
+    pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
+        reserve(&mut self.allowed, blocks)?;
+        reserve(&mut self.edited, blocks)?;
+        reserve(&mut self.before, blocks)
+    }
+
+    /// Begins with a row in which all tokens are allowed that the bitmask allows, and no logit is edited.
+    pub fn begin(&mut self, blocks: usize, bitmask: Option<&[u32]>) {
+        self.allowed.clear();
+        self.edited.clear();
+        self.edited.resize(blocks, 0);
+        match bitmask {
+            None => self.allowed.resize(blocks, ALL),
+            Some(words) => {
+                let (pairs, rest) = words.as_chunks::<2>();
+                for [low, high] in pairs.iter().take(blocks) {
+                    self.allowed.push(u64::from(*low) | u64::from(*high) << 32);
+                }
+                for word in rest {
+                    self.allowed.push(u64::from(*word));
+                }
+                self.allowed.resize(blocks, 0);
+            }
+        }
+    }
+
+    /// For each block, which tokens are allowed.
+    pub fn allowed(&self) -> &[u64] {
+        &self.allowed
+    }
+
+    pub fn is_allowed(&self, id: usize) -> bool {
+        self.allowed[id / BLOCK] >> (id % BLOCK) & 1 == 1
+    }
+
+    /// Makes a place for each token that will be edited, of which nothing is known yet.
+    pub fn note<'a>(&mut self, ids: impl Iterator<Item = &'a u32>, tokens: usize) -> Result<(), RowError> {
+        for &id in ids {
+            let id = id as usize;
+            if id < tokens {
+                self.edited[id / BLOCK] |= 1 << (id % BLOCK);
+            }
+        }
+        self.before.clear();
+        let mut count = 0;
+        for word in &self.edited {
+            self.before.push(count);
+            count += word.count_ones();
+        }
+        self.tokens.clear();
+        reserve(&mut self.tokens, count as usize)?;
+        self.tokens.resize(count as usize, Token::default());
+        self.logits.clear();
+        reserve(&mut self.logits, count as usize)
+    }
+
+    /// What is known of a token for which there is a place.
+    pub fn token(&mut self, id: u32) -> Option<&mut Token> {
+        let (block, place) = (id as usize / BLOCK, id as usize % BLOCK);
+        let word = self.edited.get(block).copied().filter(|word| word >> place & 1 == 1)?;
+        let earlier = (word & ((1 << place) - 1)).count_ones();
+        self.tokens.get_mut((self.before[block] + earlier) as usize)
+    }
+
+    /// Computes the new logit of each noted token from its old one, which `logit` gives, and what is known of the token. Calls
+    /// `changed` with each block that has any, and the largest old and the largest new one of these logits.
+    pub fn edit(
+        &mut self,
+        logit: impl Fn(usize) -> f32,
+        new: impl Fn(f32, Token) -> f32,
+        mut changed: impl FnMut(&Self, usize, f32, f32),
+    ) {
+        for block in 0..self.edited.len() {
+            let mut word = self.edited[block];
+            if word == 0 {
+                continue;
+            }
+            let (mut largest_old, mut largest_new) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+            while word != 0 {
+                let id = block * BLOCK + word.trailing_zeros() as usize;
+                let old = if self.is_allowed(id) { logit(id) } else { f32::NEG_INFINITY };
+                let new = new(old, self.tokens[self.logits.len()]);
+                self.logits.push(new);
+                largest_old = largest_old.max(old);
+                largest_new = largest_new.max(new);
+                word &= word - 1;
+            }
+            changed(self, block, largest_old, largest_new);
+        }
+    }
+
+    /// Returns the logit of a token, given that in memory.
+    #[inline(always)]
+    pub fn logit(&self, id: usize, stored: f32) -> f32 {
+        let (block, place) = (id / BLOCK, id % BLOCK);
+        let word = self.edited[block];
+        if word >> place & 1 == 1 {
+            let earlier = (word & ((1 << place) - 1)).count_ones();
+            return self.logits[(self.before[block] + earlier) as usize];
+        }
+        if self.is_allowed(id) { stored } else { f32::NEG_INFINITY }
+    }
+
+    /// Applies the changes to a block, if it has any, in a copy.
+    #[inline(always)]
+    pub fn apply<'b>(
+        &self,
+        index: usize,
+        block: &'b [f32; BLOCK],
+        copy: &'b mut Option<[f32; BLOCK]>,
+    ) -> &'b [f32; BLOCK] {
+        let (allowed, edited) = (self.allowed[index], self.edited[index]);
+        if allowed == ALL && edited == 0 {
+            return block;
+        }
+        let copy = copy.insert(*block);
+        if allowed != ALL {
+            for (place, x) in copy.iter_mut().enumerate() {
+                *x = if allowed >> place & 1 == 1 { *x } else { f32::NEG_INFINITY };
+            }
+        }
+        if edited != 0 {
+            let mut word = edited;
+            for &logit in &self.logits[self.before[index] as usize..] {
+                copy[word.trailing_zeros() as usize % BLOCK] = logit;
+                word &= word - 1;
+                if word == 0 {
+                    break;
+                }
+            }
+        }
+        copy
+    }
+}

@@ -1,0 +1,146 @@
+//! The first rung of the search: a list of tokens with their masses.
+
+use crate::error::{RowError, reserve};
+use crate::kernels::mass::Mass;
+use crate::kernels::order::{self, Prefix};
+use crate::kernels::select::select;
+use crate::kernels::{candidates, draw, top_k, top_p};
+use crate::row::Row;
+
+/// Tokens in the order of the ids. No banned token is ever among them.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    keys: Vec<u64>,
+    /// The mass of each of them, if they have been weighed.
+    masses: Vec<u64>,
+    work_keys: Vec<u64>,
+    work_pairs: Vec<(u64, u64)>,
+}
+
+impl List {
+    /// Reserves memory for a row with this many tokens.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
+        let List { keys, masses, work_keys, work_pairs } = self;
+        reserve(keys, tokens)?;
+        reserve(masses, tokens)?;
+        reserve(work_keys, tokens)?;
+        reserve(work_pairs, tokens)
+    }
+
+    pub fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
+    pub fn masses(&self) -> &[u64] {
+        &self.masses
+    }
+
+    /// Gives the list to a pass that fills it with keys of its own, which are to be weighed afterwards.
+    pub fn keys_to_fill(&mut self) -> &mut Vec<u64> {
+        self.masses.clear();
+        &mut self.keys
+    }
+
+    /// Lists the tokens of a prefix. Returns false, with an incomplete list, if there are more than `limit` of them.
+    #[inline(always)]
+    pub fn collect<R: Row>(&mut self, row: &R, prefix: Prefix, limit: usize) -> bool {
+        candidates::collect(row, prefix, limit, &mut self.keys)
+    }
+
+    /// Computes the masses of the listed tokens.
+    #[inline(always)]
+    pub fn weigh(&mut self, mass: Mass) {
+        mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses);
+    }
+
+    /// Lists the tokens up to `last` with their masses. Returns false if there are more than `limit` of them.
+    #[inline(always)]
+    pub fn fill<R: Row>(&mut self, row: &R, mass: Mass, last: u64, limit: usize) -> bool {
+        let is_complete = self.collect(row, Prefix::to(last), limit);
+        if is_complete {
+            self.weigh(mass);
+        }
+        is_complete
+    }
+
+    /// Returns the mass of all listed tokens.
+    #[inline(always)]
+    pub fn total(&self) -> u64 {
+        self.masses.iter().sum()
+    }
+
+    /// Drops the tokens after `last`, before they are weighed.
+    #[inline(always)]
+    pub fn truncate(&mut self, last: u64) {
+        self.keys.retain(|&key| key <= last);
+    }
+
+    /// Drops the tokens that `keeps` is false for, with their masses.
+    #[inline(always)]
+    pub fn retain(&mut self, keeps: impl Fn(u64) -> bool) {
+        let mut kept = 0;
+        for place in 0..self.keys.len().min(self.masses.len()) {
+            let (key, mass) = (self.keys[place], self.masses[place]);
+            self.keys[kept] = key;
+            self.masses[kept] = mass;
+            kept += usize::from(keeps(key));
+        }
+        self.keys.truncate(kept);
+        self.masses.truncate(kept);
+    }
+
+    /// Returns the key of the `count`-th token in the total order, or a key after all others if there are fewer.
+    #[inline(always)]
+    pub fn last_of_first(&mut self, count: usize) -> u64 {
+        top_k::last_key(&self.keys, count, &mut self.work_keys)
+    }
+
+    /// Returns the key of the token at which the mass, in the total order, reaches what is needed. Returns None if it is not
+    /// the same token for the least and for the most that may be needed.
+    #[inline(always)]
+    pub fn last_reaching(&mut self, needs: (u64, u64)) -> Option<u64> {
+        top_p::last_key(&self.keys, &self.masses, needs, &mut self.work_pairs)
+    }
+
+    /// Returns the smallest distance within which the tokens have the mass that is needed, or None if all of them have less.
+    #[inline(always)]
+    pub fn distance_reaching(&mut self, need: u64, distance: impl Fn(u64) -> u32) -> Option<u32> {
+        self.work_pairs.clear();
+        for (&key, &mass) in self.keys.iter().zip(&self.masses) {
+            self.work_pairs.push((u64::from(distance(key)) << 32 | order::id(key) as u64, mass));
+        }
+        let (last, _) = select(&mut self.work_pairs, |token| token.0, |token| token.1, need)?;
+        Some((last >> 32) as u32)
+    }
+
+    /// Iterates over the tokens up to `last`, with their masses.
+    #[inline(always)]
+    pub fn up_to(&self, last: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.keys.iter().copied().zip(self.masses.iter().copied()).filter(move |&(key, _)| key <= last)
+    }
+
+    /// Returns the token that the word draws from those up to `last`, or None if they have no mass.
+    #[inline(always)]
+    pub fn draw(&self, last: u64, word: u64) -> Option<usize> {
+        let masses = || {
+            let listed = self.keys.iter().zip(&self.masses);
+            listed.map(move |(&key, &mass)| if key <= last { mass } else { 0 })
+        };
+        draw::find(masses(), draw::target(word, masses().sum())).map(|place| order::id(self.keys[place]))
+    }
+
+    /// Sorts the tokens up to `last` into the total order, drops the others, and computes the masses again.
+    #[inline(always)]
+    pub fn sort(&mut self, last: u64, mass: Mass) {
+        self.truncate(last);
+        self.keys.sort_unstable();
+        self.weigh(mass);
+    }
+
+    /// Sorts the keys, without their masses, and returns them.
+    #[inline(always)]
+    pub fn sorted_keys(&mut self) -> &[u64] {
+        self.keys.sort_unstable();
+        &self.keys
+    }
+}

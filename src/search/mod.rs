@@ -1,0 +1,370 @@
+//! Finds which tokens of a row survive the filters, and draws one of them. The filters themselves are in `methods/`.
+//!
+//! Most filters keep a prefix of the total order (`kernels/order.rs`), so that one key, that of the last token, says which tokens
+//! survive. The search looks for that key on a ladder of three rungs, each of which is certain of what it answers:
+//!
+//! 1. a list of the tokens that may survive (`list.rs`), where they are few;
+//! 2. certified bounds of the mass of the row (`kernels/ledger.rs`), where that list must be compared with the whole row;
+//! 3. passes over the row between two keys of a sample (`passes.rs`), where a list would be long.
+//!
+//! A filter that does not keep a prefix leaves a list of exactly the tokens that it keeps, however long the list is.
+
+mod list;
+mod passes;
+
+use self::list::List;
+use self::passes::{Passes, Weighed};
+use crate::error::RowError;
+use crate::kernels::ledger::Ledger;
+use crate::kernels::mass::{Mass, S};
+use crate::kernels::order::{self, Prefix};
+use crate::kernels::surprise::{self, Moments};
+use crate::kernels::{draw, top_k, top_p};
+use crate::lanes::BLOCK;
+use crate::logit::Logit;
+use crate::row::Row;
+
+/// The memory of a search, which is reused from row to row.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    list: List,
+    ledger: Ledger,
+    passes: Passes,
+    work_maxima: Vec<f32>,
+}
+
+/// The tokens that survive the filters.
+#[derive(Clone, Copy)]
+pub(crate) enum Kept {
+    /// The tokens of the list whose keys are at most `last`.
+    Listed { last: u64 },
+    /// All tokens up to the key `last`, which are too many for a list. If a nucleus ends them, they have been weighed.
+    Long { last: u64, weighed: Option<Weighed> },
+}
+
+impl Kept {
+    /// Narrows the kept set to the tokens up to `limit`.
+    fn up_to(self, limit: u64) -> Kept {
+        match self {
+            Kept::Listed { last } => Kept::Listed { last: last.min(limit) },
+            Kept::Long { last, weighed } => {
+                let last = last.min(limit);
+                let weighed = weighed.filter(|weighed| weighed.near <= last);
+                Kept::Long { last, weighed: weighed.map(|weighed| Weighed { last, ..weighed }) }
+            }
+        }
+    }
+}
+
+/// Returns a key that comes after all tokens with a logit of at least `floor`, however many tokens share that logit.
+fn down_to(floor: f32) -> u64 {
+    order::key(floor, u32::MAX as usize)
+}
+
+/// A list of a sixteenth of the row, or of this many tokens, takes as long as the passes that do without one.
+const SHORT: usize = 1024;
+const SHORT_SHARE: usize = 16;
+
+/// Returns the length of the longest list worth making where passes would do, too.
+fn most_listed(tokens: usize) -> usize {
+    (tokens / SHORT_SHARE).max(SHORT)
+}
+
+/// A small nucleus has no lighter tokens than this, so these are listed first.
+const HEAVY: u64 = 1 << (S - 6);
+/// That first list is a guess without any knowledge of the row: it may take this share of the longest list.
+const FIRST_SHARE: usize = 4;
+/// Where the heavy tokens were too few, the lightest of the next list are lighter by at least this power of two, because
+/// another list costs another pass.
+const LIGHTER: u32 = 3;
+/// The same, once the row has been sampled and that was not enough.
+const MUCH_LIGHTER: u32 = 4;
+
+/// A row while filters are applied to it: which tokens have been kept so far. It is all that a filter sees.
+pub(crate) struct State<'a, R> {
+    row: R,
+    mass: Mass,
+    search: &'a mut Search,
+    /// None while every token is kept.
+    kept: Option<Kept>,
+    /// The mass of the first token that is kept.
+    first: u64,
+}
+
+impl<'a, R: Row> State<'a, R> {
+    /// Begins with all tokens. The mass is that of the row, at a temperature that is not 0.
+    #[inline(always)]
+    pub fn all(row: R, mass: Mass, search: &'a mut Search) -> Self {
+        search.passes.begin();
+        State { row, mass, search, kept: None, first: 1 << S }
+    }
+
+    /// Returns which tokens are kept, or None if all are.
+    #[inline(always)]
+    pub fn kept(self) -> Option<Kept> {
+        self.kept
+    }
+
+    /// Keeps the first `count` tokens of the total order. Comes before the other filters.
+    #[inline(always)]
+    pub fn keep_first(&mut self, count: usize) -> Result<(), RowError> {
+        debug_assert!(self.kept.is_none());
+        if count >= self.row.tokens() {
+            return Ok(());
+        }
+        self.kept = Some(if count <= most_listed(self.row.tokens()) {
+            let last = self.search.list_top_k(&self.row, count)?;
+            self.search.list.weigh(self.mass);
+            Kept::Listed { last: last.min(order::end(self.row.tokens())) }
+        } else {
+            Kept::Long { last: self.search.passes.last_of_top_k(&self.row, count)?, weighed: None }
+        });
+        Ok(())
+    }
+
+    /// Keeps the first tokens of the total order that together have at least the share `p` of the mass of what was kept.
+    /// Comes after `keep_first` and before the other filters.
+    #[inline(always)]
+    pub fn keep_share(&mut self, p: f64) -> Result<(), RowError> {
+        self.kept = Some(match self.kept {
+            None => self.search.nucleus(&self.row, self.mass, p)?,
+            Some(Kept::Listed { .. }) => {
+                let need = top_p::need(p, self.search.list.total());
+                Kept::Listed { last: self.search.list.last_reaching((need, need)).ok_or(RowError::Changed)? }
+            }
+            Some(Kept::Long { last, .. }) => self.search.long_nucleus(&self.row, self.mass, p, last, None)?,
+        });
+        Ok(())
+    }
+
+    /// Keeps the tokens that have at least the share `p` of the mass of the first token that was kept. `p` is not 0.
+    #[inline(always)]
+    pub fn keep_share_of_first(&mut self, p: f64) {
+        let lightest = down_to(self.mass.least_logit((p * self.first as f64).ceil() as u64));
+        self.kept = Some(match self.kept.take() {
+            Some(kept) => kept.up_to(lightest),
+            None if self.search.list.fill(&self.row, self.mass, lightest, most_listed(self.row.tokens())) => {
+                Kept::Listed { last: lightest }
+            }
+            None => Kept::Long { last: lightest, weighed: None },
+        });
+    }
+
+    /// Returns the mass of the tokens that are kept, and the sum of their surprises.
+    #[inline(always)]
+    pub fn moments(&self) -> Moments {
+        match self.kept {
+            None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens())),
+            Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last),
+            Some(Kept::Listed { last }) => surprise::of_tokens(self.search.list.up_to(last), self.mass),
+        }
+    }
+
+    /// Keeps the tokens whose surprise is nearest to `center`, up to the smallest distance at which they have the mass that is
+    /// needed, which must not be more than there is. All tokens at that distance are kept.
+    #[inline(always)]
+    pub fn keep_nearest(&mut self, center: u32, need: u64) -> Result<(), RowError> {
+        let mass = self.mass;
+        let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
+        let farthest = match self.kept {
+            Some(Kept::Listed { last }) => {
+                self.search.list.retain(|key| key <= last);
+                self.search.list.distance_reaching(need, distance)
+            }
+            Some(Kept::Long { last, .. }) => self.search.list_nearest(&self.row, mass, center, need, last),
+            None => self.search.list_nearest(&self.row, mass, center, need, order::end(self.row.tokens())),
+        };
+        let farthest = farthest.ok_or(RowError::Changed)?;
+        self.search.list.retain(|key| distance(key) <= farthest);
+        self.first = self.search.list.masses().iter().copied().max().unwrap_or(0);
+        self.kept = Some(Kept::Listed { last: order::end(self.row.tokens()) });
+        Ok(())
+    }
+}
+
+impl Search {
+    /// Reserves what a row of `tokens` tokens may need at most, so that no buffer grows later.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
+        let blocks = tokens.div_ceil(BLOCK);
+        self.list.reserve(tokens)?;
+        self.ledger.reserve(blocks)?;
+        self.passes.reserve(tokens)?;
+        crate::error::reserve(&mut self.work_maxima, blocks)
+    }
+
+    /// Lists the k largest tokens, or all tokens that are not banned if those are fewer. Returns a key that comes after all of
+    /// them and before the others.
+    #[inline(always)]
+    fn list_top_k<R: Row>(&mut self, row: &R, k: usize) -> Result<u64, RowError> {
+        let floor = top_k::floor(row, k, &mut self.work_maxima);
+        // Only ties at the floor can make the list longer than this.
+        let limit = k.saturating_mul(BLOCK).min(most_listed(row.tokens()));
+        if self.list.collect(row, Prefix::to(down_to(floor)), limit) {
+            let last = self.list.last_of_first(k);
+            self.list.truncate(last);
+            Ok(last)
+        } else {
+            let last = self.passes.last_of_top_k(row, k)?;
+            self.list.collect(row, Prefix::to(last), k);
+            Ok(last)
+        }
+    }
+
+    /// Finds the nucleus of a whole row. If it has few tokens, it is found in a list of the heaviest ones, and the bounds of
+    /// the row's mass are refined until the last token is certain.
+    #[inline(always)]
+    fn nucleus<R: Row>(&mut self, row: &R, mass: Mass, p: f64) -> Result<Kept, RowError> {
+        let limit = most_listed(row.tokens());
+        let mut least = HEAVY;
+        let mut is_listed = self.list.fill(row, mass, down_to(mass.floor(HEAVY)), limit / FIRST_SHARE);
+        let is_open = is_listed;
+        if is_open {
+            self.ledger.open(row, mass);
+        }
+        while is_listed {
+            let (low_total, high_total) = self.ledger.total();
+            let needs = (top_p::need(p, low_total), top_p::need(p, high_total));
+            if self.list.total() >= needs.1 {
+                if let Some(last) = self.list.last_reaching(needs) {
+                    return Ok(Kept::Listed { last });
+                }
+                self.ledger.refine(row, mass)?;
+            } else {
+                let mut tokens = 0;
+                if least == HEAVY {
+                    (least, tokens) = top_p::guess_least_mass(row, mass, needs.0, low_total);
+                    least = least.min(HEAVY >> LIGHTER);
+                } else {
+                    least >>= MUCH_LIGHTER;
+                }
+                is_listed =
+                    least > 0 && tokens <= limit && self.list.fill(row, mass, down_to(mass.floor(least)), limit);
+            }
+        }
+        let total = is_open.then(|| self.ledger.total().0);
+        self.long_nucleus(row, mass, p, order::end(row.tokens()), total)
+    }
+
+    /// Finds the nucleus of the tokens up to `last` by passes. `total` is approximately the mass of the row, if that is known.
+    #[inline(always)]
+    fn long_nucleus<R: Row>(
+        &mut self,
+        row: &R,
+        mass: Mass,
+        p: f64,
+        last: u64,
+        total: Option<u64>,
+    ) -> Result<Kept, RowError> {
+        let weighed = self.passes.nucleus(row, mass, p, last, total, &mut self.ledger)?;
+        Ok(Kept::Long { last: weighed.last, weighed: Some(weighed) })
+    }
+
+    /// Lists all tokens up to `last` whose surprise is at least as near to `center` as the smallest distance at which tokens have
+    /// the mass that is needed, and returns that distance. Returns None if all tokens have less mass.
+    #[inline(always)]
+    fn list_nearest<R: Row>(&mut self, row: &R, mass: Mass, center: u32, need: u64, last: u64) -> Option<u32> {
+        let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
+        let mut least = HEAVY;
+        loop {
+            let floor = if least == 0 { f32::MIN } else { mass.floor(least) };
+            let lightest = down_to(floor);
+            self.list.fill(row, mass, lightest.min(last), usize::MAX);
+            let found = self.list.distance_reaching(need, distance);
+            // A token that is not listed has a surprise of at least that of the floor.
+            let is_complete = lightest >= last || least == 0;
+            if is_complete || found.is_some_and(|found| center + found < mass.surprise(floor)) {
+                return found;
+            }
+            least = match least {
+                HEAVY => top_p::guess_least_mass(row, mass, need, self.list.total()).0.min(HEAVY >> LIGHTER),
+                least => least >> MUCH_LIGHTER,
+            };
+        }
+    }
+
+    /// Returns the token that the word draws from the kept tokens.
+    #[inline(always)]
+    pub fn draw<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept, word: u64) -> Result<usize, RowError> {
+        let drawn = match kept {
+            Kept::Listed { last } => self.list.draw(last, word),
+            Kept::Long { last, weighed } => {
+                let weighed = match weighed {
+                    Some(weighed) => weighed,
+                    None => self.passes.weigh(row, mass, last),
+                };
+                self.passes.draw(row, mass, weighed, word)
+            }
+        };
+        drawn.ok_or(RowError::Changed)
+    }
+
+    /// Returns the token that the word draws from the whole row.
+    #[inline(always)]
+    pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
+        self.ledger.open(row, mass);
+        loop {
+            if let Some(id) = draw::from_row(row, mass, &self.ledger, word) {
+                return Ok(id);
+            }
+            self.ledger.refine(row, mass)?;
+        }
+    }
+
+    /// Returns the mass of the whole row.
+    #[inline(always)]
+    pub fn total<R: Row>(&mut self, row: &R, mass: Mass) -> u64 {
+        self.ledger.exact_total(row, mass)
+    }
+
+    /// Returns the keys of the tokens that survive, and their masses, in the total order. Banned tokens are never among them.
+    #[inline(always)]
+    pub fn survivors<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> (&[u64], &[u64]) {
+        let last = match kept {
+            Some(Kept::Listed { last }) => last,
+            Some(Kept::Long { last, .. }) => self.list_prefix(row, last),
+            None => self.list_prefix(row, order::end(row.tokens())),
+        };
+        self.list.sort(last, mass);
+        (self.list.keys(), self.list.masses())
+    }
+
+    /// Lists the tokens up to `last` that are not banned, however many there are.
+    #[inline(always)]
+    fn list_prefix<R: Row>(&mut self, row: &R, last: u64) -> u64 {
+        self.list.collect(row, Prefix::to(last.min(down_to(f32::MIN))), usize::MAX);
+        last
+    }
+
+    /// Fills `out` with the logits of the kept tokens as they are in memory, and with -inf in place of all others.
+    #[inline(always)]
+    pub fn mask<R: Row>(&self, row: &R, kept: Option<Kept>, out: &mut [R::Logit]) {
+        match kept {
+            Some(Kept::Listed { last }) => {
+                out.fill(R::Logit::NEG_INFINITY);
+                for (key, _) in self.list.up_to(last) {
+                    out[order::id(key)] = row.stored()[order::id(key)];
+                }
+            }
+            Some(Kept::Long { last, .. }) => crate::kernels::prefix::copy(row, Prefix::to(last), out),
+            None => crate::kernels::prefix::copy(row, Prefix::to(down_to(f32::MIN)), out),
+        }
+    }
+
+    /// Returns the keys of the k largest logits, in the total order. Banned tokens come last, as in any sort.
+    #[inline(always)]
+    pub fn top_k<R: Row>(&mut self, row: &R, k: usize) -> Result<&[u64], RowError> {
+        self.passes.begin();
+        let is_short = k <= most_listed(row.tokens());
+        if is_short {
+            self.list_top_k(row, k)?;
+        }
+        if !is_short || self.list.keys().len() < k {
+            let last = if k < row.tokens() { self.passes.last_of_top_k(row, k)? } else { order::end(row.tokens()) };
+            self.list.collect(row, Prefix::to(last), k);
+        }
+        if self.list.keys().len() < k {
+            return Err(RowError::Changed);
+        }
+        Ok(self.list.sorted_keys())
+    }
+}

@@ -1,0 +1,141 @@
+//! The last rung of the search: passes over the row, for tokens that are too many to list.
+//!
+//! A sample of the row suggests two keys between which the last token that survives probably lies. A pass measures what comes
+//! before the two keys and lists what lies between them. If the last token is not there, the keys of the next pass are farther
+//! apart, and in the end they cover the row.
+
+use super::list::List;
+use crate::error::RowError;
+use crate::kernels::ledger::Ledger;
+use crate::kernels::mass::Mass;
+use crate::kernels::order::{self, Prefix};
+use crate::kernels::prefix::{self, Blocks};
+use crate::kernels::survey::Survey;
+use crate::kernels::{draw, top_p};
+use crate::lanes::BLOCK;
+use crate::row::Row;
+
+/// If the standard deviation of an estimate is a larger share of it than this, a better estimate is needed.
+const UNSURE: f64 = 0.25;
+
+/// A sample of the row, and what a pass measured.
+#[derive(Debug, Default)]
+pub(super) struct Passes {
+    survey: Survey,
+    /// True while the sample is of this row, and is whole.
+    is_surveyed: bool,
+    /// The mass of each block, of its tokens up to the first key.
+    blocks: Blocks,
+    /// The tokens between the two keys.
+    between: List,
+}
+
+/// The end of a nucleus that passes have found. The masses of the tokens up to `near` are those of the last pass, and the
+/// tokens after it are listed.
+#[derive(Clone, Copy)]
+pub(crate) struct Weighed {
+    pub last: u64,
+    pub near: u64,
+}
+
+impl Passes {
+    /// Reserves memory for a row with this many tokens.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
+        self.survey.reserve(tokens)?;
+        self.blocks.reserve(tokens.div_ceil(BLOCK))?;
+        self.between.reserve(tokens)
+    }
+
+    /// Forgets the row before.
+    #[inline(always)]
+    pub fn begin(&mut self) {
+        self.is_surveyed = false;
+    }
+
+    /// Samples the row, unless that was done already.
+    #[inline(always)]
+    fn survey<R: Row>(&mut self, row: &R) {
+        if !self.is_surveyed {
+            self.survey.take(row);
+            self.is_surveyed = true;
+        }
+    }
+
+    /// Returns the key of the last of the k largest tokens, banned tokens included. k < row.tokens()
+    #[inline(always)]
+    pub fn last_of_top_k<R: Row>(&mut self, row: &R, k: usize) -> Result<u64, RowError> {
+        self.survey(row);
+        self.survey.seek_count(row.tokens() - k);
+        let end = order::end(row.tokens());
+        loop {
+            let (near, far) = self.survey.between(end);
+            let count = prefix::count(row, Prefix::to(near), Prefix::to(far), self.between.keys_to_fill());
+            if count < k && k - count <= self.between.keys().len() {
+                return Ok(self.between.last_of_first(k - count));
+            }
+            if (near, far) == (order::START, end) {
+                return Err(RowError::Changed); // the keys covered the whole row, which has more than k tokens
+            }
+        }
+    }
+
+    /// Finds the nucleus of the tokens up to `last`. `total` is approximately the mass of the row, if that is known; otherwise
+    /// the ledger may be used to find it.
+    #[inline(always)]
+    pub fn nucleus<R: Row>(
+        &mut self,
+        row: &R,
+        mass: Mass,
+        p: f64,
+        last: u64,
+        total: Option<u64>,
+        ledger: &mut Ledger,
+    ) -> Result<Weighed, RowError> {
+        self.survey(row);
+        let after = self.survey.weigh(mass, last);
+        self.is_surveyed = false; // only the sampled tokens up to `last` are left
+        let (mut estimate, mut deviation) = match total {
+            Some(total) => (total as f64 - after, 0.0),
+            None => self.survey.total(row, mass, last),
+        };
+        if deviation > UNSURE * estimate {
+            ledger.open(row, mass);
+            (estimate, deviation) = (ledger.total().0 as f64 - after, 0.0);
+        }
+        self.survey.seek_mass((1.0 - p) * estimate, (1.0 - p) * deviation);
+        let mut is_exact = false;
+        loop {
+            let (near, far) = self.survey.between(last);
+            let total = self.blocks.weigh(row, mass, [near, far, last], self.between.keys_to_fill());
+            self.between.weigh(mass);
+            let (need, before) = (top_p::need(p, total), self.blocks.total());
+            if before < need && need - before <= self.between.total() {
+                let need = need - before;
+                let last = self.between.last_reaching((need, need)).ok_or(RowError::Changed)?;
+                return Ok(Weighed { last, near });
+            }
+            if (near, far) == (order::START, last) {
+                return Err(RowError::Changed); // the keys covered all tokens, which have the mass that is needed
+            }
+            if !is_exact {
+                self.survey.seek_mass(total.saturating_sub(need) as f64, 0.0);
+                is_exact = true;
+            }
+        }
+    }
+
+    /// Weighs the tokens up to `last`, for a prefix that was found without weighing it.
+    #[inline(always)]
+    pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, last: u64) -> Weighed {
+        self.blocks.weigh(row, mass, [last; 3], self.between.keys_to_fill());
+        Weighed { last, near: last }
+    }
+
+    /// Returns the token that the word draws from those up to `last` in what was weighed, or None if they have no mass.
+    #[inline(always)]
+    pub fn draw<R: Row>(&self, row: &R, mass: Mass, weighed: Weighed, word: u64) -> Option<usize> {
+        let rest = || self.between.up_to(weighed.last);
+        let total = self.blocks.total() + rest().map(|(_, mass)| mass).sum::<u64>();
+        self.blocks.find(row, mass, weighed.last, draw::target(word, total), rest())
+    }
+}
