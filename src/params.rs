@@ -10,6 +10,8 @@ use std::fmt;
 pub struct Parameter {
     /// The name of the parameter, which is the same everywhere.
     pub name: &'static str,
+    /// True if it changes logits, false if it says which tokens to keep.
+    pub is_edit: bool,
     /// How to check a value and put it into its place.
     pub set: Set,
 }
@@ -26,9 +28,11 @@ pub enum Set {
 macro_rules! table {
     (@type real) => { f64 };
     (@type count) => { u64 };
+    (@is edit) => { true };
+    (@is filter) => { false };
     (@set real, $name:ident, $holds:expr) => { Set::Real($holds, |params, value| params.$name = value) };
     (@set count, $name:ident, $holds:expr) => { Set::Count($holds, |params, value| params.$name = value) };
-    ($($(#[$doc:meta])* $kind:ident $name:ident = $default:literal, $rule:literal, $holds:expr;)*) => {
+    ($($(#[$doc:meta])* $step:ident $kind:ident $name:ident = $default:literal, $rule:literal, $holds:expr;)*) => {
         /// What to do with a row, in the order in which it is done. The default changes nothing and keeps everything.
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub struct Params {
@@ -53,30 +57,30 @@ macro_rules! table {
 
         /// All parameters, in the order in which they are applied.
         pub static TABLE: &[Parameter] = &[
-            $(Parameter { name: stringify!($name), set: table!(@set $kind, $name, $holds) },)*
+            $(Parameter { name: stringify!($name), is_edit: table!(@is $step), set: table!(@set $kind, $name, $holds) },)*
         ];
     };
 }
 
 table! {
     /// Divide positive logits of the tokens in the history by it, and multiply the others. 1 is off.
-    real repetition_penalty = 1.0, "in [1e-30, 1e30]", is_factor;
+    edit real repetition_penalty = 1.0, "in [1e-30, 1e30]", is_factor;
     /// Subtract it from the logit of a token, times the number of times that the token was put out. 0 is off.
-    real frequency_penalty = 0.0, "in [-1e30, 1e30]", is_term;
+    edit real frequency_penalty = 0.0, "in [-1e30, 1e30]", is_term;
     /// Subtract it from the logit of each token that was put out. 0 is off.
-    real presence_penalty = 0.0, "in [-1e30, 1e30]", is_term;
+    edit real presence_penalty = 0.0, "in [-1e30, 1e30]", is_term;
     /// The penalties look at this many tokens of the history, the last ones. 0 stands for all of them.
-    count penalty_window = 0, "in [0, 2**64)", any;
+    edit count penalty_window = 0, "in [0, 2**64)", any;
     /// The logits are divided by it: in [1e-30, 1e30], or 0, which is greedy: the lowest id among the largest logits.
-    real temperature = 1.0, "0 or in [1e-30, 1e30]", is_temperature;
+    filter real temperature = 1.0, "0 or in [1e-30, 1e30]", is_temperature;
     /// Keep the k largest. 0 is off.
-    count top_k = 0, "in [0, 2**64)", any;
+    filter count top_k = 0, "in [0, 2**64)", any;
     /// Keep the smallest set of most probable tokens whose mass is at least this share, and at least one token. 1 is off.
-    real top_p = 1.0, "in [0, 1]", is_share;
+    filter real top_p = 1.0, "in [0, 1]", is_share;
     /// Keep the tokens at least this many times as probable as the most probable one. 0 is off.
-    real min_p = 0.0, "in [0, 1]", is_share;
+    filter real min_p = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens whose surprise is nearest to the entropy, until they have this share of the mass. 1 is off.
-    real typical_p = 1.0, "in [0, 1]", is_share;
+    filter real typical_p = 1.0, "in [0, 1]", is_share;
 }
 
 // Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the

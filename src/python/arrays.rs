@@ -34,7 +34,7 @@ use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedA
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyWeakrefReference};
+use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
 
 use super::errors::value_error;
 use crate::MAX_TOKENS;
@@ -245,24 +245,34 @@ impl Shape {
 static AS_NATIVE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 impl<'py> Logits<'py> {
-    /// Reads an argument. May run Python code.
+    /// Reads an argument that is used as it is. May run Python code.
     #[inline]
     pub(super) fn read(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(Self::read_to_edit(logits, || Ok(None))?.0)
+    }
+
+    /// Reads an argument whose logits will be edited. float64 is edited before it is rounded, by the Python code that converts it:
+    /// `edits` returns the parameters for that. Also returns true if that was done. May run Python code.
+    #[inline]
+    pub(super) fn read_to_edit(
+        logits: &Bound<'py, PyAny>,
+        edits: impl FnOnce() -> PyResult<Option<Bound<'py, PyDict>>>,
+    ) -> PyResult<(Self, bool)> {
         if is_exactly_an_array(logits)
             && let Ok(array) = logits.cast::<PyUntypedArray>()
             && let Some(element @ (ElementType::F32 | ElementType::F16)) = ElementType::of(array)
             && is_readable(array, element.size())
             && let Some(shape) = Shape::of(array)
         {
-            return Ok(Logits { array: array.clone(), element, shape, sources: Vec::new() });
+            return Ok((Logits { array: array.clone(), element, shape, sources: Vec::new() }, false));
         }
-        Self::convert(logits)
+        Self::convert(logits, edits()?)
     }
 
     #[cold]
-    fn convert(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
+    fn convert(logits: &Bound<'py, PyAny>, edits: Option<Bound<'py, PyDict>>) -> PyResult<(Self, bool)> {
         let as_native = AS_NATIVE.import(logits.py(), "toksample._arrays", "as_native")?;
-        let converted = as_native.call1((logits,))?.cast_into::<PyTuple>()?;
+        let converted = as_native.call1((logits, edits))?.cast_into::<PyTuple>()?;
         let array = converted.get_item(0)?.cast_into::<PyUntypedArray>()?;
         let sources = converted.get_item(1)?.extract()?;
         let element = ElementType::of(&array).ok_or_else(|| value_error("logits could not be converted"))?;
@@ -272,11 +282,12 @@ impl<'py> Logits<'py> {
                 shape_text(array.shape())
             )));
         };
-        Ok(Logits { array, element, shape, sources })
+        let is_edited = converted.get_item(2)?.extract()?;
+        Ok((Logits { array, element, shape, sources }, is_edited))
     }
 
     /// The rows, checked. No Python code may run from here until they are no longer used.
-    pub(super) fn rows<T: ArrayElement>(&self) -> PyResult<Rows<'_, T>> {
+    pub(super) fn rows<T: ArrayElement>(&self) -> PyResult<Rows<'_, T::Stored>> {
         let changed =
             || value_error("logits must keep their shape and type during the call, got an array that changed");
         let (shape, element) = (Shape::of(&self.array), ElementType::of(&self.array));
@@ -288,7 +299,8 @@ impl<'py> Logits<'py> {
             return Err(changed());
         }
         let stride = if self.shape.is_batch { self.array.strides()[0] } else { 0 };
-        Ok(Rows { data: Fields::of(&self.array).data, stride, shape: self.shape, array: PhantomData })
+        let Shape { rows, tokens, .. } = self.shape;
+        Ok(Rows { data: Fields::of(&self.array).data, stride, rows, width: tokens, array: PhantomData })
     }
 
     /// Keeps the memory of the logits from being resized.
@@ -311,6 +323,53 @@ impl<'py> Logits<'py> {
     }
 }
 
+/// A bitmask for each row, as an array that the kernels can read.
+pub(super) struct Bitmask<'py> {
+    array: Bound<'py, PyUntypedArray>,
+    rows: usize,
+    words: usize,
+}
+
+impl<'py> Bitmask<'py> {
+    /// None if the kernels cannot read it as it is.
+    pub(super) fn read(array: &Bound<'py, PyAny>, shape: Shape) -> Option<Self> {
+        let array = array.cast::<PyUntypedArray>().ok().filter(|array| is_exactly_an_array(array))?;
+        let (rows, words) = match *array.shape() {
+            [words] if !shape.is_batch => (1, words),
+            [rows, words] if rows == shape.rows => (rows, words),
+            _ => return None,
+        };
+        let bitmask = Bitmask { array: array.clone(), rows, words };
+        ((1..=shape.tokens.div_ceil(32)).contains(&words) && bitmask.is_readable()).then_some(bitmask)
+    }
+
+    fn is_readable(&self) -> bool {
+        const WORD: i32 = NPY_TYPES::NPY_INT as i32;
+        const UNSIGNED: i32 = NPY_TYPES::NPY_UINT as i32;
+        let dtype = self.array.dtype();
+        matches!(dtype.num(), WORD | UNSIGNED)
+            && dtype.is_native_byteorder() == Some(true)
+            && is_readable(&self.array, size_of::<u32>())
+    }
+
+    /// The rows, checked. No Python code may run from here until they are no longer used.
+    pub(super) fn rows(&self) -> PyResult<Rows<'_, u32>> {
+        let shape = self.array.shape();
+        let same = shape.last() == Some(&self.words) && self.array.len() == self.rows * self.words && shape.len() <= 2;
+        if !same || !self.is_readable() {
+            return Err(value_error("bitmask must keep its shape and type during the call, got an array that changed"));
+        }
+        let stride = if shape.len() == 2 { self.array.strides()[0] } else { 0 };
+        let data = Fields::of(&self.array).data;
+        Ok(Rows { data, stride, rows: self.rows, width: self.words, array: PhantomData })
+    }
+
+    /// Keeps the memory from being resized.
+    pub(super) fn pin(&self) -> PyResult<Pin<'py>> {
+        Pin::new(&self.array)
+    }
+}
+
 /// True if each row of an array is in one piece, and every element at an address that is a multiple of its size.
 fn is_readable(array: &Bound<'_, PyUntypedArray>, size: usize) -> bool {
     let (shape, strides) = (array.shape(), array.strides());
@@ -326,32 +385,32 @@ fn is_stored_as<P: Element>(array: &Bound<'_, PyUntypedArray>) -> bool {
     array.dtype().is_equiv_to(&P::get_dtype(array.py()))
 }
 
-/// The rows of logits, in the caller's memory.
+/// The rows of an array, in the caller's memory.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a, T> {
+pub(super) struct Rows<'a, P> {
     data: *const u8,
     stride: isize,
-    pub(super) shape: Shape,
-    array: PhantomData<&'a [T]>,
+    rows: usize,
+    width: usize,
+    array: PhantomData<&'a [P]>,
 }
 
 // SAFETY: a `Rows` is a number of shared slices, and these may be used by any thread.
-unsafe impl<T: Sync> Send for Rows<'_, T> {}
+unsafe impl<P: Sync> Send for Rows<'_, P> {}
 // SAFETY: as above.
-unsafe impl<T: Sync> Sync for Rows<'_, T> {}
+unsafe impl<P: Sync> Sync for Rows<'_, P> {}
 
-impl<'a, T: ArrayElement> Rows<'a, T> {
+impl<'a, P> Rows<'a, P> {
     /// A row. `index` is below the number of rows.
     #[inline]
-    pub(super) fn row(&self, index: usize) -> &'a [T] {
-        assert!(index < self.shape.rows);
-        // SAFETY: `Logits::rows` has checked that the array has this row, in one piece and aligned, and it keeps the array alive.
+    pub(super) fn row(&self, index: usize) -> &'a [P] {
+        assert!(index < self.rows);
+        // SAFETY: whoever made this has checked that the array has this row, in one piece and aligned, and keeps the array alive.
         // The memory is not freed and may be written to meanwhile: see the head of this file.
-        let stored = unsafe {
+        unsafe {
             let start = self.data.offset(index as isize * self.stride);
-            slice::from_raw_parts(start.cast::<T::Stored>(), self.shape.tokens)
-        };
-        T::slice(stored)
+            slice::from_raw_parts(start.cast::<P>(), self.width)
+        }
     }
 }
 

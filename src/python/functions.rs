@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{self, ArrayElement, Logits, Out, Pin, Rows, slice_of_new, with_element, zeros};
+use super::arrays::{self, ArrayElement, Logits, Out, Pin, Rows, Shape, slice_of_new, with_element, zeros};
 use super::errors::{self, Failures, guarded, row_error, value_error};
+use super::inputs::{Contexts, Inputs};
 use super::parameters::{self, Parameters, Temperatures, TopK, read_threads};
 use crate::batch::{self, Batch, with_scratch};
 use crate::error::RowError;
@@ -102,15 +103,15 @@ fn without_gil<R: Send>(py: Python<'_>, logits: usize, work: impl FnOnce() -> R 
 /// `run` fails.
 fn for_each_row<'a, T: ArrayElement, W: Send>(
     py: Python<'_>,
-    rows: Rows<'a, T>,
+    shape: Shape,
+    rows: Rows<'a, T::Stored>,
     wanted: Option<usize>,
     mut writes: impl ExactSizeIterator<Item = W> + Send,
     run: impl Fn(&'a [T], usize, W, &mut Scratch) -> Result<(), RowError> + Send + Sync,
 ) -> PyResult<()> {
-    let shape = rows.shape;
     if !shape.is_batch {
         let Some(write) = writes.next() else { return Ok(()) };
-        let work = || with_scratch(shape.tokens, |scratch| run(rows.row(0), 0, write, scratch));
+        let work = || with_scratch(shape.tokens, |scratch| run(T::slice(rows.row(0)), 0, write, scratch));
         return without_gil(py, shape.tokens, work).map_err(row_error);
     }
     let limit = if wanted.is_none() { threads_limit()? } else { None };
@@ -118,7 +119,7 @@ fn for_each_row<'a, T: ArrayElement, W: Send>(
     let failures = Failures::default();
     let batch = Batch::new(writes.enumerate(), threads, shape.tokens);
     let one = |(row, write)| {
-        let done = with_scratch(shape.tokens, |scratch| run(rows.row(row), row, write, scratch));
+        let done = with_scratch(shape.tokens, |scratch| run(T::slice(rows.row(row)), row, write, scratch));
         if let Err(error) = done {
             failures.add(row, error);
         }
@@ -140,22 +141,23 @@ fn pin<'py>(logits: &Logits<'py>) -> PyResult<Option<Pin<'py>>> {
 fn tokens<'py, T: ArrayElement>(
     py: Python<'py>,
     logits: &Logits<'py>,
+    inputs: &Inputs<'py>,
     wanted: Option<usize>,
     out: Option<Out<'_, 'py>>,
-    run: impl Fn(&[T], usize, &mut Scratch) -> Result<usize, RowError> + Send + Sync,
+    run: impl Fn(&[T], usize, &Contexts<'_>, &mut Scratch) -> Result<usize, RowError> + Send + Sync,
     mark: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let shape = logits.shape;
     let mut many = if shape.is_batch { Some(zeros::<i64>(py, &[shape.rows])?) } else { None };
     let mut one = [0i64];
-    let _pin = pin(logits)?;
+    let _pins = (pin(logits)?, inputs.pin()?);
     if let Some(out) = &out {
         out.take::<i64>("int64", shape.per_row(), logits)?; // before the work, so that an error comes early
     }
-    let rows = logits.rows::<T>()?;
+    let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
     let written = many.as_mut().map_or(&mut one[..], |many| slice_of_new(many));
-    for_each_row(py, rows, wanted, written.iter_mut(), |row, b, token, scratch| {
-        match run(row, b, scratch) {
+    for_each_row::<T, _>(py, shape, rows, wanted, written.iter_mut(), |row, b, token, scratch| {
+        match run(row, b, &contexts, scratch) {
             Ok(id) => *token = id as i64,
             Err(RowError::OutOfMemory) => return Err(RowError::OutOfMemory),
             Err(_) if mark => *token = -1,
@@ -181,10 +183,10 @@ pub(super) fn argmax<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
-        let logits = Logits::read(logits)?;
+        let (logits, inputs) = (Logits::read(logits)?, Inputs::default());
         with_element!(logits, |T| {
-            let run = |row: &[T], _, scratch: &mut Scratch| recipe::argmax(isa, row, scratch);
-            tokens::<T>(py, &logits, wanted, None, run, false)
+            let run = |row: &[T], _, _: &Contexts<'_>, scratch: &mut Scratch| recipe::argmax(isa, row, scratch);
+            tokens::<T>(py, &logits, &inputs, wanted, None, run, false)
         })
     })
 }
@@ -194,16 +196,16 @@ pub(super) fn sample<'py>(logits: &Bound<'py, PyAny>, parameters: &Bound<'py, Py
     guarded(|| {
         let (py, isa) = (logits.py(), current_isa()?);
         let (parameters, how) = Parameters::read_with_how(parameters)?;
-        let logits = Logits::read(logits)?;
+        let (logits, inputs) = parameters.read_logits(logits)?;
         let shape = logits.shape;
         parameters.check(py, shape)?;
         let seed = parameters.fresh_seed(shape)?;
         let out = how.out.as_ref().map(|out| Out::read(out, "int64", shape.per_row())).transpose()?;
         with_element!(logits, |T| {
-            let run = |row: &[T], b, scratch: &mut Scratch| {
-                recipe::sample(isa, row, &parameters.get(b), parameters.word(b, seed, 0), scratch)
+            let run = |row: &[T], b, contexts: &Contexts<'_>, scratch: &mut Scratch| {
+                recipe::sample(isa, row, &parameters.get(b), &contexts.get(b), parameters.word(b, seed, 0), scratch)
             };
-            tokens::<T>(py, &logits, how.threads, out, run, how.mark)
+            tokens::<T>(py, &logits, &inputs, how.threads, out, run, how.mark)
         })
     })
 }
@@ -215,18 +217,29 @@ pub(super) fn draw<'py>(
     params: &Bound<'py, Parameters>,
     seed: u64,
     position: u64,
+    inputs: Option<&Bound<'py, PyDict>>,
     num_threads: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
         let parameters = params.get();
-        let logits = Logits::read(logits)?;
+        let (logits, inputs) = match inputs {
+            Some(inputs) => parameters.read_logits_with(inputs, logits)?,
+            None => parameters.read_logits(logits)?,
+        };
         parameters.check(py, logits.shape)?;
         with_element!(logits, |T| {
-            let run = |row: &[T], b, scratch: &mut Scratch| {
-                recipe::sample(isa, row, &parameters.get(b), parameters.word(b, seed, position), scratch)
+            let run = |row: &[T], b, contexts: &Contexts<'_>, scratch: &mut Scratch| {
+                recipe::sample(
+                    isa,
+                    row,
+                    &parameters.get(b),
+                    &contexts.get(b),
+                    parameters.word(b, seed, position),
+                    scratch,
+                )
             };
-            tokens::<T>(py, &logits, wanted, None, run, false)
+            tokens::<T>(py, &logits, &inputs, wanted, None, run, false)
         })
     })
 }
@@ -269,14 +282,18 @@ pub(super) fn candidates<'py>(
     guarded(|| {
         let (py, isa) = (logits.py(), current_isa()?);
         let parameters = Parameters::read(parameters)?;
-        let logits = Logits::read(logits)?.only_row()?;
+        let (logits, inputs) = parameters.read_logits(logits)?;
+        let logits = logits.only_row()?;
         let shape = logits.shape;
         parameters.check(py, shape)?;
         let params = parameters.get(0);
-        let _pin = pin(&logits)?;
+        let _pins = (pin(&logits)?, inputs.pin()?);
+        let context = inputs.contexts()?.get(0);
         let result = with_element!(logits, |T| {
             let rows = logits.rows::<T>()?;
-            let work = || with_scratch(shape.tokens, |scratch| recipe::candidates(isa, rows.row(0), &params, scratch));
+            let row = T::slice(rows.row(0));
+            let work =
+                || with_scratch(shape.tokens, |scratch| recipe::candidates(isa, row, &params, &context, scratch));
             without_gil(py, shape.tokens, work)
         });
         let (ids, probs) = result.map_err(row_error)?;
@@ -296,16 +313,17 @@ pub(super) fn mask_logits<'py>(
     guarded(|| {
         let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
         let parameters = Parameters::read(parameters)?;
-        let logits = Logits::read(logits)?;
+        let (logits, inputs) = parameters.read_logits(logits)?;
         let shape = logits.shape;
         parameters.check(py, shape)?;
         with_element!(logits, |T| {
             let mut masked = zeros::<<T as ArrayElement>::Stored>(py, shape.wide(shape.tokens, &mut [0; 2]))?;
-            let _pin = pin(&logits)?;
+            let _pins = (pin(&logits)?, inputs.pin()?);
+            let contexts = inputs.contexts()?;
             let rows = logits.rows::<T>()?;
             let written = T::slice_mut(slice_of_new(&mut masked)).chunks_exact_mut(shape.tokens);
-            for_each_row(py, rows, wanted, written, |row, b, out, scratch| {
-                recipe::mask_logits(isa, row, &parameters.get(b), out, scratch)
+            for_each_row::<T, _>(py, shape, rows, wanted, written, |row, b, out, scratch| {
+                recipe::mask_logits(isa, row, &parameters.get(b), &contexts.get(b), out, scratch)
             })?;
             Ok(masked.into_any())
         })
@@ -356,7 +374,7 @@ fn probabilities<'py>(
         if writing.is_some() && shape.is_batch {
             // A bad row must leave the caller's array as it is, so all rows are looked at before the first is written.
             let nothing = (0..shape.rows).map(|_| ());
-            for_each_row(py, rows, wanted, nothing, |row, _, (), scratch| {
+            for_each_row::<T, _>(py, shape, rows, wanted, nothing, |row, _, (), scratch| {
                 recipe::argmax(isa, row, scratch).map(|_| ())
             })?;
         }
@@ -365,9 +383,11 @@ fn probabilities<'py>(
             (None, Some(new)) => slice_of_new(new),
             (None, None) => &mut [],
         };
-        for_each_row(py, rows, wanted, written.chunks_exact_mut(shape.tokens), |row, b, out, scratch| match log {
-            false => recipe::softmax(isa, row, temperatures.get(b), out, scratch),
-            true => recipe::log_softmax(isa, row, temperatures.get(b), out, scratch),
+        for_each_row::<T, _>(py, shape, rows, wanted, written.chunks_exact_mut(shape.tokens), |row, b, out, scratch| {
+            match log {
+                false => recipe::softmax(isa, row, temperatures.get(b), out, scratch),
+                true => recipe::log_softmax(isa, row, temperatures.get(b), out, scratch),
+            }
         })
     })?;
     drop(writing);
@@ -398,7 +418,7 @@ pub(super) fn top_k<'py>(
             let rows = logits.rows::<T>()?;
             let written_values = T::slice_mut(slice_of_new(&mut values)).chunks_exact_mut(k);
             let written = written_values.zip(slice_of_new(&mut ids).chunks_exact_mut(k));
-            for_each_row(py, rows, wanted, written, |row, _, (values, ids), scratch| {
+            for_each_row::<T, _>(py, shape, rows, wanted, written, |row, _, (values, ids), scratch| {
                 recipe::top_k(isa, row, values, ids, scratch)
             })?;
             Ok((values.into_any(), ids.into_any()))

@@ -5,6 +5,7 @@
 //! | `functions.rs` | the functions of the module `_native`, each from its arguments to its result |
 //! | `arrays.rs` | numpy arrays as rows that the kernels read and write |
 //! | `parameters.rs` | parameters: one value, or one for each row |
+//! | `inputs.rs` | histories, biases and bitmasks |
 //! | `errors.rs` | Python exceptions for what can go wrong |
 //! | `dlpack.rs` | bfloat16 in a DLPack capsule |
 //!
@@ -29,6 +30,7 @@ mod arrays;
 mod dlpack;
 mod errors;
 mod functions;
+mod inputs;
 mod parameters;
 
 use pyo3::prelude::*;

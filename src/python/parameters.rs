@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyString};
 
-use super::arrays::{Shape, is_numpy_scalar};
+use super::arrays::{Logits, Shape, is_numpy_scalar};
 use super::errors::{call_check, guarded, value_error};
+use super::inputs::{INPUTS, Inputs};
 use crate::params::{Parameter, Params, Set, TABLE, is_temperature};
 use crate::rng::draw_word;
 
@@ -172,6 +173,8 @@ pub(super) struct Parameters {
     seed: Word,
     stream: Word,
     position: Word,
+    /// All that changes logits, as it was given: the inputs, which are read when the number of tokens is known, and parameters.
+    edits: Vec<(&'static str, Py<PyAny>)>,
 }
 
 #[pymethods]
@@ -185,14 +188,16 @@ impl Parameters {
 /// What may be named beside the parameters of [`TABLE`]: which random word to draw with, and how to make the call.
 const OTHERS: [&str; 6] = ["seed", "position", "stream", "errors", "num_threads", "out"];
 
-/// The names of all parameters, as Python's interned strings: those of [`TABLE`], then [`OTHERS`].
+/// All names, in the order in which a place stands for a name.
+fn all_names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|parameter| parameter.name).chain(OTHERS).chain(INPUTS)
+}
+
+/// The names as Python's interned strings.
 static NAMES: PyOnceLock<Vec<Py<PyString>>> = PyOnceLock::new();
 
 fn names(py: Python<'_>) -> &[Py<PyString>] {
-    NAMES.get_or_init(py, || {
-        let names = TABLE.iter().map(|parameter| parameter.name).chain(OTHERS);
-        names.map(|name| PyString::intern(py, name).unbind()).collect()
-    })
+    NAMES.get_or_init(py, || all_names().map(|name| PyString::intern(py, name).unbind()).collect())
 }
 
 /// Looks up the names, before any thread can be here.
@@ -204,6 +209,7 @@ pub(super) fn look_up_once(py: Python<'_>) {
 enum Name {
     Parameter(&'static Parameter),
     Other(&'static str),
+    Input(&'static str),
 }
 
 impl Name {
@@ -218,13 +224,17 @@ impl Name {
 
     #[inline]
     fn at(place: usize) -> Name {
-        TABLE.get(place).map_or_else(|| Name::Other(OTHERS[place - TABLE.len()]), Name::Parameter)
+        match place.checked_sub(TABLE.len()) {
+            None => Name::Parameter(&TABLE[place]),
+            Some(place) if place < OTHERS.len() => Name::Other(OTHERS[place]),
+            Some(place) => Name::Input(INPUTS[place - OTHERS.len()]),
+        }
     }
 
     #[cold]
     fn by_text(key: &Bound<'_, PyAny>) -> PyResult<Name> {
         if let Some(text) = key.cast::<PyString>().ok().and_then(|key| key.to_str().ok())
-            && let Some(place) = names(key.py()).iter().position(|name| name.to_str(key.py()).ok() == Some(text))
+            && let Some(place) = all_names().position(|name| name == text)
         {
             return Ok(Name::at(place));
         }
@@ -255,6 +265,7 @@ impl Parameters {
             match Name::of(&key)? {
                 Name::Parameter(parameter) => parameters.set(parameter, &value)?,
                 Name::Other(name @ ("seed" | "position" | "stream")) => parameters.set_word(name, &value)?,
+                Name::Input(name) => parameters.set_input(name, &value),
                 Name::Other(_) => return Err(Name::unexpected(&key)),
             }
         }
@@ -272,9 +283,16 @@ impl Parameters {
                 Name::Other("num_threads") => how.threads = read_threads(value.is_none().not().then_some(&value))?,
                 Name::Other("out") => how.out = value.is_none().not().then_some(value),
                 Name::Other(name) => parameters.set_word(name, &value)?,
+                Name::Input(name) => parameters.set_input(name, &value),
             }
         }
         Ok((parameters, how))
+    }
+
+    fn set_input(&mut self, name: &'static str, given: &Bound<'_, PyAny>) {
+        if !given.is_none() {
+            self.edits.push((name, given.clone().unbind()));
+        }
     }
 
     #[inline]
@@ -296,7 +314,10 @@ impl Parameters {
         if given.is_none() {
             return Ok(()); // the default, which is off
         }
-        let Parameter { name, set } = parameter;
+        let Parameter { name, is_edit, set } = parameter;
+        if *is_edit {
+            self.edits.push((name, given.clone().unbind()));
+        }
         let column = match *set {
             Set::Real(holds, set) => match read::<f64>(name, given, holds)? {
                 PerRow::One(value) => {
@@ -315,6 +336,49 @@ impl Parameters {
         };
         self.columns.push(Many { name, given: given.clone().unbind(), values: column });
         Ok(())
+    }
+
+    /// Reads logits, and the inputs, which are none if they were applied to the logits already. May run Python code.
+    #[inline]
+    pub(super) fn read_logits<'py>(&self, logits: &Bound<'py, PyAny>) -> PyResult<(Logits<'py>, Inputs<'py>)> {
+        if self.edits.is_empty() {
+            return Ok((Logits::read(logits)?, Inputs::default()));
+        }
+        self.read_logits_to_edit(&self.edits, logits)
+    }
+
+    /// Does the same with inputs of the call, which take the place of those of the same name.
+    pub(super) fn read_logits_with<'py>(
+        &self,
+        inputs: &Bound<'py, PyDict>,
+        logits: &Bound<'py, PyAny>,
+    ) -> PyResult<(Logits<'py>, Inputs<'py>)> {
+        let py = logits.py();
+        let mut edits: Vec<_> = self.edits.iter().map(|(name, given)| (*name, given.clone_ref(py))).collect();
+        for (key, value) in inputs {
+            let Name::Input(name) = Name::of(&key)? else { return Err(Name::unexpected(&key)) };
+            edits.retain(|(other, _)| *other != name);
+            if !value.is_none() {
+                edits.push((name, value.unbind()));
+            }
+        }
+        self.read_logits_to_edit(&edits, logits)
+    }
+
+    fn read_logits_to_edit<'py>(
+        &self,
+        edits: &[(&'static str, Py<PyAny>)],
+        logits: &Bound<'py, PyAny>,
+    ) -> PyResult<(Logits<'py>, Inputs<'py>)> {
+        let py = logits.py();
+        let as_dict = || {
+            let dict = PyDict::new(py);
+            edits.iter().try_for_each(|(name, given)| dict.set_item(name, given))?;
+            Ok(Some(dict))
+        };
+        let (logits, is_edited) = Logits::read_to_edit(logits, as_dict)?;
+        let inputs = if is_edited { Inputs::default() } else { Inputs::read(edits, py, logits.shape)? };
+        Ok((logits, inputs))
     }
 
     /// Sees that there is one value for all rows, or one for each of them.

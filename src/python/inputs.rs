@@ -1,0 +1,178 @@
+//! What a draw knows beside the logits and the numbers: histories, biases and bitmasks.
+//!
+//! What has exactly the expected type is read here. `_parameters.py` reads everything else, and words the errors.
+
+use numpy::{PyArray1, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFloat, PyInt};
+
+use super::arrays::{Bitmask, Pin, Rows, Shape};
+use super::errors::{call_check, value_error};
+use crate::context::Context;
+
+/// The names of the inputs.
+pub(super) const INPUTS: [&str; 4] = ["logit_bias", "prompt_ids", "output_ids", "bitmask"];
+
+/// The inputs of a call, read. Histories and biases are copies; the bitmask is the caller's memory.
+#[derive(Default)]
+pub(super) struct Inputs<'py> {
+    biases: PerRow<(u32, f32)>,
+    prompt_ids: PerRow<u32>,
+    output_ids: PerRow<u32>,
+    bitmask: Option<Bitmask<'py>>,
+}
+
+/// A number of values for each row.
+#[derive(Default)]
+struct PerRow<P> {
+    values: Vec<P>,
+    /// Where the values of each row begin, and where the last ones end. If there are no rows but one, it is for all of them.
+    offsets: Vec<usize>,
+}
+
+impl<P> PerRow<P> {
+    /// The same values for all rows.
+    fn of_all(values: Vec<P>) -> Self {
+        PerRow { offsets: vec![0, values.len()], values }
+    }
+
+    fn get(&self, row: usize) -> &[P] {
+        let first = if self.offsets.len() == 2 { 0 } else { row };
+        match self.offsets.get(first..first + 2) {
+            Some(&[begin, end]) => &self.values[begin..end],
+            _ => &[],
+        }
+    }
+}
+
+impl<'py> Inputs<'py> {
+    /// Reads the inputs that were given by their names. May run Python code.
+    pub(super) fn read(given: &[(&'static str, Py<PyAny>)], py: Python<'py>, shape: Shape) -> PyResult<Self> {
+        let mut inputs = Inputs::default();
+        for (name, value) in given {
+            let value = value.bind(py);
+            match *name {
+                "logit_bias" => inputs.biases = read_biases(value, shape)?,
+                "prompt_ids" => inputs.prompt_ids = read_ids(name, value, shape)?,
+                "output_ids" => inputs.output_ids = read_ids(name, value, shape)?,
+                "bitmask" => inputs.bitmask = Some(read_bitmask(value, shape)?),
+                _ => (), // a number, which is among the parameters
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// Keeps the memory of the bitmask from being resized.
+    pub(super) fn pin(&self) -> PyResult<Option<Pin<'py>>> {
+        self.bitmask.as_ref().map(Bitmask::pin).transpose()
+    }
+
+    /// What the kernels are given. No Python code may run from here until it is no longer used.
+    pub(super) fn contexts(&self) -> PyResult<Contexts<'_>> {
+        let Inputs { biases, prompt_ids, output_ids, bitmask } = self;
+        let bitmask = bitmask.as_ref().map(Bitmask::rows).transpose()?;
+        Ok(Contexts { biases, prompt_ids, output_ids, bitmask })
+    }
+}
+
+/// The context of each row.
+#[derive(Clone, Copy)]
+pub(super) struct Contexts<'a> {
+    biases: &'a PerRow<(u32, f32)>,
+    prompt_ids: &'a PerRow<u32>,
+    output_ids: &'a PerRow<u32>,
+    bitmask: Option<Rows<'a, u32>>,
+}
+
+impl<'a> Contexts<'a> {
+    #[inline]
+    pub(super) fn get(&self, row: usize) -> Context<'a> {
+        Context {
+            biases: self.biases.get(row),
+            prompt_ids: self.prompt_ids.get(row),
+            output_ids: self.output_ids.get(row),
+            bitmask: self.bitmask.map(|rows| rows.row(row)),
+        }
+    }
+}
+
+fn read_ids(name: &str, given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerRow<u32>> {
+    if !shape.is_batch
+        && let Ok(array) = given.cast_exact::<PyArray1<i64>>()
+        && let Ok(ids) = array.to_vec()
+        && let Some(ids) = in_row(&ids, shape.tokens)
+    {
+        return Ok(PerRow::of_all(ids));
+    }
+    let read = call_check(given.py(), "token_ids", (name, given, shape.rows, shape.is_batch, shape.tokens))?;
+    let (ids, offsets): (Vec<i64>, Vec<usize>) = vectors(&read)?;
+    per_row(in_row(&ids, shape.tokens), offsets, shape)
+}
+
+/// The ids, if the row has them all.
+fn in_row(ids: &[i64], tokens: usize) -> Option<Vec<u32>> {
+    let is_in = |&id: &i64| usize::try_from(id).is_ok_and(|id| id < tokens);
+    ids.iter().all(is_in).then(|| ids.iter().map(|&id| id as u32).collect())
+}
+
+fn read_biases(given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerRow<(u32, f32)>> {
+    if let Ok(mapping) = given.cast_exact::<PyDict>()
+        && let Some(biases) = plain_biases(mapping, shape.tokens)
+    {
+        return Ok(PerRow::of_all(biases));
+    }
+    let read = call_check(given.py(), "biases", (given, shape.rows, shape.is_batch, shape.tokens))?;
+    let (ids, offsets): (Vec<i64>, Vec<usize>) = (array(&read.get_item(0)?)?, vector(&read.get_item(2)?)?);
+    let values: Vec<f64> = array(&read.get_item(1)?)?;
+    let ids = in_row(&ids, shape.tokens).filter(|ids| ids.len() == values.len());
+    let pairs = ids.map(|ids| ids.into_iter().zip(values.into_iter().map(|bias| bias as f32)).collect());
+    per_row(pairs, offsets, shape)
+}
+
+/// The biases of a dictionary from integers to floats or integers, if they are all in their range.
+fn plain_biases(mapping: &Bound<'_, PyDict>, tokens: usize) -> Option<Vec<(u32, f32)>> {
+    let mut biases = Vec::with_capacity(mapping.len());
+    for (id, bias) in mapping {
+        if !(id.is_exact_instance_of::<PyInt>()
+            && (bias.is_exact_instance_of::<PyFloat>() || bias.is_exact_instance_of::<PyInt>()))
+        {
+            return None;
+        }
+        let id = id.extract::<u32>().ok().filter(|&id| (id as usize) < tokens)?;
+        let bias = bias.extract::<f64>().ok()?;
+        let is_bias = bias == f64::NEG_INFINITY || (bias as f32).is_finite() && bias.abs() <= f64::from(f32::MAX);
+        biases.push((id, is_bias.then_some(bias as f32)?));
+    }
+    Some(biases)
+}
+
+fn read_bitmask<'py>(given: &Bound<'py, PyAny>, shape: Shape) -> PyResult<Bitmask<'py>> {
+    if let Some(bitmask) = Bitmask::read(given, shape) {
+        return Ok(bitmask);
+    }
+    let read = call_check(given.py(), "bitmask", (given, shape.rows, shape.is_batch, shape.tokens))?;
+    Bitmask::read(&read, shape).ok_or_else(|| value_error("bitmask could not be converted"))
+}
+
+fn per_row<P>(values: Option<Vec<P>>, offsets: Vec<usize>, shape: Shape) -> PyResult<PerRow<P>> {
+    let is_right = |values: &Vec<P>| {
+        offsets.is_sorted()
+            && offsets.last() == Some(&values.len())
+            && (offsets.len() == 2 || offsets.len() == shape.rows + 1)
+    };
+    let values = values.filter(is_right).ok_or_else(|| value_error("an input could not be converted"))?;
+    Ok(PerRow { values, offsets })
+}
+
+fn vectors(read: &Bound<'_, PyAny>) -> PyResult<(Vec<i64>, Vec<usize>)> {
+    Ok((array(&read.get_item(0)?)?, vector(&read.get_item(1)?)?))
+}
+
+fn vector(given: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+    let offsets: Vec<i64> = array(given)?;
+    offsets.into_iter().map(|offset| usize::try_from(offset).map_err(value_error)).collect()
+}
+
+fn array<P: numpy::Element + Copy>(given: &Bound<'_, PyAny>) -> PyResult<Vec<P>> {
+    given.cast::<PyArray1<P>>()?.to_vec().map_err(value_error)
+}
