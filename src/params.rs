@@ -1,50 +1,86 @@
 //! The parameters of a row, and their ranges.
+//!
+//! One table declares them: a line there is a field of [`Params`] with its default, the rule that its values obey, and an entry
+//! of [`TABLE`], by which the Python bindings read the parameter. `_parameters.py` has the same table for Python.
 
 use std::fmt;
 
-/// What to keep of a row, in the order in which it is applied. The default keeps everything.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Params {
+/// A line of the table, for a caller that finds parameters by their names.
+#[derive(Debug)]
+pub struct Parameter {
+    /// The name of the parameter, which is the same everywhere.
+    pub name: &'static str,
+    /// How to check a value and put it into its place.
+    pub set: Set,
+}
+
+/// How to check a value of a parameter and put it into its place.
+#[derive(Debug)]
+pub enum Set {
+    /// A real number.
+    Real(fn(f64) -> bool, fn(&mut Params, f64)),
+    /// An integer that is not negative.
+    Count(fn(u64) -> bool, fn(&mut Params, u64)),
+}
+
+macro_rules! table {
+    (@type real) => { f64 };
+    (@type count) => { u64 };
+    (@set real, $name:ident, $holds:expr) => { Set::Real($holds, |params, value| params.$name = value) };
+    (@set count, $name:ident, $holds:expr) => { Set::Count($holds, |params, value| params.$name = value) };
+    ($($(#[$doc:meta])* $kind:ident $name:ident = $default:literal, $rule:literal, $holds:expr;)*) => {
+        /// What to keep of a row, in the order in which it is applied. The default keeps everything.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub struct Params {
+            $($(#[$doc])* pub $name: table!(@type $kind),)*
+        }
+
+        impl Default for Params {
+            fn default() -> Self {
+                Params { $($name: $default,)* }
+            }
+        }
+
+        impl Params {
+            /// Returns an error that names the first parameter out of its range.
+            pub fn validate(&self) -> Result<(), ParamError> {
+                $(if !$holds(self.$name) {
+                    return Err(ParamError::new(stringify!($name), $rule, self.$name as f64));
+                })*
+                Ok(())
+            }
+        }
+
+        /// All parameters, in the order in which they are applied.
+        pub static TABLE: &[Parameter] = &[
+            $(Parameter { name: stringify!($name), set: table!(@set $kind, $name, $holds) },)*
+        ];
+    };
+}
+
+table! {
     /// The logits are divided by it: in [1e-30, 1e30], or 0, which is greedy: the lowest id among the largest logits.
-    pub temperature: f64,
+    real temperature = 1.0, "0 or in [1e-30, 1e30]", is_temperature;
     /// Keep the k largest. 0 is off.
-    pub top_k: u64,
+    count top_k = 0, "in [0, 2**64)", any;
     /// Keep the smallest set of most probable tokens whose mass is at least this share, and at least one token. 1 is off.
-    pub top_p: f64,
+    real top_p = 1.0, "in [0, 1]", is_share;
     /// Keep the tokens at least this many times as probable as the most probable one. 0 is off.
-    pub min_p: f64,
+    real min_p = 0.0, "in [0, 1]", is_share;
 }
 
-impl Default for Params {
-    fn default() -> Self {
-        Params { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 }
-    }
-}
-
-/// True for a temperature that a row may have. Beyond these bounds the difference of two float32 logits, or its product with the
-/// inverse of the temperature, may leave the range of float32, and the masses would not be those of the softmax.
-pub fn is_temperature(t: f64) -> bool {
+// Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the
+// range of float32, and the masses would not be those of the softmax.
+pub(crate) fn is_temperature(t: f64) -> bool {
     t == 0.0 || (1e-30..=1e30).contains(&t)
 }
 
-/// True for a share of a probability: a number in [0, 1].
-pub fn is_share(p: f64) -> bool {
+fn is_share(p: f64) -> bool {
     (0.0..=1.0).contains(&p)
 }
 
-impl Params {
-    /// The error that names the first parameter out of its range.
-    pub fn validate(&self) -> Result<(), ParamError> {
-        let rules = [
-            ("temperature", self.temperature, is_temperature(self.temperature), "0 or in [1e-30, 1e30]"),
-            ("top_p", self.top_p, is_share(self.top_p), "in [0, 1]"),
-            ("min_p", self.min_p, is_share(self.min_p), "in [0, 1]"),
-        ];
-        match rules.into_iter().find(|&(_, _, holds, _)| !holds) {
-            None => Ok(()),
-            Some((name, value, _, rule)) => Err(ParamError { name, rule, value }),
-        }
-    }
+fn any(_: u64) -> bool {
+    true
 }
 
 /// A parameter out of its range.
@@ -53,6 +89,12 @@ pub struct ParamError {
     name: &'static str,
     rule: &'static str,
     value: f64,
+}
+
+impl ParamError {
+    fn new(name: &'static str, rule: &'static str, value: f64) -> Self {
+        ParamError { name, rule, value }
+    }
 }
 
 impl fmt::Display for ParamError {
@@ -77,5 +119,18 @@ mod tests {
         assert_eq!(wrong(Params { top_p: 1.5, ..ok }), "top_p must be in [0, 1], got 1.5");
         assert_eq!(wrong(Params { temperature: f64::NAN, ..ok }), "temperature must be 0 or in [1e-30, 1e30], got nan");
         assert_eq!(wrong(Params { min_p: -0.5, ..ok }), "min_p must be in [0, 1], got -0.5");
+    }
+
+    #[test]
+    fn the_table_sets_the_field_of_the_same_name() {
+        for parameter in TABLE {
+            let (mut params, default) = (Params::default(), format!("{:?}", Params::default()));
+            match parameter.set {
+                Set::Real(_, set) => set(&mut params, 0.25),
+                Set::Count(_, set) => set(&mut params, 7),
+            }
+            let changed = format!("{params:?}");
+            assert!(changed != default && changed.contains(&format!("{}: ", parameter.name)), "{changed}");
+        }
     }
 }

@@ -7,10 +7,12 @@ import numpy.typing as npt
 
 __all__ = [
     "Counter",
+    "Params",
     "argmax",
     "available_isas",
     "bfloat16_as_bits",
     "candidates",
+    "draw",
     "get_num_threads",
     "isa",
     "log_softmax",
@@ -21,6 +23,10 @@ __all__ = [
     "softmax",
     "top_k",
 ]
+
+@final
+class Params:
+    def __new__(cls, parameters: dict[str, Any]) -> Params: ...
 
 @final
 class Counter:
@@ -37,25 +43,10 @@ def get_num_threads() -> int | None: ...
 def set_num_threads(num_threads: object) -> None: ...
 def bfloat16_as_bits(capsule: object) -> bool: ...
 def argmax(logits: object, num_threads: object) -> Any: ...
-def sample(
-    logits: object,
-    temperature: object,
-    top_k: object,
-    top_p: object,
-    min_p: object,
-    seed: object,
-    position: object,
-    stream: object,
-    errors: str,
-    num_threads: object,
-    out: object,
-) -> Any: ...
-def candidates(
-    logits: object, temperature: object, top_k: object, top_p: object, min_p: object
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...
-def mask_logits(
-    logits: object, temperature: object, top_k: object, top_p: object, min_p: object, num_threads: object
-) -> npt.NDArray[Any]: ...
+def sample(logits: object, parameters: dict[str, Any]) -> Any: ...
+def draw(logits: object, params: Params, seed: int, position: int, num_threads: object) -> Any: ...
+def candidates(logits: object, parameters: dict[str, Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...
+def mask_logits(logits: object, parameters: dict[str, Any], num_threads: object) -> npt.NDArray[Any]: ...
 def softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def log_softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def top_k(logits: object, k: object, num_threads: object) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]: ...

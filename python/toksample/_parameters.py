@@ -202,6 +202,15 @@ class SamplingParams:
         """Return the fields as the keyword arguments of :func:`toksample.sample`."""
         return {name: getattr(self, name) for name in SamplingParams.__slots__}
 
+    @property
+    def has_penalty(self) -> bool:
+        """Whether a penalty is on, so that the tokens of the prompt and of the text matter."""
+        return (
+            self.repetition_penalty not in (None, 1)
+            or self.frequency_penalty not in (None, 0)
+            or self.presence_penalty not in (None, 0)
+        )
+
 
 class TextParameters(TypedDict, total=False):
     """The types of the fields of :class:`SamplingParams`, as keywords: one value, or one for each row where that is allowed."""
@@ -229,6 +238,14 @@ class Parameters(TextParameters, total=False):
     bitmask: npt.ArrayLike | None
 
 
+class SampleParameters(Parameters, total=False):
+    """The types of all keywords of :func:`toksample.sample`: the parameters of a draw, and how to make the call."""
+
+    errors: str
+    num_threads: int | None
+    out: npt.NDArray[np.int64] | None
+
+
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingParams)} | {
     "position": 0,
     "prompt_ids": None,
@@ -246,22 +263,28 @@ PARAMETERS: dict[str, Parameter] = {name: _FOUND[name] for name in NAMES if name
 """The table: the parameters that are numbers."""
 
 
-def show_parameters(function: Function) -> Function:
-    """Show the parameters of a draw, with their defaults, in the signature of a function that takes them as keywords."""
-    signature = inspect.signature(function)
-    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name]) for name in NAMES]
-    function.__signature__ = signature.replace(parameters=[own[0], *keywords, *own[1:]])  # type: ignore[attr-defined]
-    return function
+def show_parameters(**others: Any) -> Callable[[Function], Function]:
+    """Show the parameters of a draw, and other keywords, with their defaults in the signature of a function that takes them."""
+
+    def show_in(function: Function) -> Function:
+        signature = inspect.signature(function)
+        kind = inspect.Parameter.KEYWORD_ONLY
+        keywords = [inspect.Parameter(name, kind, default=DEFAULTS[name]) for name in NAMES]
+        keywords += [inspect.Parameter(name, kind, default=default) for name, default in others.items()]
+        parameters = [signature.parameters["logits"], *keywords]
+        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return show_in
 
 
-def unexpected(name: str) -> NoReturn:
+def unexpected(name: object) -> NoReturn:
     """Raise the error for a keyword that is no parameter, and name the one that may be meant."""
     other_names = {other: name for name, parameter in PARAMETERS.items() for other in parameter.other_names}
-    close = difflib.get_close_matches(name, NAMES, n=1)
-    meant = other_names.get(name) or (close[0] if close else None)
+    close = difflib.get_close_matches(str(name), NAMES, n=1)
+    meant = other_names.get(str(name)) or (close[0] if close else None)
     hint = f"; did you mean {meant!r}?" if meant else ""
-    raise TypeError(f"got an unexpected keyword argument {name!r}{hint}")
+    raise TypeError(f"got an unexpected keyword argument {show(name)}{hint}")
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -42,17 +43,17 @@ def check_tokens(native: npt.NDArray[Any]) -> None:
 
 
 def numbers(parameters: Mapping[str, object], rows: int, is_batch: bool) -> list[dict[str, Any]]:
-    """Give, for each row, the parameters that are numbers. What is not given or None is off or has its default."""
+    """Give, for each row, the parameters that are numbers. What is not given has its default."""
     random = int.from_bytes(os.urandom(8))
     columns = {}
     for name in PARAMETERS:
-        value = parameters.get(name)
-        if value is not None:
-            columns[name] = _column(name, value, rows, is_batch)
-        elif name == "stream":
+        value = parameters.get(name, DEFAULTS[name])
+        if value is None and name == "seed":
+            columns[name] = [random] * rows
+        elif value is None and name == "stream":
             columns[name] = list(range(rows))
         else:
-            columns[name] = [random if name == "seed" else DEFAULTS[name]] * rows
+            columns[name] = _column(name, value, rows, is_batch)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -113,7 +114,7 @@ def _ids(name: str, parameters: Mapping[str, object], rows: int, tokens: int, is
     if value is None:
         return [np.empty(0, np.int64)] * rows
     ids, offsets = token_ids(name, value, rows, is_batch, tokens)
-    return [ids[start:stop] for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [ids[start:stop] for start, stop in itertools.pairwise(offsets)]
 
 
 # ---- rows without an answer ------------------------------------------------------------------------------------------

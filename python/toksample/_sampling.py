@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from toksample import _native
 from toksample._arrays import Array, as_float64, as_native, like
-from toksample._parameters import Parameters, show_parameters
+from toksample._parameters import Parameters, SampleParameters, show_parameters
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -147,15 +147,8 @@ def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Arr
     return np.take_along_axis(rows, ids, axis=-1), ids
 
 
-@show_parameters
-def sample(
-    logits: object,
-    *,
-    errors: str = "raise",
-    num_threads: int | None = None,
-    out: npt.NDArray[np.int64] | None = None,
-    **parameters: Unpack[Parameters],
-) -> Any:
+@show_parameters(errors="raise", num_threads=None, out=None)
+def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
     The steps of a draw are, in this order: bitmask, logit_bias, repetition_penalty, frequency_penalty, presence_penalty,
@@ -242,10 +235,10 @@ def sample(
     >>> toksample.sample(np.stack([logits, logits]), temperature=[0.0, 1.0], top_k=2, seed=1, position=5)
     array([1, 2])
     """
-    return _native.sample(logits, parameters, errors, num_threads, out)
+    return _native.sample(logits, parameters)
 
 
-@show_parameters
+@show_parameters()
 def candidates(
     logits: object, **parameters: Unpack[Parameters]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -274,7 +267,7 @@ def candidates(
     return _native.candidates(logits, parameters)
 
 
-@show_parameters
+@show_parameters(num_threads=None)
 def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
     """Return a copy of the logits with -inf where a ban or a filter drops the token.
 

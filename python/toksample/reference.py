@@ -409,7 +409,7 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     return like(values, logits), like(ids, logits)
 
 
-@show_parameters
+@show_parameters(errors="raise", num_threads=None, out=None)
 def sample(
     logits: object,
     *,
@@ -431,7 +431,7 @@ def sample(
     return tokens if tokens.ndim else int(tokens)
 
 
-@show_parameters
+@show_parameters()
 def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, npt.NDArray[np.float64]]:
     """See :func:`toksample.candidates`."""
     rows, is_batch = edited_rows(logits, parameters)
@@ -443,7 +443,7 @@ def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, n
     return ids, masses.astype(np.float64) / float(int(masses.sum()))
 
 
-@show_parameters
+@show_parameters(num_threads=None)
 def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
     """See :func:`toksample.mask_logits`."""
 

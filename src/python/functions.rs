@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::arrays::{self, ArrayElement, Logits, Out, Pin, Rows, slice_of_new, with_element, zeros};
 use super::errors::{self, Failures, guarded, row_error, value_error};
-use super::parameters::{FilterParameters, TopK, WordParameters, read_errors, read_temperature, read_threads};
+use super::parameters::{self, Parameters, Temperatures, TopK, read_threads};
 use crate::batch::{self, Batch, with_scratch};
 use crate::error::RowError;
 use crate::isa::Isa;
@@ -37,6 +38,7 @@ pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
     let _ = Isa::current(); // an error is reported by the first call that needs it
     let _ = threads_of_environment();
     errors::parameters_module(py)?;
+    parameters::look_up_once(py);
     arrays::look_up_once(py)
 }
 
@@ -188,34 +190,43 @@ pub(super) fn argmax<'py>(
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
-pub(super) fn sample<'py>(
+pub(super) fn sample<'py>(logits: &Bound<'py, PyAny>, parameters: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| {
+        let (py, isa) = (logits.py(), current_isa()?);
+        let (parameters, how) = Parameters::read_with_how(parameters)?;
+        let logits = Logits::read(logits)?;
+        let shape = logits.shape;
+        parameters.check(py, shape)?;
+        let seed = parameters.fresh_seed(shape)?;
+        let out = how.out.as_ref().map(|out| Out::read(out, "int64", shape.per_row())).transpose()?;
+        with_element!(logits, |T| {
+            let run = |row: &[T], b, scratch: &mut Scratch| {
+                recipe::sample(isa, row, &parameters.get(b), parameters.word(b, seed, 0), scratch)
+            };
+            tokens::<T>(py, &logits, how.threads, out, run, how.mark)
+        })
+    })
+}
+
+/// The call of a `Sampler`, whose parameters were read when it was made.
+#[pyfunction]
+pub(super) fn draw<'py>(
     logits: &Bound<'py, PyAny>,
-    temperature: &Bound<'py, PyAny>,
-    top_k: &Bound<'py, PyAny>,
-    top_p: &Bound<'py, PyAny>,
-    min_p: &Bound<'py, PyAny>,
-    seed: Option<&Bound<'py, PyAny>>,
-    position: &Bound<'py, PyAny>,
-    stream: Option<&Bound<'py, PyAny>>,
-    errors: &Bound<'py, PyAny>,
+    params: &Bound<'py, Parameters>,
+    seed: u64,
+    position: u64,
     num_threads: Option<&Bound<'py, PyAny>>,
-    out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
-        let mark = read_errors(errors)?;
-        let filters = FilterParameters::read([temperature, top_k, top_p, min_p])?;
-        let words = WordParameters::read(seed, stream, position)?;
+        let parameters = params.get();
         let logits = Logits::read(logits)?;
-        let shape = logits.shape;
-        let filters = filters.for_rows(shape)?;
-        let words = words.for_rows(&filters, shape)?;
-        let out = out.map(|out| Out::read(out, "int64", shape.per_row())).transpose()?;
+        parameters.check(py, logits.shape)?;
         with_element!(logits, |T| {
-            let run =
-                |row: &[T], b, scratch: &mut Scratch| recipe::sample(isa, row, &filters.get(b), words.get(b), scratch);
-            tokens::<T>(py, &logits, wanted, out, run, mark)
+            let run = |row: &[T], b, scratch: &mut Scratch| {
+                recipe::sample(isa, row, &parameters.get(b), parameters.word(b, seed, position), scratch)
+            };
+            tokens::<T>(py, &logits, wanted, None, run, false)
         })
     })
 }
@@ -253,17 +264,15 @@ impl Counter {
 #[pyfunction]
 pub(super) fn candidates<'py>(
     logits: &Bound<'py, PyAny>,
-    temperature: &Bound<'py, PyAny>,
-    top_k: &Bound<'py, PyAny>,
-    top_p: &Bound<'py, PyAny>,
-    min_p: &Bound<'py, PyAny>,
+    parameters: &Bound<'py, PyDict>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     guarded(|| {
         let (py, isa) = (logits.py(), current_isa()?);
-        let filters = FilterParameters::read([temperature, top_k, top_p, min_p])?;
+        let parameters = Parameters::read(parameters)?;
         let logits = Logits::read(logits)?.only_row()?;
         let shape = logits.shape;
-        let params = filters.for_rows(shape)?.get(0);
+        parameters.check(py, shape)?;
+        let params = parameters.get(0);
         let _pin = pin(&logits)?;
         let result = with_element!(logits, |T| {
             let rows = logits.rows::<T>()?;
@@ -281,25 +290,22 @@ pub(super) fn candidates<'py>(
 #[pyfunction]
 pub(super) fn mask_logits<'py>(
     logits: &Bound<'py, PyAny>,
-    temperature: &Bound<'py, PyAny>,
-    top_k: &Bound<'py, PyAny>,
-    top_p: &Bound<'py, PyAny>,
-    min_p: &Bound<'py, PyAny>,
+    parameters: &Bound<'py, PyDict>,
     num_threads: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
-        let filters = FilterParameters::read([temperature, top_k, top_p, min_p])?;
+        let parameters = Parameters::read(parameters)?;
         let logits = Logits::read(logits)?;
         let shape = logits.shape;
-        let filters = filters.for_rows(shape)?;
+        parameters.check(py, shape)?;
         with_element!(logits, |T| {
             let mut masked = zeros::<<T as ArrayElement>::Stored>(py, shape.wide(shape.tokens, &mut [0; 2]))?;
             let _pin = pin(&logits)?;
             let rows = logits.rows::<T>()?;
             let written = T::slice_mut(slice_of_new(&mut masked)).chunks_exact_mut(shape.tokens);
             for_each_row(py, rows, wanted, written, |row, b, out, scratch| {
-                recipe::mask_logits(isa, row, &filters.get(b), out, scratch)
+                recipe::mask_logits(isa, row, &parameters.get(b), out, scratch)
             })?;
             Ok(masked.into_any())
         })
@@ -334,10 +340,11 @@ fn probabilities<'py>(
     log: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
-    let temperature = read_temperature(temperature)?;
+    let temperatures = Temperatures::read(temperature)?;
     let logits = Logits::read(logits)?;
     let shape = logits.shape;
-    let temperatures = temperature.temperatures(shape)?;
+    temperatures.check(shape)?;
+    let temperatures = temperatures.values();
     let mut dimensions = [0; 2];
     let dimensions = shape.wide(shape.tokens, &mut dimensions);
     let out = out.map(|out| Out::read(out, "float32", dimensions)).transpose()?;

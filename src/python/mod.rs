@@ -39,7 +39,9 @@ mod _native {
     use super::dlpack::bfloat16_as_bits;
     #[pymodule_export]
     use super::functions::{
-        Counter, argmax, available_isas, candidates, get_num_threads, isa, log_softmax, look_up_once, mask_logits,
-        sample, set_num_threads, softmax, top_k,
+        Counter, argmax, available_isas, candidates, draw, get_num_threads, isa, log_softmax, look_up_once,
+        mask_logits, sample, set_num_threads, softmax, top_k,
     };
+    #[pymodule_export]
+    use super::parameters::Parameters;
 }

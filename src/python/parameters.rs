@@ -3,15 +3,18 @@
 //! Python's and numpy's own numbers are read here, if they are in their range. Everything else goes to `_parameters.py`, where the
 //! numpy reference reads its parameters, too: so both accept the same values, and word their errors alike.
 
+use std::ops::Not;
+
 use numpy::npyffi::NpyTypes;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString};
 
 use super::arrays::{Shape, is_numpy_scalar};
-use super::errors::{call_check, value_error};
-use crate::params::{Params, is_share, is_temperature};
+use super::errors::{call_check, guarded, value_error};
+use crate::params::{Parameter, Params, Set, TABLE, is_temperature};
 use crate::rng::draw_word;
 
 /// One value, for the only row or for all of them, or one for each row of a batch.
@@ -21,7 +24,7 @@ pub(super) enum PerRow<P> {
 }
 
 impl<P: Copy> PerRow<P> {
-    fn get(&self, row: usize) -> P {
+    pub(super) fn get(&self, row: usize) -> P {
         match self {
             PerRow::One(value) => *value,
             PerRow::Many(values) => values[row],
@@ -54,175 +57,329 @@ impl Number for u64 {
     }
 }
 
-/// A parameter as it was given, and read: its values are in their range, and their number is not known to be right yet.
-pub(super) struct Parameter<'a, 'py, P> {
+/// Reads a parameter. May run Python code.
+#[inline]
+fn read<'py, P: Number + for<'b> FromPyObject<'b, 'py>>(
     name: &'static str,
-    given: &'a Bound<'py, PyAny>,
-    values: PerRow<P>,
+    given: &Bound<'py, PyAny>,
+    holds: impl Fn(P) -> bool,
+) -> PyResult<PerRow<P>> {
+    match P::read(given) {
+        Some(value) if holds(value) => Ok(PerRow::One(value)),
+        _ => read_other(name, given, holds),
+    }
 }
 
-impl<'a, 'py, P: Number + for<'b> FromPyObject<'b, 'py>> Parameter<'a, 'py, P> {
-    /// Reads an argument. May run Python code.
+#[cold]
+fn read_other<'py, P: Number + for<'b> FromPyObject<'b, 'py>>(
+    name: &'static str,
+    given: &Bound<'py, PyAny>,
+    holds: impl Fn(P) -> bool,
+) -> PyResult<PerRow<P>> {
+    if let Ok(array) = given.cast_exact::<PyArray1<P>>()
+        && let Ok(values) = array.to_vec()
+        && values.iter().all(|&value| holds(value))
+    {
+        return Ok(PerRow::Many(values));
+    }
+    let read = call_check(given.py(), "per_row", (name, given))?;
+    match read.extract::<Vec<P>>() {
+        Ok(values) => Ok(PerRow::Many(values)),
+        Err(_) => Ok(PerRow::One(read.extract::<P>().map_err(Into::into)?)),
+    }
+}
+
+/// A parameter with one value for each row, as it was given and read. Their number is not known to be right yet.
+struct Many<P> {
+    name: &'static str,
+    given: Py<PyAny>,
+    values: P,
+}
+
+impl<P> Many<P> {
+    /// Sees that there are as many values as rows.
+    fn check(&self, py: Python<'_>, count: usize, shape: Shape) -> PyResult<()> {
+        if !(shape.is_batch && count == shape.rows) {
+            call_check(py, "check_count", (self.name, &self.given, count, shape.rows, shape.is_batch))?;
+        }
+        Ok(())
+    }
+}
+
+/// The values of a parameter of [`TABLE`], one for each row, and how to set each.
+enum Column {
+    Real(Vec<f64>, fn(&mut Params, f64)),
+    Count(Vec<u64>, fn(&mut Params, u64)),
+}
+
+impl Column {
+    fn len(&self) -> usize {
+        match self {
+            Column::Real(values, _) => values.len(),
+            Column::Count(values, _) => values.len(),
+        }
+    }
+
+    fn set(&self, row: usize, params: &mut Params) {
+        match self {
+            Column::Real(values, set) => set(params, values[row]),
+            Column::Count(values, set) => set(params, values[row]),
+        }
+    }
+}
+
+/// The seed, the stream or the position, of which each row may have its own.
+#[derive(Default)]
+enum Word {
+    #[default]
+    Unset,
+    One(u64),
+    Many(Many<Vec<u64>>),
+}
+
+impl Word {
+    fn read(name: &'static str, given: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(match read::<u64>(name, given, |_| true)? {
+            PerRow::One(value) => Word::One(value),
+            PerRow::Many(values) => Word::Many(Many { name, given: given.clone().unbind(), values }),
+        })
+    }
+
+    fn check(&self, py: Python<'_>, shape: Shape) -> PyResult<()> {
+        match self {
+            Word::Many(many) => many.check(py, many.values.len(), shape),
+            _ => Ok(()),
+        }
+    }
+
+    fn get(&self, row: usize) -> Option<u64> {
+        match self {
+            Word::Unset => None,
+            Word::One(value) => Some(*value),
+            Word::Many(many) => Some(many.values[row]),
+        }
+    }
+}
+
+/// The parameters of a draw by their names, each value in its range: what `_native.sample` is given as a dictionary.
+#[pyclass(frozen, name = "Params")]
+#[derive(Default)]
+pub(super) struct Parameters {
+    /// What is the same for all rows.
+    params: Params,
+    /// What each row has a value of its own for.
+    columns: Vec<Many<Column>>,
+    seed: Word,
+    stream: Word,
+    position: Word,
+}
+
+#[pymethods]
+impl Parameters {
+    #[new]
+    fn new(parameters: &Bound<'_, PyDict>) -> PyResult<Self> {
+        guarded(|| Parameters::read(parameters))
+    }
+}
+
+/// What may be named beside the parameters of [`TABLE`]: which random word to draw with, and how to make the call.
+const OTHERS: [&str; 6] = ["seed", "position", "stream", "errors", "num_threads", "out"];
+
+/// The names of all parameters, as Python's interned strings: those of [`TABLE`], then [`OTHERS`].
+static NAMES: PyOnceLock<Vec<Py<PyString>>> = PyOnceLock::new();
+
+fn names(py: Python<'_>) -> &[Py<PyString>] {
+    NAMES.get_or_init(py, || {
+        let names = TABLE.iter().map(|parameter| parameter.name).chain(OTHERS);
+        names.map(|name| PyString::intern(py, name).unbind()).collect()
+    })
+}
+
+/// Looks up the names, before any thread can be here.
+pub(super) fn look_up_once(py: Python<'_>) {
+    names(py);
+}
+
+/// A name from a dictionary of parameters.
+enum Name {
+    Parameter(&'static Parameter),
+    Other(&'static str),
+}
+
+impl Name {
+    /// The keywords of a call are interned, so that the address tells which one it is.
     #[inline]
-    pub(super) fn read(name: &'static str, given: &'a Bound<'py, PyAny>, holds: fn(P) -> bool) -> PyResult<Self> {
-        let values = match P::read(given) {
-            Some(value) if holds(value) => PerRow::One(value),
-            _ => Self::read_other(name, given, holds)?,
-        };
-        Ok(Parameter { name, given, values })
+    fn of(key: &Bound<'_, PyAny>) -> PyResult<Name> {
+        match names(key.py()).iter().position(|name| name.as_ptr() == key.as_ptr()) {
+            Some(place) => Ok(Name::at(place)),
+            None => Name::by_text(key),
+        }
+    }
+
+    #[inline]
+    fn at(place: usize) -> Name {
+        TABLE.get(place).map_or_else(|| Name::Other(OTHERS[place - TABLE.len()]), Name::Parameter)
     }
 
     #[cold]
-    fn read_other(name: &'static str, given: &'a Bound<'py, PyAny>, holds: fn(P) -> bool) -> PyResult<PerRow<P>> {
-        if let Ok(array) = given.cast_exact::<PyArray1<P>>()
-            && let Ok(values) = array.to_vec()
-            && values.iter().all(|&value| holds(value))
+    fn by_text(key: &Bound<'_, PyAny>) -> PyResult<Name> {
+        if let Some(text) = key.cast::<PyString>().ok().and_then(|key| key.to_str().ok())
+            && let Some(place) = names(key.py()).iter().position(|name| name.to_str(key.py()).ok() == Some(text))
         {
-            return Ok(PerRow::Many(values));
+            return Ok(Name::at(place));
         }
-        let read = call_check(given.py(), "per_row", (name, given))?;
-        match read.extract::<Vec<P>>() {
-            Ok(values) => Ok(PerRow::Many(values)),
-            Err(_) => Ok(PerRow::One(read.extract::<P>().map_err(Into::into)?)),
-        }
+        Err(Name::unexpected(key))
     }
 
-    /// The values, if there is one, or one for each row.
-    #[inline]
-    fn for_rows(self, shape: Shape) -> PyResult<PerRow<P>> {
-        if let PerRow::Many(values) = &self.values
-            && !(shape.is_batch && values.len() == shape.rows)
-        {
-            let count = (self.name, self.given, values.len(), shape.rows, shape.is_batch);
-            call_check(self.given.py(), "check_count", count)?;
-        }
-        Ok(self.values)
+    #[cold]
+    fn unexpected(key: &Bound<'_, PyAny>) -> PyErr {
+        let raised = call_check(key.py(), "unexpected", (key,));
+        raised.err().unwrap_or_else(|| value_error("a parameter must have a name that toksample knows"))
     }
 }
 
-/// The filters' parameters of every row, each in its range.
-pub(super) struct Filters(PerRow<Params>);
-
-/// The same, before the number of rows is known.
-pub(super) struct FilterParameters<'a, 'py> {
-    temperature: Parameter<'a, 'py, f64>,
-    top_k: Parameter<'a, 'py, u64>,
-    top_p: Parameter<'a, 'py, f64>,
-    min_p: Parameter<'a, 'py, f64>,
+/// How to make a call of `sample`, which it is told beside the parameters of the draw.
+#[derive(Default)]
+pub(super) struct How<'py> {
+    /// True if a row without an answer gets -1, false if it is an error.
+    pub(super) mark: bool,
+    pub(super) threads: Option<usize>,
+    pub(super) out: Option<Bound<'py, PyAny>>,
 }
 
-impl<'a, 'py> FilterParameters<'a, 'py> {
+impl Parameters {
+    /// Reads a dictionary. May run Python code.
+    pub(super) fn read(given: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let mut parameters = Parameters::default();
+        for (key, value) in given {
+            match Name::of(&key)? {
+                Name::Parameter(parameter) => parameters.set(parameter, &value)?,
+                Name::Other(name @ ("seed" | "position" | "stream")) => parameters.set_word(name, &value)?,
+                Name::Other(_) => return Err(Name::unexpected(&key)),
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// Reads a dictionary that also says how to make the call. May run Python code.
     #[inline]
-    pub(super) fn read([temperature, top_k, top_p, min_p]: [&'a Bound<'py, PyAny>; 4]) -> PyResult<Self> {
-        Ok(FilterParameters {
-            temperature: Parameter::read("temperature", temperature, is_temperature)?,
-            top_k: Parameter::read("top_k", top_k, |_| true)?,
-            top_p: Parameter::read("top_p", top_p, is_share)?,
-            min_p: Parameter::read("min_p", min_p, is_share)?,
-        })
+    pub(super) fn read_with_how<'py>(given: &Bound<'py, PyDict>) -> PyResult<(Self, How<'py>)> {
+        let (mut parameters, mut how) = (Parameters::default(), How::default());
+        for (key, value) in given {
+            match Name::of(&key)? {
+                Name::Parameter(parameter) => parameters.set(parameter, &value)?,
+                Name::Other("errors") => how.mark = read_errors(&value)?,
+                Name::Other("num_threads") => how.threads = read_threads(value.is_none().not().then_some(&value))?,
+                Name::Other("out") => how.out = value.is_none().not().then_some(value),
+                Name::Other(name) => parameters.set_word(name, &value)?,
+            }
+        }
+        Ok((parameters, how))
     }
 
     #[inline]
-    pub(super) fn for_rows(self, shape: Shape) -> PyResult<Filters> {
-        let temperature = self.temperature.for_rows(shape)?;
-        let top_k = self.top_k.for_rows(shape)?;
-        let top_p = self.top_p.for_rows(shape)?;
-        let min_p = self.min_p.for_rows(shape)?;
-        let params = |row| Params {
-            temperature: temperature.get(row),
-            top_k: top_k.get(row),
-            top_p: top_p.get(row),
-            min_p: min_p.get(row),
+    fn set_word(&mut self, name: &'static str, given: &Bound<'_, PyAny>) -> PyResult<()> {
+        if given.is_none() && name != "position" {
+            return Ok(()); // the default, which the position has in no other way than by not being given
+        }
+        let word = match name {
+            "seed" => &mut self.seed,
+            "stream" => &mut self.stream,
+            _ => &mut self.position,
         };
-        if let (PerRow::One(_), PerRow::One(_), PerRow::One(_), PerRow::One(_)) = (&temperature, &top_k, &top_p, &min_p)
-        {
-            return Ok(Filters(PerRow::One(params(0))));
-        }
-        Ok(Filters(PerRow::Many((0..shape.rows).map(params).collect())))
-    }
-}
-
-impl Filters {
-    pub(super) fn get(&self, row: usize) -> Params {
-        self.0.get(row)
-    }
-
-    /// False if every row is greedy.
-    fn need_words(&self) -> bool {
-        match &self.0 {
-            PerRow::One(params) => params.temperature > 0.0,
-            PerRow::Many(each) => each.iter().any(|params| params.temperature > 0.0),
-        }
-    }
-}
-
-/// The temperature of each row.
-pub(super) struct Temperatures(PerRow<f64>);
-
-impl Temperatures {
-    pub(super) fn get(&self, row: usize) -> f64 {
-        self.0.get(row)
-    }
-}
-
-/// Reads the temperature where it is the only parameter.
-pub(super) fn read_temperature<'a, 'py>(given: &'a Bound<'py, PyAny>) -> PyResult<Parameter<'a, 'py, f64>> {
-    Parameter::read("temperature", given, is_temperature)
-}
-
-impl Parameter<'_, '_, f64> {
-    pub(super) fn temperatures(self, shape: Shape) -> PyResult<Temperatures> {
-        self.for_rows(shape).map(Temperatures)
-    }
-}
-
-/// Which random word each row draws with.
-pub(super) struct Words {
-    seed: PerRow<u64>,
-    stream: Option<PerRow<u64>>,
-    position: PerRow<u64>,
-}
-
-/// The same, before the number of rows is known.
-pub(super) struct WordParameters<'a, 'py> {
-    seed: Option<Parameter<'a, 'py, u64>>,
-    stream: Option<Parameter<'a, 'py, u64>>,
-    position: Parameter<'a, 'py, u64>,
-}
-
-impl<'a, 'py> WordParameters<'a, 'py> {
-    #[inline]
-    pub(super) fn read(
-        seed: Option<&'a Bound<'py, PyAny>>,
-        stream: Option<&'a Bound<'py, PyAny>>,
-        position: &'a Bound<'py, PyAny>,
-    ) -> PyResult<Self> {
-        Ok(WordParameters {
-            seed: seed.map(|seed| Parameter::read("seed", seed, |_| true)).transpose()?,
-            stream: stream.map(|stream| Parameter::read("stream", stream, |_| true)).transpose()?,
-            position: Parameter::read("position", position, |_| true)?,
-        })
+        *word = Word::read(name, given)?;
+        Ok(())
     }
 
     #[inline]
-    pub(super) fn for_rows(self, filters: &Filters, shape: Shape) -> PyResult<Words> {
-        Ok(Words {
-            seed: match self.seed {
-                Some(seed) => seed.for_rows(shape)?,
-                // To ask for entropy takes longer than a short greedy row.
-                None if !filters.need_words() => PerRow::One(0),
-                None => PerRow::One(getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))?),
+    fn set(&mut self, parameter: &'static Parameter, given: &Bound<'_, PyAny>) -> PyResult<()> {
+        if given.is_none() {
+            return Ok(()); // the default, which is off
+        }
+        let Parameter { name, set } = parameter;
+        let column = match *set {
+            Set::Real(holds, set) => match read::<f64>(name, given, holds)? {
+                PerRow::One(value) => {
+                    set(&mut self.params, value);
+                    return Ok(());
+                }
+                PerRow::Many(values) => Column::Real(values, set),
             },
-            stream: self.stream.map(|stream| stream.for_rows(shape)).transpose()?,
-            position: self.position.for_rows(shape)?,
-        })
+            Set::Count(holds, set) => match read::<u64>(name, given, holds)? {
+                PerRow::One(value) => {
+                    set(&mut self.params, value);
+                    return Ok(());
+                }
+                PerRow::Many(values) => Column::Count(values, set),
+            },
+        };
+        self.columns.push(Many { name, given: given.clone().unbind(), values: column });
+        Ok(())
+    }
+
+    /// Sees that there is one value for all rows, or one for each of them.
+    #[inline]
+    pub(super) fn check(&self, py: Python<'_>, shape: Shape) -> PyResult<()> {
+        for column in &self.columns {
+            column.check(py, column.values.len(), shape)?;
+        }
+        self.seed.check(py, shape)?;
+        self.stream.check(py, shape)?;
+        self.position.check(py, shape)
+    }
+
+    /// The parameters of a row. They have been checked.
+    pub(super) fn get(&self, row: usize) -> Params {
+        let mut params = self.params;
+        for column in &self.columns {
+            column.values.set(row, &mut params);
+        }
+        params
+    }
+
+    /// A seed that stands for the one that was not given: fresh entropy, unless every row is greedy. To ask for entropy takes
+    /// longer than a short greedy row.
+    pub(super) fn fresh_seed(&self, shape: Shape) -> PyResult<u64> {
+        let is_greedy = |row| self.get(row).temperature == 0.0;
+        let rows = if self.columns.is_empty() { 1 } else { shape.rows };
+        if !matches!(self.seed, Word::Unset) || (0..rows).all(is_greedy) {
+            return Ok(0);
+        }
+        getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))
+    }
+
+    /// The random word of a row, by its own seed and position if it has them. They have been checked.
+    pub(super) fn word(&self, row: usize, seed: u64, position: u64) -> u64 {
+        let stream = self.stream.get(row).unwrap_or(row as u64);
+        draw_word(self.seed.get(row).unwrap_or(seed), stream, self.position.get(row).unwrap_or(position))
     }
 }
 
-impl Words {
-    pub(super) fn get(&self, row: usize) -> u64 {
-        let stream = self.stream.as_ref().map_or(row as u64, |stream| stream.get(row));
-        draw_word(self.seed.get(row), stream, self.position.get(row))
+/// The temperature of each row, where it is the only parameter.
+pub(super) struct Temperatures<'a, 'py> {
+    given: &'a Bound<'py, PyAny>,
+    values: PerRow<f64>,
+}
+
+impl<'a, 'py> Temperatures<'a, 'py> {
+    /// Reads the argument. May run Python code.
+    pub(super) fn read(given: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(Temperatures { given, values: read("temperature", given, is_temperature)? })
+    }
+
+    /// Sees that there is one value for all rows, or one for each of them.
+    pub(super) fn check(&self, shape: Shape) -> PyResult<()> {
+        match &self.values {
+            PerRow::Many(values) if !(shape.is_batch && values.len() == shape.rows) => {
+                let count = ("temperature", self.given, values.len(), shape.rows, shape.is_batch);
+                call_check(self.given.py(), "check_count", count).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn values(self) -> PerRow<f64> {
+        self.values
     }
 }
 
