@@ -1,4 +1,4 @@
-"""Typical-p, penalties, biases and bitmasks: the reference against independent formulas, and the kernels against the reference."""
+"""Typical-p, penalties, biases and bitmasks: against independent formulas, and kernels against reference."""
 
 import dataclasses
 import inspect
@@ -57,9 +57,8 @@ def test_a_parameter_has_its_entry_everywhere():
 
 @pytest.mark.parametrize("name", ["sample", "candidates", "mask_logits"])
 def test_signatures_show_the_parameters(name):
-    signatures = [inspect.signature(getattr(module, name)) for module in (toksample, reference)]
-    assert str(signatures[0]) == str(signatures[1])
-    parameters = signatures[0].parameters
+    parameters, same = (inspect.signature(getattr(module, name)).parameters for module in (toksample, reference))
+    assert parameters == same
     assert list(parameters)[:17] == ["logits", *NAMES]
     assert {name: parameters[name].default for name in NAMES} == DEFAULTS
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(parameters)[1:])
@@ -178,17 +177,19 @@ def clip(x):
     return np.clip(x, -largest, largest)
 
 
-def penalised(row, prompt, output, repetition=1.0, frequency=0.0, presence=0.0):
+def penalised(row, prompt, output, repetition_penalty=1.0, frequency_penalty=0.0, presence_penalty=0.0):
     """The formulas of transformers (repetition), and of OpenAI and vLLM (the other two), token by token."""
     real = row.dtype.type
     row = row.copy()
     with np.errstate(all="ignore"):
         for token in set(prompt) | set(output):
-            row[token] = clip(row[token] * real(repetition) if row[token] < 0 else row[token] / real(repetition))
+            row[token] = clip(
+                row[token] * real(repetition_penalty) if row[token] < 0 else row[token] / real(repetition_penalty)
+            )
         for token, count in Counter(output).items():
-            row[token] = clip(row[token] - real(frequency) * real(count))
+            row[token] = clip(row[token] - real(frequency_penalty) * real(count))
         for token in set(output):
-            row[token] = clip(row[token] - real(presence))
+            row[token] = clip(row[token] - real(presence_penalty))
     return row
 
 
@@ -208,7 +209,7 @@ penalties = st.fixed_dictionaries(
 def test_penalties_are_those_of_other_systems(module, real, row, given, rng):
     row = np.where(row == -np.inf, -FLOAT32_MAX, row).astype(real)
     prompt, output = rng.integers(0, len(row), 5).tolist(), rng.integers(0, min(len(row), 6), 9).tolist()
-    want = penalised(row, prompt, output, *given.values())
+    want = penalised(row, prompt, output, **given)
     result = everything(module, row, **given, prompt_ids=prompt, output_ids=output, top_k=len(row) // 2)
     as_if = everything(module, want, top_k=len(row) // 2)
     for got, expected in zip(result[:2] + result[3:], as_if[:2] + as_if[3:], strict=True):
@@ -429,28 +430,28 @@ def test_rows_that_the_edits_leave_without_an_answer(module, dtype):
     only = "logits must have a finite value, got only -inf"
     row = ROW.astype(dtype)
     banned = {"logit_bias": dict.fromkeys(range(4), -INF)}
-    for given in ({"bitmask": np.int32([0])}, banned, {"bitmask": np.int32([1]), "logit_bias": {0: -INF}}):
+    for edits in ({"bitmask": np.int32([0])}, banned, {"bitmask": np.int32([1]), "logit_bias": {0: -INF}}):
         assert (
-            error_of(module.sample, row, **given) == error_of(module.candidates, row, **given) == f"ValueError: {only}"
+            error_of(module.sample, row, **edits) == error_of(module.candidates, row, **edits) == f"ValueError: {only}"
         )
-        assert error_of(module.mask_logits, row, temperature=0, **given) == f"ValueError: {only}"
-        assert module.sample(row, errors="mark", **given) == -1
+        assert error_of(module.mask_logits, row, temperature=0, **edits) == f"ValueError: {only}"
+        assert module.sample(row, errors="mark", **edits) == -1
     batch = np.tile(row, (3, 1))
     masks = np.int32([[-1], [0], [-1]])
     assert error_of(module.sample, batch, bitmask=masks) == f"ValueError: {only} in row 1"
     assert module.sample(batch, bitmask=masks, temperature=0, errors="mark").tolist() == [1, -1, 1]
     row = row.copy()
     row[2] = np.nan
-    for given in ({"bitmask": np.int32([0b0110])}, {"logit_bias": {2: -INF}}, {"logit_bias": {2: 5.0}}, banned):
+    for edits in ({"bitmask": np.int32([0b0110])}, {"logit_bias": {2: -INF}}, {"logit_bias": {2: 5.0}}, banned):
         text = "ValueError: logits must be finite or -inf, got nan at id 2"
-        assert error_of(module.sample, row, **given) == text
-        assert module.sample(row, errors="mark", **given) == -1
+        assert error_of(module.sample, row, **edits) == text
+        assert module.sample(row, errors="mark", **edits) == -1
     assert module.sample(row, temperature=0, bitmask=np.int32([0b1011])) == 1
     row[2] = np.inf
-    given = {"repetition_penalty": 2.0, "output_ids": [2], "presence_penalty": 1e30}
+    edits = {"repetition_penalty": 2.0, "output_ids": [2], "presence_penalty": 1e30}
     for more in ({}, {"logit_bias": {2: -INF}}):
         text = "ValueError: logits must be finite or -inf, got inf at id 2"
-        assert error_of(module.sample, row, **given, **more) == text
+        assert error_of(module.sample, row, **edits, **more) == text
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

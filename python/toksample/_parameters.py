@@ -427,6 +427,7 @@ def _row_of_ids(name: str, given: object, row: Any, tokens: int, where: str) -> 
     """Give the token ids of one row as int64."""
     if row is None:
         return np.empty(0, np.int64)
+    outside: Sequence[int] | npt.NDArray[Any]
     wrong = TypeError(f"{name} must be a sequence of token ids{' for each row' * bool(where)}, got {show(given)}")
     if hasattr(row, "__array__"):
         array = _as_array(row)

@@ -131,7 +131,8 @@ def exponent(row: Row, temperature: float) -> Row:
     with np.errstate(over="ignore"):
         scale = np.clip(np.float32(LOG2_E / temperature), np.finfo(np.float32).tiny, np.finfo(np.float32).max)
         t = (row - row.max()) * scale + np.float32(4)
-    return np.maximum(t, np.float32(-60))
+    result: Row = np.maximum(t, np.float32(-60))
+    return result
 
 
 def weight(row: Row, temperature: float) -> Row:
@@ -278,7 +279,8 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
         return (np.arange(len(row)) == np.argmax(row)).astype(np.float32)
     w = weight(row, temperature)
     total = int(mass(row, temperature).sum())
-    return np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
+    result: Row = np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
+    return result
 
 
 def ln(w: int) -> float:
@@ -303,7 +305,8 @@ def log_softmax_of_row(row: Row, temperature: float) -> Row:
     inverse = min(1.0 / temperature, np.finfo(np.float64).max)
     x = row.astype(np.float64)
     with np.errstate(over="ignore"):
-        return ((x - x.max()) * inverse - log_total).astype(np.float32)
+        result: Row = ((x - x.max()) * inverse - log_total).astype(np.float32)
+    return result
 
 
 # ---- the functions of the package --------------------------------------------------------------------------------------
@@ -313,7 +316,7 @@ def edited(array: Logits, parameters: Mapping[str, object]) -> Logits:
     """Return the logits, of shape (V,) or (B, V), with the edits that the parameters ask for."""
     rows = np.atleast_2d(array)
     check_tokens(array)
-    each = edits(parameters, *rows.shape, array.ndim == 2)
+    each = edits(parameters, len(rows), rows.shape[1], array.ndim == 2)
     return np.array([edit(row, one) for row, one in zip(rows, each, strict=True)], array.dtype).reshape(array.shape)
 
 

@@ -31,8 +31,9 @@ class _SamplingLogitsProcessor:
     """A logits processor that draws a token for each row.
 
     Give it to ``model.generate`` in ``logits_processor``, with ``do_sample=False``. The token of row b at step t is
-    ``toksample.sample(scores[b], **params.keywords(), position=t, stream=b)``, where the scores are the model's logits after the processors that come before this one: those that ``generate`` makes from its
-    options (repetition penalty, bad words, minimum length, ...), and those before it in the list.
+    ``toksample.sample(scores[b], **params.keywords(), position=t, stream=b)``, where the scores are the model's logits after
+    the processors that come before this one: those that ``generate`` makes from its options (repetition penalty, bad words,
+    minimum length, ...), and those before it in the list.
 
     Parameters
     ----------
