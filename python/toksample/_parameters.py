@@ -80,8 +80,8 @@ def _word(**rest: Any) -> dict[str, Parameter]:
 class SamplingParams:
     """The parameters of :func:`toksample.sample` for one text; the fields have the same names, ranges and defaults.
 
-    Each field takes one value, and ``logit_bias`` one mapping. None turns a filter or a penalty off. The parameters that belong
-    to a single call (``position``, ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
+    Each field takes one value, and ``logit_bias`` one mapping. None turns a filter or a penalty off. The parameters that
+    belong to a single call (``position``, ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
 
     Raises
     ------
@@ -213,7 +213,7 @@ class SamplingParams:
 
 
 class TextParameters(TypedDict, total=False):
-    """The types of the fields of :class:`SamplingParams`, as keywords: one value, or one for each row where that is allowed."""
+    """The types of the fields of :class:`SamplingParams`, given as keywords: one value, or where allowed one for each row."""
 
     temperature: Real
     top_k: Integer
@@ -264,7 +264,7 @@ PARAMETERS: dict[str, Parameter] = {name: _FOUND[name] for name in NAMES if name
 
 
 def show_parameters(**others: Any) -> Callable[[Function], Function]:
-    """Show the parameters of a draw, and other keywords, with their defaults in the signature of a function that takes them."""
+    """Show in a function's signature the parameters of a draw and other keywords, which it takes by ``**``."""
 
     def show_in(function: Function) -> Function:
         signature = inspect.signature(function)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample import _native
-from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one
+from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
 
 
 class _Process:
@@ -114,6 +114,9 @@ class Sampler:
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be a SamplingParams, got {params!r}")
         given: dict[str, Any] = dict(parameters)
+        for name in given:
+            if name not in TextParameters.__annotations__:
+                unexpected(name)
         self.params = SamplingParams(**given) if params is None else params
         self.prompt_ids = prompt_ids
         self.num_threads = None if num_threads is None else count("num_threads", num_threads)
