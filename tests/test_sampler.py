@@ -112,7 +112,7 @@ def test_unknown_params():
     for make in (SamplingParams, Sampler, lambda **keywords: generate(None, [1], **keywords)):
         with pytest.raises(TypeError, match="unexpected keyword argument 'typical'"):
             make(typical=1)
-    with pytest.raises(TypeError, match="^got an unexpected keyword argument 'repeat_penalty'; did you mean 'repet"):
+    with pytest.raises(TypeError, match=r"^got an unexpected keyword argument 'repeat_penalty'; did you mean 'repet"):
         Sampler(repeat_penalty=1.1)
 
 
