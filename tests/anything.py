@@ -82,7 +82,7 @@ def make_numbers():
 def make_edits():
     """What bitmasks, biases and token ids may be, or not."""
     return [
-        *(np.int32([-1]), np.uint32([7]), np.int32([[3]]), np.zeros((3, 63), np.int32), np.full((3, 60), -1, np.int32)),
+        *(np.int32([-1]), np.uint32([7]), np.int32([[3]]), np.zeros((3, 63), np.int32), np.full((3, 9), -1, np.int32)),
         *({}, {0: 1.0}, {1: -np.inf, 2: 3.4e38}, {0: float("nan")}, {-1: 1}, {"1": 1}, {1: "1"}, {1: Strange()}),
         *([{0: 1.0}, None, {1: 2}], [None] * 3, [{}], [0], [1, 1, 2], [0.5], [2**70], [-1], np.array([0, 0, 1])),
         *([[0], [1, 1], None], [[0], [5000], []], np.zeros((3, 4), int), np.zeros((0, 4), np.uint8), range(1), [True]),
@@ -111,11 +111,15 @@ def pick_call(rng, logits, numbers, edits, outs):
     keywords = {}
     if function in ("sample", "candidates", "mask_logits"):
         keywords = some("temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "position", "stream")
-        if rng.random() < 0.4:
+        kind = rng.random()
+        if kind < 0.4:
             keywords |= some("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window")
-            for name in ("prompt_ids", "output_ids", "logit_bias", "bitmask"):
-                if rng.random() < 0.3:
-                    keywords[name] = rng.choice(edits if rng.random() < 0.9 else numbers)
+        elif kind < 0.6:  # a call that may well be right, so that edits meet rows of all kinds
+            arguments = [rng.choice([*logits[:5], *logits[6:9], *logits[12:16]])]
+            keywords = {"repetition_penalty": 2.0, "penalty_window": rng.choice([0, 2])}
+        if kind < 0.6:
+            for name in rng.sample(["prompt_ids", "output_ids", "logit_bias", "bitmask"], rng.choice([1, 1, 2])):
+                keywords[name] = rng.choice(edits if rng.random() < 0.9 else numbers)
         if function == "sample":
             seed = keywords.get("seed")
             keywords["seed"] = 1 if seed is None else seed  # without a seed no two draws need be equal

@@ -179,7 +179,9 @@ def make_edits(rng, rows):
         # Few different tokens, so that they repeat, and the best one, whose penalty matters.
         output = rng.integers(0, min(size, 12), (count, rng.integers(0, 30)))
         edits["output_ids"] = np.where(rng.random(output.shape) < 0.2, best[:, None], output)
-        edits["penalty_window"] = _some(rng, [0, 1, 2, 2**64 - 1], rng.integers(0, 40, count).astype(np.uint64))
+        edits["penalty_window"] = _some(
+            rng, np.array([0, 1, 2, 2**64 - 1], np.uint64), rng.integers(0, 40, count, dtype=np.uint64)
+        )
         edits["repetition_penalty"] = _some(rng, REPETITION_PENALTIES, 10.0 ** rng.uniform(-1, 1, count))
         edits["frequency_penalty"] = _some(rng, ADDED_PENALTIES, rng.uniform(-2, 2, count))
         edits["presence_penalty"] = _some(rng, ADDED_PENALTIES, rng.uniform(-2, 2, count))

@@ -425,23 +425,26 @@ def _as_array(value: object) -> npt.NDArray[Any] | None:
 
 def _row_of_ids(name: str, given: object, row: Any, tokens: int, where: str) -> Ids:
     """Give the token ids of one row as int64."""
+
+    def wrong() -> TypeError:
+        return TypeError(f"{name} must be a sequence of token ids{' for each row' if where else ''}, got {show(given)}")
+
     if row is None:
         return np.empty(0, np.int64)
     outside: Sequence[int] | npt.NDArray[Any]
-    wrong = TypeError(f"{name} must be a sequence of token ids{' for each row' * bool(where)}, got {show(given)}")
     if hasattr(row, "__array__"):
         array = _as_array(row)
         if array is None or array.ndim != 1 or array.dtype.kind not in "iu":
-            raise wrong
+            raise wrong()
         outside = array[(array < 0) | (array >= tokens)]
     else:
         items = _items(row)
         if items is None:
-            raise wrong
+            raise wrong()
         try:
             items = [operator.index(item) for item in items]
         except TypeError:
-            raise wrong from None
+            raise wrong() from None
         outside = [item for item in items if not 0 <= item < tokens][:1]
         array = np.array([] if len(outside) else items, np.int64)
     if len(outside):
@@ -484,24 +487,27 @@ def _mapping(
     value: object, rule: str, tokens: int = 2**22, given: object = None, where: str = ""
 ) -> list[tuple[int, float]]:
     """Give the tokens of a mapping in ascending order, each with its bias."""
-    wrong = TypeError(f"logit_bias must be {rule}, got {show(value if given is None else given)}")
+
+    def wrong() -> TypeError:
+        return TypeError(f"logit_bias must be {rule}, got {show(value if given is None else given)}")
+
     if not isinstance(value, Mapping):
-        raise wrong
-    result = []
+        raise wrong()
+    result = {}
     for key, bias in dict(value).items():
         try:
             token = operator.index(key)
             number = _refuse(bias) if isinstance(bias, (*_TEXT, np.complexfloating)) else float(bias)
         except TypeError:
-            raise wrong from None
+            raise wrong() from None
         except OverflowError:  # an integer beyond float64
             number = np.nan
         if not 0 <= token < tokens:
             raise ValueError(f"logit_bias must have token ids in [0, {tokens}), got {show(token)}{where}")
         if not (abs(number) <= 3.4e38 or number == -np.inf):
             raise ValueError(f"logit_bias must be in [-3.4e38, 3.4e38] or -inf, got {show(bias)} for id {token}{where}")
-        result.append((token, number))
-    return sorted(result)
+        result[token] = number
+    return sorted(result.items())
 
 
 def bitmask(value: Any, rows: int, is_batch: bool, tokens: int) -> npt.NDArray[np.int32]:

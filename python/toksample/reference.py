@@ -190,15 +190,13 @@ def keep_min_p(masses: Masses, p: float) -> tuple[int, int]:
 
 
 def keep_typical_p(masses: Masses, surprises: Ids, p: float) -> tuple[int, int]:
-    """Keep the tokens whose surprise is nearest to the expected one, until their mass is at least the share p; 1 is off.
+    """Keep the tokens whose surprise is nearest to the expected one, until their mass is at least the share p.
 
     All tokens at the last distance stay. The expected surprise is the entropy of what was kept before, and like the surprises
     it is measured from that of the most probable token, in units of 2**-22 bits.
 
     C. Meister, T. Pimentel, G. Wiher, R. Cotterell, "Locally typical sampling", TACL 2023.
     """
-    if p == 1:
-        return 0, len(masses)
     total = int(masses.sum())
     mean = (2 * int(np.dot(masses.astype(object), surprises.astype(object))) + total) // (2 * total)
     distances = np.abs(surprises - mean)
@@ -234,8 +232,10 @@ def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     masses = masses[slice(*keep_top_p(masses, filters.top_p))]
     masses = masses[slice(*keep_min_p(masses, filters.min_p))]
     ids = ids[: len(masses)]
-    typical = slice(*keep_typical_p(masses, surprise(row, filters.temperature)[ids], filters.typical_p))
-    return ids[typical], masses[typical]
+    if filters.typical_p < 1:
+        typical = slice(*keep_typical_p(masses, surprise(row, filters.temperature)[ids], filters.typical_p))
+        ids, masses = ids[typical], masses[typical]
+    return ids, masses
 
 
 # ---- the draw --------------------------------------------------------------------------------------------------------
