@@ -276,10 +276,11 @@ def draw(ids: Ids, masses: Masses, word: int) -> int:
 def softmax_of_row(row: Row, temperature: float) -> Row:
     """Return the probabilities of a row: each weight by the sum of the masses."""
     if temperature == 0:
-        return (np.arange(len(row)) == np.argmax(row)).astype(np.float32)
+        result: Row = (np.arange(len(row)) == np.argmax(row)).astype(np.float32)
+        return result
     w = weight(row, temperature)
     total = int(mass(row, temperature).sum())
-    result: Row = np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
+    result = np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
     return result
 
 
