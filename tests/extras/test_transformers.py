@@ -176,7 +176,8 @@ def test_params_and_keywords_are_the_same(small):
 
 def test_penalties_look_at_the_input_ids(small, seen):
     parameters = {"temperature": 1.3, "repetition_penalty": 1.4, "frequency_penalty": 0.5, "penalty_window": 8}
-    sequences = generate(small, prompt(2), SamplingLogitsProcessor(**parameters, seed=6))
+    processor = SamplingLogitsProcessor(**parameters, seed=6)
+    sequences = generate(small, prompt(2), processor, eos_token_id=None)
     for row, ids in enumerate(sequences.tolist()):
         for t, step in enumerate(seen):
             given = {"prompt_ids": ids[:5], "output_ids": ids[5 : 5 + t]}
