@@ -256,6 +256,8 @@ def test_what_of_the_history_counts(module):
             assert after([3], [1, 3], **{name: 1.5 if name[0] != "r" else 2}, penalty_window=window) == want
     assert after([1], [3], repetition_penalty=2, penalty_window=1) == plain
     assert after([1], [3], repetition_penalty=2, penalty_window=2**64 - 1) == [2, 1, 0, 3]
+    for nothing in (None, [], (), np.array([]), np.empty(0, np.int64)):
+        assert after([3], nothing, repetition_penalty=2, presence_penalty=9) == plain
     # Of a window that reaches into the prompt, the counts have only the output.
     assert after([1, 1], [2], frequency_penalty=1.5, penalty_window=3) == [1, 0, 2, 3]
 

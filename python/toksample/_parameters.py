@@ -434,7 +434,7 @@ def _row_of_ids(name: str, given: object, row: Any, tokens: int, where: str) -> 
     outside: Sequence[int] | npt.NDArray[Any]
     if hasattr(row, "__array__"):
         array = _as_array(row)
-        if array is None or array.ndim != 1 or array.dtype.kind not in "iu":
+        if array is None or array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
             raise wrong()
         outside = array[(array < 0) | (array >= tokens)]
     else:
