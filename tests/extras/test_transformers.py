@@ -184,6 +184,24 @@ def test_penalties_look_at_the_input_ids(small, seen):
             assert ids[5 + t] == toksample.sample(step[row], **parameters, **given, seed=6, position=t, stream=row)
 
 
+def test_typical_p_is_that_of_transformers():
+    rng, compared = np.random.default_rng(5), 0
+    for _ in range(300):
+        row = rng.normal(scale=rng.uniform(0.3, 4), size=60).astype(np.float32)
+        probs = np.exp(row.astype(np.float64)) / np.exp(row.astype(np.float64)).sum()
+        distances = np.abs(-np.log(probs) + (probs * np.log(probs)).sum())
+        by_distance = np.argsort(distances)
+        sums, last = np.cumsum(probs[by_distance]), int(rng.integers(1, 59))
+        near = distances[by_distance[last - 1 : last + 2]]
+        if sums[last] - sums[last - 1] < 1e-4 or np.diff(near).min() < 1e-4:
+            continue  # the rounding of float32 may decide
+        p = (sums[last - 1] + sums[last]) / 2
+        theirs = transformers.TypicalLogitsWarper(p)(None, torch.from_numpy(row)[None])[0]
+        assert toksample.mask_logits(row, typical_p=p).tolist() == theirs.tolist()
+        compared += 1
+    assert compared > 100
+
+
 def test_a_repetition_penalty_is_that_of_transformers(small):
     mine = SamplingLogitsProcessor(temperature=0, repetition_penalty=1.3)
     theirs = SamplingLogitsProcessor(temperature=0)
