@@ -79,6 +79,16 @@ def make_numbers():
     ]
 
 
+def make_edits():
+    """What bitmasks, biases and token ids may be, or not."""
+    return [
+        *(np.int32([-1]), np.uint32([7]), np.int32([[3]]), np.zeros((3, 63), np.int32), np.full((3, 9), -1, np.int32)),
+        *({}, {0: 1.0}, {1: -np.inf, 2: 3.4e38}, {0: float("nan")}, {-1: 1}, {"1": 1}, {1: "1"}, {1: Strange()}),
+        *([{0: 1.0}, None, {1: 2}], [None] * 3, [{}], [0], [1, 1, 2], [0.5], [2**70], [-1], np.array([0, 0, 1])),
+        *([[0], [1, 1], None], [[0], [5000], []], np.zeros((3, 4), int), np.zeros((0, 4), np.uint8), range(1), [True]),
+    ]
+
+
 def make_outs(logits):
     return [
         *(np.zeros(3, np.int64), np.zeros((), np.int64), np.zeros((3, 2000), np.float32), np.zeros(V, np.float32)),
@@ -87,7 +97,7 @@ def make_outs(logits):
     ]
 
 
-def pick_call(rng, logits, numbers, outs):
+def pick_call(rng, logits, numbers, edits, outs):
     """A function's name, its arguments, and whether the reference takes all of them."""
 
     def some(*names):
@@ -100,7 +110,16 @@ def pick_call(rng, logits, numbers, outs):
     arguments = [rng.choice(logits)]
     keywords = {}
     if function in ("sample", "candidates", "mask_logits"):
-        keywords = some("temperature", "top_k", "top_p", "min_p", "seed", "position", "stream")
+        keywords = some("temperature", "top_k", "top_p", "min_p", "typical_p", "seed", "position", "stream")
+        kind = rng.random()
+        if kind < 0.4:
+            keywords |= some("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window")
+        elif kind < 0.6:  # a call that may well be right, so that edits meet rows of all kinds
+            arguments = [rng.choice([*logits[:5], *logits[6:9], *logits[12:16]])]
+            keywords = {"repetition_penalty": 2.0, "penalty_window": rng.choice([0, 2])}
+        if kind < 0.6:
+            for name in rng.sample(["prompt_ids", "output_ids", "logit_bias", "bitmask"], rng.choice([1, 1, 2])):
+                keywords[name] = rng.choice(edits if rng.random() < 0.9 else numbers)
         if function == "sample":
             seed = keywords.get("seed")
             keywords["seed"] = 1 if seed is None else seed  # without a seed no two draws need be equal
@@ -134,11 +153,11 @@ def main(calls, seed):
     warnings.simplefilter("ignore")
     rng = random.Random(seed)
     logits, numbers = make_logits(), make_numbers()
-    outs = make_outs(logits)
+    edits, outs = make_edits(), make_outs(logits)
     before = [None if any(np.may_share_memory(x, out) for out in arrays(outs)) else x.tobytes() for x in arrays(logits)]
     errors = 0
     for number in range(calls):
-        name, arguments, keywords, is_whole = pick_call(rng, logits, numbers, outs)
+        name, arguments, keywords, is_whole = pick_call(rng, logits, numbers, edits, outs)
         got = outcome(getattr(toksample, name), arguments, keywords)
         errors += got is None
         if is_whole:

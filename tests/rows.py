@@ -139,6 +139,10 @@ def make_rows(rng, kind, count, size):
 TEMPERATURES = [0.0, 1e-30, 1e-29, 1e-10, 0.01, 0.5, 0.7, 1.0, 1.5, 2.0, 100.0, 1e4, 1e10, 1e29, 1e30]
 TOP_KS = [0, 1, 2, 3, 50, 2**31, 2**63, 2**64 - 1]
 TOP_PS = [0.0, 5e-324, 1e-300, 1e-10, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**-41, 1 - 2.0**-53, 1.0]
+TYPICAL_PS = [0.0, 5e-324, 1e-10, 0.1, 0.2, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**-53, 1.0]
+REPETITION_PENALTIES = [1.0, 1e-30, 0.5, 1.05, 1.3, 2.0, 10.0, 1e30]
+ADDED_PENALTIES = [0.0, -0.0, -1e30, -2.0, 1e-30, 0.1, 0.5, 2.0, 1e30]
+BIASES = [0.0, -np.inf, -3.4e38, 3.4e38, -100.0, 100.0, 1e-45, -1.0, 5.0]
 MIN_PS = [0.0, 5e-324, 1e-20, 2.0**-42, 2.0**-41, 2.0**-40.5, 0.05, 0.1, 0.25, 0.5, 1 - 2.0**-53, 1.0]
 WORDS = [0, 1, 2, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 
@@ -148,9 +152,9 @@ def _some(rng, fixed, random, rate=0.5):
     return np.where(rng.random(len(random)) < rate, random, rng.choice(fixed, len(random)))
 
 
-def make_params(rng, count, size):
-    """Make parameters for each of `count` rows of `size` tokens. A filter is off for a good part of them."""
-    on = rng.random((3, count)) < 0.6
+def make_filters(rng, count, size):
+    """Make filters for each of `count` rows of `size` tokens. A filter is off for a good part of them."""
+    on = rng.random((4, count)) < [[0.6], [0.6], [0.6], [0.3]]
     ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
     ties = rng.integers(1, size + 1, count) / size  # the share of a prefix of equal tokens
     return {
@@ -158,7 +162,52 @@ def make_params(rng, count, size):
         "top_k": np.where(on[0], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(0)),
         "top_p": np.where(on[1], _some(rng, TOP_PS, np.where(on[0], ties, 1 - rng.random(count)), 0.7), 1.0),
         "min_p": np.where(on[2], _some(rng, MIN_PS, 10.0 ** rng.uniform(-13, 0, count)), 0.0),
+        "typical_p": np.where(on[3], _some(rng, TYPICAL_PS, rng.random(count), 0.7), 1.0),
     }
+
+
+def make_edits(rng, rows):
+    """Make histories and penalties, biases and a bitmask for each row; each of them is left out of some dicts.
+
+    Every row keeps a finite value: neither the biases nor the bitmask ban its largest one.
+    """
+    count, size = rows.shape
+    best = np.argmax(rows, axis=1)
+    edits = {}
+    if rng.random() < 0.6:
+        edits["prompt_ids"] = rng.integers(0, size, (count, rng.integers(0, 9)))
+        # Few different tokens, so that they repeat, and the best one, whose penalty matters.
+        output = rng.integers(0, min(size, 12), (count, rng.integers(0, 30)))
+        edits["output_ids"] = np.where(rng.random(output.shape) < 0.2, best[:, None], output)
+        edits["penalty_window"] = _some(
+            rng, np.array([0, 1, 2, 2**64 - 1], np.uint64), rng.integers(0, 40, count, dtype=np.uint64)
+        )
+        edits["repetition_penalty"] = _some(rng, REPETITION_PENALTIES, 10.0 ** rng.uniform(-1, 1, count))
+        edits["frequency_penalty"] = _some(rng, ADDED_PENALTIES, rng.uniform(-2, 2, count))
+        edits["presence_penalty"] = _some(rng, ADDED_PENALTIES, rng.uniform(-2, 2, count))
+    if rng.random() < 0.4:
+        edits["logit_bias"] = [_make_biases(rng, size, int(token)) for token in best]
+    if rng.random() < 0.4:
+        words = rng.integers(-(2**31), 2**31, (count, rng.integers(1, -(-size // 32) + 1)), dtype=np.int64)
+        words[rng.random(words.shape) < 0.3] = -1
+        short = best >= 32 * words.shape[1]
+        if not short.any():
+            words[np.arange(count), best // 32] |= 1 << best % 32
+            edits["bitmask"] = words.astype(np.uint32, casting="unsafe").view(np.int32)
+    return edits
+
+
+def _make_biases(rng, size, best):
+    if rng.random() < 0.3:
+        return None
+    ids = rng.integers(0, size, rng.integers(0, 10)).tolist()
+    biases = _some(rng, BIASES, rng.uniform(-10, 10, len(ids))).tolist()
+    return {token: bias for token, bias in zip(ids, biases, strict=True) if token != best or bias > -np.inf}
+
+
+def make_params(rng, rows):
+    """Make filters and edits for each row of a batch."""
+    return make_filters(rng, *rows.shape) | make_edits(rng, rows)
 
 
 def make_words(rng, count):
@@ -171,8 +220,17 @@ def make_words(rng, count):
 
 
 def one_row(params, b):
-    """Give row `b`'s own parameters as Python numbers."""
-    return {name: values[b].item() for name, values in params.items()}
+    """Give row `b`'s own parameters: Python numbers, arrays of ids and masks, mappings."""
+    each = {name: values[b] for name, values in params.items()}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in each.items()}
+
+
+def pick(params, places):
+    """Give the parameters of the rows at these places."""
+    return {
+        name: values[places] if isinstance(values, np.ndarray) else [values[b] for b in places]
+        for name, values in params.items()
+    }
 
 
 # ---- hypothesis --------------------------------------------------------------------------------------------------------
@@ -210,6 +268,7 @@ filter_params = st.fixed_dictionaries(
         "top_k": st.one_of(st.just(0), st.sampled_from(TOP_KS), st.integers(0, 1300)),
         "top_p": st.one_of(st.just(1.0), st.sampled_from(TOP_PS), st.floats(0, 1, exclude_min=True)),
         "min_p": st.one_of(st.just(0.0), st.sampled_from(MIN_PS), st.floats(0, 1)),
+        "typical_p": st.one_of(st.just(1.0), st.sampled_from(TYPICAL_PS), st.floats(0, 1)),
     }
 )
 word = st.one_of(st.sampled_from(WORDS), st.integers(0, 2**64 - 1))

@@ -31,7 +31,7 @@ def make_batch(seed, number):
     size = int(rng.choice(lengths))
     kind, dtype = rng.choice(sorted(KINDS)), rng.choice(DTYPES)
     logits = cast(make_rows(rng, kind, rows, size), dtype)
-    return f"{kind}, {dtype}, {size} tokens", logits, make_params(rng, rows, size), make_words(rng, rows)
+    return f"{kind}, {dtype}, {size} tokens", logits, make_params(rng, logits), make_words(rng, rows)
 
 
 def check_batch(seed, number):
@@ -40,9 +40,10 @@ def check_batch(seed, number):
     tokens = toksample.sample(logits, **params, **word)
     masked = toksample.mask_logits(logits, **params)
     failures = []
-    for b, row in enumerate(reference.as_rows(logits).rows):
+    filters = {name: params[name] for name in reference.Filters._fields}
+    for b, row in enumerate(reference.edited_rows(logits, params)[0]):
         case, words = one_row(params, b), one_row(word, b)
-        ids, masses = reference.survivors(row, reference.Filters(**case))
+        ids, masses = reference.survivors(row, reference.Filters(**one_row(filters, b)))
         want = reference.draw(ids, masses, reference.draw_word(words["seed"], words["stream"], words["position"]))
         kept = np.flatnonzero(masked[b] != -np.inf)
         values_are_kept = np.array_equal(masked[b][kept], logits.astype(masked.dtype, copy=False)[b][kept])

@@ -306,7 +306,7 @@ def test_float64_rows_mean_what_they_say(module, row, temperature):
 
 @given(row=float64_rows)
 def test_float64_is_rounded_after_the_maximum_is_subtracted(row):
-    native, sources = as_native(row)
+    native, sources, _ = as_native(row)
     assert sources[0] is row
     assert native.dtype == np.float32
     assert_same(native == 0, row == row.max())
@@ -483,7 +483,7 @@ def test_what_can_be_read_in_place_is_not_copied(dtype):
     batch = cast(BATCH, dtype)
     for logits in (batch, batch[0], batch[::2], batch[::-1], batch[:, 3:77], batch[1:1], HasArray(batch)):
         held = logits.held if isinstance(logits, HasArray) else logits
-        native, (source,) = as_native(logits)
+        native, (source,), _ = as_native(logits)
         assert native is source
         assert type(native) is np.ndarray
         assert native.__array_interface__["data"][0] == held.__array_interface__["data"][0]
@@ -499,7 +499,7 @@ def test_the_source_is_the_callers_own_memory(dtype):
     swapped = np.zeros((10, 260), memory.dtype.newbyteorder(">")) if dtype != "bfloat16" else memory
     forms = [memory, memory[::2, ::2], memory.T, memory[:, ::-1], swapped, unaligned(memory), memory.view(Subclass)]
     for held, hold in itertools.product(forms, (lambda held: held, HasArray)):
-        native, (source,) = as_native(hold(held))
+        native, (source,), _ = as_native(hold(held))
         assert type(native) is type(source) is np.ndarray
         assert native.dtype.isnative
         assert native.flags.aligned
@@ -599,7 +599,7 @@ def test_bfloat16_by_dlpack(module, versioned):
 @versions
 def test_bfloat16_by_dlpack_is_not_copied(versioned):
     held = HasBfloat16(BATCH, versioned)
-    native, (source,) = as_native(held)
+    native, (source,), _ = as_native(held)
     assert native is source
     assert native.dtype == np.uint16
     assert np.shares_memory(native, held.bits)

@@ -92,6 +92,9 @@ def test_version_of_the_module() -> None:
         ),
         (["sample", "x.npy", "--min-p", "x"], "toksample sample: error: argument --min-p: must be a number, got 'x'"),
         (["sample", "x.npy", "--temp", "1"], "toksample: error: unrecognized arguments: --temp 1"),
+        # A file of logits has no text that a penalty could look at.
+        (["sample", "x.npy", "--presence-penalty=1"], "toksample: error: unrecognized arguments: --presence-penalty=1"),
+        (["sample", "x.npy", "--penalty-window=1"], "toksample: error: unrecognized arguments: --penalty-window=1"),
     ],
 )
 def test_usage_errors(argv: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +115,7 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--top-k=-2", "top_k must be in [0, 2**64), or -1, got -2"),
         ("--top-p=1.5", "top_p must be in [0, 1], got 1.5"),
         ("--min-p=-0.1", "min_p must be in [0, 1], got -0.1"),
+        ("--typical-p=2", "typical_p must be in [0, 1], got 2.0"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
 )
@@ -391,12 +395,17 @@ class StandIn:
     tokenizer = StandInTokenizer()
     context_length = 32
     interrupt_at: int | None = None  # Ctrl-C comes in the middle of a call with so many ids
+    also_likely: int | None = None  # a character that is second, always
+    follows: int | None = None  # every character, in place of the next one of the alphabet
 
     def __call__(self, ids: list[int]) -> np.ndarray:
         assert len(ids) <= self.context_length
         if len(ids) == self.interrupt_at:
             raise KeyboardInterrupt
-        return 20 * np.eye(128, dtype=np.float32)[ids[-1] + 1]
+        logits = 20 * np.eye(128, dtype=np.float32)[ids[-1] + 1 if self.follows is None else self.follows]
+        if self.also_likely is not None:
+            logits[self.also_likely] += 5
+        return logits
 
 
 @pytest.fixture
@@ -414,6 +423,43 @@ def test_generate_ends_with_the_text(stand_in: StandIn, capsys: pytest.CaptureFi
     assert FIGURES.fullmatch(figures)
     assert figures.startswith("5 tokens ")  # with the one that ends the text
     assert check == "check: all 5 tokens equal to the numpy reference"
+
+
+@pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        ([], "bab"),
+        (["--repetition-penalty=10"], "ba~"),  # "b" is in the prompt
+        (["--repetition-penalty=10", "--penalty-window=1"], "bab"),  # but is not the last token
+        (["--frequency-penalty=30"], "bab"),  # nor is it in what was drawn
+        (["--presence-penalty=30"], "bab"),
+        (["--typical-p=0.9"], "bab"),
+    ],
+    ids=str,
+)
+def test_generate_with_penalties(
+    options: list[str], output: str, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.also_likely = ord("~")
+    assert cli.main(["generate", "ba", "--greedy", "--max-new-tokens", "1", "--check", *options]) == 0
+    assert capsys.readouterr().out == output.removesuffix("~") + "\n"
+
+
+def test_generate_counts_what_it_has_drawn(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.also_likely = ord("x")
+    argv = ["generate", "ab", "--greedy", "--max-new-tokens", "6", "--check"]
+    assert cli.main(argv) == 0
+    assert capsys.readouterr().out == "abcdefgh\n"
+    stand_in.follows = ord("c")  # every character, and after it "x" is most probable
+    for options, output in (
+        ([], "cccccc"),
+        (["--frequency-penalty=4"], "ccccxc"),  # the logit of "c" is 20, 16, 12, 8, 4, and that of "x" is 5, then 1
+        (["--presence-penalty=16"], "cxcccc"),  # 20, then 4 for good; and 5, then -11
+    ):
+        assert cli.main([*argv, *options]) == 0
+        out, errors = capsys.readouterr()
+        assert out == f"ab{output}\n"
+        assert errors.endswith("check: all 6 tokens equal to the numpy reference\n")
 
 
 def test_generate_ends_with_the_context(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

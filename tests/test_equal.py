@@ -12,10 +12,13 @@ from rows import (
     cast,
     filter_params,
     generators,
+    make_edits,
+    make_filters,
     make_params,
     make_rows,
     make_words,
     one_row,
+    pick,
     rows,
     temperatures,
     words,
@@ -23,7 +26,6 @@ from rows import (
 
 import toksample
 from toksample import reference
-from toksample._checks import as_rows
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -61,22 +63,25 @@ def test_top_k(dtype, row, share):
 
 
 @dtypes
-@given(row=rows, params=filter_params, word=words)
-def test_sample(dtype, row, params, word):
+@given(row=rows, params=filter_params, rng=generators, word=words)
+def test_sample(dtype, row, params, rng, word):
+    params |= one_row(make_edits(rng, row[None]), 0)
     row = cast(row, dtype)
     assert_same(toksample.sample(row, **params, **word), reference.sample(row, **params, **word))
 
 
 @dtypes
-@given(row=rows, params=filter_params)
-def test_candidates(dtype, row, params):
+@given(row=rows, params=filter_params, rng=generators)
+def test_candidates(dtype, row, params, rng):
+    params |= one_row(make_edits(rng, row[None]), 0)
     row = cast(row, dtype)
     assert_same(toksample.candidates(row, **params), reference.candidates(row, **params))
 
 
 @dtypes
-@given(row=rows, params=filter_params)
-def test_mask_logits(dtype, row, params):
+@given(row=rows, params=filter_params, rng=generators)
+def test_mask_logits(dtype, row, params, rng):
+    params |= one_row(make_edits(rng, row[None]), 0)
     row = cast(row, dtype)
     assert_same(toksample.mask_logits(row, **params), reference.mask_logits(row, **params))
 
@@ -99,7 +104,7 @@ functions = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTION
 @dtypes
 @given(batch=batches, rng=generators)
 def test_batch(function, dtype, batch, rng):
-    params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+    params, word = make_params(rng, batch), make_words(rng, len(batch))
     batch = cast(batch, dtype)
     assert_same(function(toksample, batch, params, word), function(reference, batch, params, word))
 
@@ -115,6 +120,8 @@ PARAMETER_SETS = [
     {"temperature": 1.0, "top_k": 5_000, "min_p": 1e-6},
     {"temperature": 100.0, "top_k": 16_384, "top_p": 0.5, "min_p": 0.1},
     {"temperature": 0.01, "top_p": 0.999},
+    {"temperature": 1.0, "typical_p": 0.9},
+    {"temperature": 1.5, "top_k": 20_000, "typical_p": 0.2},
 ]
 
 
@@ -125,8 +132,8 @@ def test_real_rows(real_batch, real_row, as_dtype, params):
         assert_same(toksample.candidates(row, **params), (ids, probs))
         masked = toksample.mask_logits(row, **params)
         assert_same(np.flatnonzero(masked != -np.inf), np.sort(ids))
-        kept = reference.Filters(**({"top_k": 0, "top_p": 1.0, "min_p": 0.0} | params))
-        survivors = reference.survivors(as_rows(row).rows[0], kept)
+        (edited,), _ = reference.edited_rows(row, {})
+        survivors = reference.survivors(edited, reference.Filters(**params))
         for seed in range(20):
             want = reference.draw(*survivors, reference.draw_word(seed, 0, 7))
             assert_same(toksample.sample(row, **params, seed=seed, position=7), want)
@@ -169,6 +176,9 @@ LONG_SETS = [
     {"top_p": 0.9999},
     {"top_p": 0.9, "min_p": 0.99},
     {"min_p": 1e-3},
+    {"typical_p": 0.0},
+    {"typical_p": 0.9},
+    {"top_p": 0.99, "typical_p": 0.3},
 ]
 
 
@@ -186,7 +196,7 @@ def test_what_is_too_much_for_a_list(kind, temperature, size):
         (row,) = make_rows(rng, kind, 1, size)
     order = reference.order(row)
     for params in LONG_SETS:
-        filters = reference.Filters(**({"temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | params))
+        filters = reference.Filters(temperature=temperature, **params)
         ids, kept_masses = reference.survivors(row, filters)
         masked = toksample.mask_logits(row, temperature=temperature, **params)
         finite = np.sort(ids[row[ids] != -np.inf])
@@ -224,7 +234,7 @@ def test_largest_row(kind):
 @functions
 @given(batch=batches, rng=generators)
 def test_a_row_of_a_batch_is_the_row_alone(function, batch, rng):
-    params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+    params, word = make_params(rng, batch), make_words(rng, len(batch))
     together = function(toksample, batch, params, word)
     for b, row in enumerate(batch):
         alone = function(toksample, row, one_row(params, b), one_row(word, b))
@@ -247,7 +257,7 @@ def test_the_stream_of_a_row_is_its_index(batch, seed, position):
 @functions
 @given(batch=batches, rng=generators, num_threads=st.sampled_from([2, 3, 4, 7, 64, 2**40]))
 def test_any_number_of_threads_is_one_thread(function, batch, rng, num_threads):
-    params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+    params, word = make_params(rng, batch), make_words(rng, len(batch))
     one = function(toksample, batch, params, word, num_threads=1)
     assert_same(function(toksample, batch, params, word, num_threads=num_threads), one)
     assert_same(function(toksample, batch, params, word), one)
@@ -257,7 +267,7 @@ def test_any_number_of_threads_is_one_thread(function, batch, rng, num_threads):
 def test_any_number_of_threads_on_real_rows(function, real_batch):
     batch = np.tile(real_batch, (4, 1))
     rng = np.random.default_rng(5)
-    params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+    params, word = make_params(rng, batch), make_words(rng, len(batch))
     one = function(toksample, batch, params, word, num_threads=1)
     for num_threads in (None, 2, 3, 24):
         assert_same(function(toksample, batch, params, word, num_threads=num_threads), one)
@@ -280,7 +290,7 @@ LAYOUTS = {
 @dtypes
 @given(batch=batches, rng=generators, layout=st.sampled_from(sorted(LAYOUTS)))
 def test_strided_is_contiguous(function, dtype, batch, rng, layout):
-    params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+    params, word = make_params(rng, batch), make_words(rng, len(batch))
     batch = cast(batch, dtype)
     strided = LAYOUTS[layout](batch)
     assert_same(strided, batch)
@@ -295,7 +305,7 @@ def test_one_row_seen_many_times(function):
     row = make_rows(rng, "normal", 1, 100)[0]
     seen = np.broadcast_to(row, (5, 100))
     assert seen.strides[0] == 0
-    params, word = make_params(rng, *seen.shape), make_words(rng, 5)
+    params, word = make_params(rng, seen), make_words(rng, 5)
     assert_same(function(toksample, seen, params, word), function(toksample, seen.copy(), params, word))
 
 
@@ -308,10 +318,10 @@ def test_a_strided_single_row_is_contiguous(row, params, word):
 
 @given(batch=batches, rng=generators)
 def test_permuted_rows_give_permuted_tokens(batch, rng):
-    params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+    params, word = make_params(rng, batch), make_words(rng, len(batch))
     place = rng.permutation(len(batch))
     tokens = toksample.sample(batch, **params, **word)
-    moved = {name: values[place] for name, values in (params | word).items()}
+    moved = pick(params | word, place)
     assert_same(toksample.sample(batch[place], **moved), tokens[place])
 
 
@@ -321,13 +331,14 @@ def test_logits_are_never_written(function, dtype):
     rng = np.random.default_rng(8)
     for kind in ("normal", "banned", "denormal"):
         batch = cast(make_rows(rng, kind, 6, 200), dtype)
-        params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+        params, word = make_params(rng, batch), make_words(rng, len(batch))
         before = batch.copy()
         want = function(toksample, batch, params, word)
         assert_same(batch, before)
         batch.flags.writeable = False
         for values in (params | word).values():
-            values.flags.writeable = False
+            if isinstance(values, np.ndarray):
+                values.flags.writeable = False
         assert_same(function(toksample, batch, params, word), want)
         assert_same(batch, before)
 
@@ -336,7 +347,7 @@ def test_logits_are_never_written(function, dtype):
 def test_results_share_no_memory_with_the_logits(function):
     rng = np.random.default_rng(8)
     batch = make_rows(rng, "normal", 6, 200)
-    results = function(toksample, batch, make_params(rng, 6, 200), make_words(rng, 6))
+    results = function(toksample, batch, make_params(rng, batch), make_words(rng, 6))
     for result in results if isinstance(results, tuple) else (results,):
         assert not np.shares_memory(result, batch)
         assert result.flags.writeable
@@ -371,7 +382,7 @@ def test_out_that_is_part_of_a_larger_array():
 
 @given(batch=batches, rng=generators)
 def test_marked_rows_leave_the_others_as_they_are(batch, rng):
-    params, word = make_params(rng, *batch.shape), make_words(rng, len(batch))
+    params, word = make_filters(rng, *batch.shape), make_words(rng, len(batch))
     want = toksample.sample(batch, **params, **word)
     wrong = rng.random(len(batch)) < 0.4
     batch[wrong, rng.integers(0, batch.shape[1])] = rng.choice([np.nan, np.inf])

@@ -283,9 +283,7 @@ def test_more_threads_than_a_system_starts():
 )
 def test_unknown_keyword(module, function):
     keywords = {"k": 1} if function == "top_k" else {}
-    assert "unexpected keyword argument 'typical_p'" in error_of(
-        getattr(module, function), ROW, **keywords, typical_p=1
-    )
+    assert "unexpected keyword argument 'beams'" in error_of(getattr(module, function), ROW, **keywords, beams=1)
 
 
 # ---- logits ------------------------------------------------------------------------------------------------------------

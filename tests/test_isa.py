@@ -16,7 +16,7 @@ DIGEST = """
 import hashlib, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from rows import DTYPES, FIXTURES, KINDS, cast, make_params, make_rows, make_words
+from rows import DTYPES, FIXTURES, KINDS, cast, make_params, make_rows, make_words, one_row
 import toksample
 
 digest = hashlib.sha256()
@@ -29,18 +29,18 @@ def everything(rows, params, word):
     add(toksample.log_softmax(rows, params["temperature"]), *toksample.top_k(rows, (rows.shape[1] + 1) // 2))
     add(toksample.sample(rows, **params, **word), toksample.mask_logits(rows, **params))
     for b, row in enumerate(rows):
-        add(*toksample.candidates(row, **{name: values[b].item() for name, values in params.items()}))
+        add(*toksample.candidates(row, **one_row(params, b)))
 
 rng = np.random.default_rng(99)
 for kind in sorted(KINDS):
     for size in [*range(1, 70), 127, 128, 129, 511, 512, 513, 1024, 5000]:
-        params, word = make_params(rng, 8, size), make_words(rng, 8)
-        everything(cast(make_rows(rng, kind, 8, size), DTYPES[size % 4]), params, word)
+        rows = cast(make_rows(rng, kind, 8, size), DTYPES[size % 4])
+        everything(rows, make_params(rng, rows), make_words(rng, 8))
 real = np.load(FIXTURES / "real_rows.npz")
 for rows in (real["full"], real["part"]):
     for dtype in DTYPES:
-        params, word = make_params(rng, *rows.shape), make_words(rng, len(rows))
-        everything(cast(rows.astype(np.float32), dtype), params, word)
+        logits = cast(rows.astype(np.float32), dtype)
+        everything(logits, make_params(rng, logits), make_words(rng, len(logits)))
 print(toksample.isa(), digest.hexdigest())
 """
 

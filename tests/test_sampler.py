@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import doctest
+import inspect
 import itertools
 import pickle
 import sys
@@ -14,7 +15,6 @@ import pytest
 
 import toksample
 from toksample import Sampler, SamplingParams, generate, reference
-from toksample._parameters import PARAMETERS
 
 LOGITS = np.random.default_rng(7).standard_normal(40).astype(np.float32)
 PARAMS = {"temperature": 1.3, "top_k": 30, "top_p": 0.95, "min_p": 0.001, "seed": 5, "stream": 3}
@@ -25,23 +25,20 @@ PARAMS = {"temperature": 1.3, "top_k": 30, "top_p": 0.95, "min_p": 0.001, "seed"
 
 def test_defaults_are_those_of_sample():
     params = SamplingParams()
-    assert params == SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, stream=None)
-    defaults = toksample.sample.__kwdefaults__
-    assert {name: defaults[name] for name in params.keywords()} == params.keywords()
-    assert reference.sample.__kwdefaults__ == defaults
+    parameters = inspect.signature(toksample.sample).parameters
+    assert {name: parameters[name].default for name in params.keywords()} == params.keywords()
     assert [field.name for field in dataclasses.fields(params)] == list(params.keywords())
 
 
-def test_defaults_are_those_of_the_table():
-    table = {name: parameter.default for name, parameter in PARAMETERS.items()}
-    assert {**SamplingParams().keywords(), "position": 0} == table
-    defaults = toksample.sample.__kwdefaults__
-    assert {name: defaults[name] for name in table} == table
+def test_the_first_fields_keep_their_places():
+    assert SamplingParams(0.5, 9, 0.9, 0.1, 7, 2) == SamplingParams(
+        temperature=0.5, top_k=9, top_p=0.9, min_p=0.1, seed=7, stream=2
+    )
 
 
 def test_params_are_values():
     params = SamplingParams(**PARAMS)
-    assert params.keywords() == PARAMS
+    assert params.keywords() == SamplingParams().keywords() | PARAMS
     assert params == SamplingParams(**PARAMS)
     assert hash(params) == hash(SamplingParams(**PARAMS))
     assert params != SamplingParams(**{**PARAMS, "seed": 6})
@@ -49,6 +46,32 @@ def test_params_are_values():
     assert eval(repr(params)) == params
     assert pickle.loads(pickle.dumps(params)) == params
     assert copy.deepcopy(params) == params
+
+
+def test_a_bias_of_params_is_their_own():
+    bias = {3: 1.5, 1: -np.inf}
+    params = SamplingParams(logit_bias=bias)
+    assert params.logit_bias == bias
+    bias[3] = np.nan
+    assert params.logit_bias == {1: -np.inf, 3: 1.5}
+    assert hash(params) == hash(SamplingParams(logit_bias={1: -np.inf, 3: 1.5}))
+    assert params != SamplingParams()
+    assert pickle.loads(pickle.dumps(params)) == params
+
+
+@pytest.mark.parametrize(
+    ("parameters", "want"),
+    [
+        ({}, False),
+        ({"repetition_penalty": 1.0, "frequency_penalty": 0, "presence_penalty": None, "penalty_window": 5}, False),
+        ({"repetition_penalty": None, "logit_bias": {1: 2}, "typical_p": 0.5}, False),
+        ({"repetition_penalty": 1.1}, True),
+        ({"frequency_penalty": -0.1}, True),
+        ({"presence_penalty": 1}, True),
+    ],
+)
+def test_whether_a_penalty_is_on(parameters, want):
+    assert SamplingParams(**parameters).has_penalty is want
 
 
 def test_params_are_frozen():
@@ -87,8 +110,10 @@ def test_wrong_params(wrong, error, text):
 
 def test_unknown_params():
     for make in (SamplingParams, Sampler, lambda **keywords: generate(None, [1], **keywords)):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'typical_p'"):
-            make(typical_p=1)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'typical'"):
+            make(typical=1)
+    with pytest.raises(TypeError, match=r"^got an unexpected keyword argument 'repeat_penalty'; did you mean 'repet"):
+        Sampler(repeat_penalty=1.1)
 
 
 # ---- Sampler -----------------------------------------------------------------------------------------------------------
@@ -227,6 +252,110 @@ def test_threads_share_a_sampler():
     assert sorted(tokens) == want
 
 
+# ---- what a call of a sampler may be given, and what it remembers ----------------------------------------------------------
+
+PENALTIES = {"repetition_penalty": 1.2, "frequency_penalty": 0.3, "presence_penalty": 0.1, "penalty_window": 30}
+
+
+def penalised_text(length, logits=LOGITS, prompt_ids=None, **parameters):
+    """The text that the reference draws with all of its history."""
+    tokens = []
+    for position in range(length):
+        tokens.append(
+            reference.sample(logits, **parameters, position=position, prompt_ids=prompt_ids, output_ids=tokens)
+        )
+    return tokens
+
+
+def test_penalties_count_what_was_drawn():
+    want = penalised_text(150, prompt_ids=[1, 2, 3], **PARAMS, **PENALTIES)
+    assert want[:50] != WANT
+    sampler = Sampler(**PARAMS, **PENALTIES, prompt_ids=[1, 2, 3])
+    assert sampler.output_ids is None
+    assert text(sampler, 150) == want  # more than the buffer first holds
+    assert sampler.output_ids.tolist() == want
+    sampler.reset()
+    assert sampler.output_ids is None
+    assert text(sampler, 50) == want[:50]
+    assert text(Sampler(SamplingParams(**PARAMS, **PENALTIES), prompt_ids=np.array([1, 2, 3])), 50) == want[:50]
+    assert text(Sampler(**PARAMS, **PENALTIES), 50) == penalised_text(50, **PARAMS, **PENALTIES) != want[:50]
+
+
+def test_without_a_penalty_nothing_is_kept():
+    sampler = Sampler(**PARAMS, penalty_window=3, prompt_ids=[10**9])
+    assert text(sampler) == WANT
+    assert sampler.output_ids is None
+
+
+def test_penalties_in_a_batch():
+    batch = np.stack([LOGITS, LOGITS[::-1], np.roll(LOGITS, 7)])
+    prompts = [[1, 2], None, np.array([5])]
+    sampler = Sampler(**PARAMS, **PENALTIES, prompt_ids=prompts)
+    drawn = np.array([sampler(batch) for _ in range(70)])
+    assert sampler.output_ids.tolist() == drawn.T.tolist()
+    for row, prompt, tokens in zip(batch, prompts, drawn.T.tolist(), strict=True):
+        assert tokens == penalised_text(70, row, prompt_ids=prompt, **PARAMS, **PENALTIES)
+    with pytest.raises(ValueError, match="must have token ids for each of the 2 rows, got 3"):
+        sampler(batch[:2])
+
+
+@pytest.mark.parametrize("duplicate", [lambda s: pickle.loads(pickle.dumps(s)), copy.copy, copy.deepcopy])
+def test_a_duplicate_has_a_history_of_its_own(duplicate):
+    want = penalised_text(40, prompt_ids=[7], **PARAMS, **PENALTIES)
+    sampler = Sampler(**PARAMS, **PENALTIES, prompt_ids=[7])
+    assert text(sampler, 10) == want[:10]
+    other = duplicate(sampler)
+    for expected in want[10:]:  # in turns, so that neither may write where the other reads
+        assert sampler(LOGITS) == expected
+        assert other(LOGITS) == expected
+
+
+def test_an_error_leaves_the_history():
+    sampler = Sampler(**PARAMS, **PENALTIES)
+    head = text(sampler, 5)
+    with pytest.raises(ValueError, match="logits must"):
+        sampler(np.full(40, np.nan))
+    with pytest.raises(ValueError, match="output_ids must"):
+        sampler(LOGITS[:1])
+    assert sampler.output_ids.tolist() == head
+    assert head + text(sampler, 5) == penalised_text(10, **PARAMS, **PENALTIES)
+
+
+def test_what_belongs_to_one_call():
+    mask = np.int32([0b1111000, 0])
+    given = {"bitmask": mask, "logit_bias": {4: 2.0}, "prompt_ids": [3, 3], "output_ids": [5, 4, 4]}
+    for parameters in (PARAMS, {**PARAMS, **PENALTIES}, {**PARAMS, **PENALTIES, "logit_bias": {6: 9.0}}):
+        sampler = Sampler(**parameters, prompt_ids=[1])
+        for position in range(10):
+            want = reference.sample(LOGITS, **parameters | given, position=position)
+            assert sampler(LOGITS, **given) == want
+        assert sampler.output_ids is None  # a call with a history is not part of the sampler's own
+        bias, masked = parameters.get("logit_bias"), sampler(LOGITS, bitmask=mask)
+        assert masked == reference.sample(LOGITS, **parameters, bitmask=mask, prompt_ids=[1], position=10)
+        history = sampler.output_ids
+        want = reference.sample(LOGITS, **parameters, prompt_ids=[2], output_ids=history, position=11)
+        assert sampler(LOGITS, prompt_ids=[2]) == want
+        assert sampler.params.logit_bias == bias
+    with pytest.raises(TypeError, match="unexpected keyword argument 'top_k'"):
+        sampler(LOGITS, top_k=1)
+
+
+def test_errors_of_what_belongs_to_one_call():
+    sampler = Sampler(**PARAMS)
+    for given, message in [
+        (
+            {"bitmask": np.int32([1, 2, 3])},
+            r"bitmask must be an int32 array of shape \(n,\) or \(1, n\), n in \[1, 2\]",
+        ),
+        ({"logit_bias": {40: 1.0}}, r"logit_bias must have token ids in \[0, 40\), got 40"),
+        ({"prompt_ids": [40]}, r"prompt_ids must be in \[0, 40\), got 40"),
+        ({"output_ids": [-1]}, r"output_ids must be in \[0, 40\), got -1"),
+    ]:
+        with pytest.raises(ValueError, match=f"^{message}"):
+            sampler(LOGITS, **given)
+    assert text(sampler) == WANT
+
+
 # ---- generate ----------------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +381,17 @@ def test_generate_is_the_loop():
     assert list(generate(Counting(), ids, Sampler(**PARAMS), max_new_tokens=20)) == want
     assert list(generate(Counting(), np.array(ids), **PARAMS, max_new_tokens=20)) == want
     assert ids == [4, 2]
+
+
+def test_generate_penalises_prompt_and_text():
+    prompt, want = [4, 2, 4], []
+    for position in range(40):
+        logits = Counting()(prompt + want)
+        given = {"prompt_ids": prompt, "output_ids": want}
+        want.append(reference.sample(logits, **PARAMS, **PENALTIES, position=position, **given))
+    assert list(generate(Counting(), prompt, **PARAMS, **PENALTIES, max_new_tokens=40)) == want
+    sampler = Sampler(**PARAMS, **PENALTIES, prompt_ids=prompt)
+    assert list(generate(Counting(), prompt, sampler, max_new_tokens=40)) == want
 
 
 def test_generate_stops_before_a_stop_token():
@@ -410,14 +550,18 @@ def test_a_list_that_contains_itself():
 def test_generate_gives_num_threads_to_its_sampler(monkeypatch):
     given = []
     generate_module = sys.modules["toksample._generate"]
-    monkeypatch.setattr(generate_module, "Sampler", lambda params, **keywords: given.append((params, keywords)))
+
+    def record(params, prompt_ids, **keywords):
+        given.append((params, prompt_ids.tolist(), keywords))
+
+    monkeypatch.setattr(generate_module, "Sampler", record)
     generate(None, [1], SamplingParams(), num_threads=2)
     generate(None, [1], num_threads=3, top_k=1)
     generate(None, [1], top_k=1)
     assert given == [
-        (SamplingParams(), {"num_threads": 2}),
-        (None, {"num_threads": 3, "top_k": 1}),
-        (None, {"top_k": 1}),
+        (SamplingParams(), [1], {"num_threads": 2}),
+        (None, [1], {"num_threads": 3, "top_k": 1}),
+        (None, [1], {"num_threads": None, "top_k": 1}),
     ]
 
 
@@ -501,7 +645,13 @@ def test_generate_errors(keywords, error, message):
 
 @pytest.mark.parametrize(
     ("module", "least"),
-    [("toksample", 3), ("toksample._sampling", 9), ("toksample._sampler", 4), ("toksample._generate", 2)],
+    [
+        ("toksample", 3),
+        ("toksample._sampling", 9),
+        ("toksample._sampler", 5),
+        ("toksample._generate", 2),
+        ("toksample._parameters", 2),
+    ],
 )
 def test_examples(module, least):
     names = {"np": np, "toksample": toksample}

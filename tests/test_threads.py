@@ -22,7 +22,7 @@ def test_calls_at_once_give_right_answers():
     for number in range(64):
         size = int(rng.integers(1, 3000))
         rows = make_rows(rng, ["normal", "few values", "banned", "huge"][number % 4], 4, size)
-        params, word = make_params(rng, 4, size), make_words(rng, 4)
+        params, word = make_params(rng, rows), make_words(rng, 4)
         work.append((rows, params, word))
 
     def answers(item):

@@ -12,7 +12,8 @@ The same seed gives the same token on every instruction set, batch, thread count
 from toksample import _native, reference
 from toksample._generate import generate
 from toksample._native import available_isas, isa
-from toksample._sampler import Sampler, SamplingParams
+from toksample._parameters import SamplingParams
+from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
 from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__

@@ -6,6 +6,7 @@ import contextlib
 import math
 import numbers
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ _DEEPEST = 3  # lists in lists: of shape (B, T, V), for which there is an error 
 _READABLE_DEVICES = frozenset((1, 3, 8, 11, 13))
 
 
-def as_native(logits: object) -> tuple[Array, list[Array]]:
+_EDITS = ("bitmask", "logit_bias", "repetition_penalty", "frequency_penalty", "presence_penalty")
+
+
+def as_native(logits: object, parameters: Mapping[str, object] | None = None) -> tuple[Array, list[Array], bool]:
     """Give logits as the kernels take them, and the memory that they came in.
 
     Parameters
@@ -36,6 +40,9 @@ def as_native(logits: object) -> tuple[Array, list[Array]]:
     logits : array_like, shape (V,) or (B, V)
         A numpy array, a torch tensor on the CPU, whatever has ``__dlpack__``, ``__array__`` or the buffer protocol, or a list
         of numbers or of rows.
+    parameters : mapping, optional
+        The parameters of the draw, of which those that edit the logits matter: float64 rows must be edited before they are
+        rounded.
 
     Returns
     -------
@@ -44,13 +51,20 @@ def as_native(logits: object) -> tuple[Array, list[Array]]:
         float64 rows are given by their differences from their maximum: see :func:`_below_maximum`.
     sources : list of ndarray
         The caller's own memory, before any conversion: ``native`` itself where there was none. For a list, that of its rows.
+    is_edited : bool
+        Whether ``native`` has the edits of the parameters.
     """
     array, sources = as_given(logits)
+    is_edited = False
     if array.dtype == _FLOAT64:
+        if parameters and any(parameters.get(name) is not None for name in _EDITS):
+            from toksample.reference import edited  # which imports this module
+
+            array, is_edited = edited(array, parameters), True
         array = _below_maximum(array)
     elif (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
         array = array.copy(order="C")
-    return array, sources
+    return array, sources, is_edited
 
 
 def as_given(logits: object) -> tuple[Array, list[Array]]:
@@ -69,12 +83,12 @@ def as_float32(native: Array) -> npt.NDArray[np.float32]:
     return native.astype(np.float32, copy=False)
 
 
-def float64_and_native(logits: object) -> tuple[Array, Array] | None:
-    """Give logits of float64 as they are, and as the kernels take them; None if they are not float64."""
+def as_float64(logits: object) -> Array | None:
+    """Give logits of float64 as an array of it; None if they are not float64."""
     if type(logits) is np.ndarray and logits.dtype.type not in (np.float64, np.longdouble):
         return None
     array, _ = as_given(logits)
-    return (array, _below_maximum(array)) if array.dtype == _FLOAT64 else None
+    return array if array.dtype == _FLOAT64 else None
 
 
 def like(result: Array, logits: object) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from toksample._sampler import Sampler, SamplingParams
+from toksample._parameters import SamplingParams, TextParameters
+from toksample._sampler import Sampler
 from toksample._text import show
 
 
@@ -20,7 +21,7 @@ def generate(
     max_new_tokens: int = 256,
     stop_token_ids: Collection[int] = (),
     num_threads: int | None = None,
-    **keywords: Any,
+    **parameters: Unpack[TextParameters],
 ) -> Iterator[int]:
     """Yield the tokens that continue a prompt, each as soon as it is drawn.
 
@@ -34,14 +35,15 @@ def generate(
         At least one token id, each in [0, 2**63).
     params : SamplingParams or callable, optional
         How to draw; or a sampler, which is called with logits of shape (V,) and returns a token id. Parameters may be given
-        as keywords instead.
+        as keywords instead. Unlike the sampler that is made of parameters, one that is given must know the prompt already, if
+        a penalty is to count it: ``Sampler(params, prompt_ids=prompt_ids)``.
     max_new_tokens : int
         >= 0. Stop after so many.
     stop_token_ids : collection of int
         Stop before one of these: it ends the text and is not yielded.
     num_threads : int, optional
         >= 1. Draw with at most so many threads; see :class:`Sampler`.
-    **keywords
+    **parameters
         The fields of :class:`SamplingParams`.
 
     Yields
@@ -73,10 +75,10 @@ def generate(
         raise TypeError(f"max_new_tokens must be an integer, got {show(max_new_tokens)}") from None
     if most < 0:
         raise ValueError(f"max_new_tokens must be >= 0, got {show(most)}")
-    if num_threads is not None:
-        keywords["num_threads"] = num_threads
+    keywords = [*parameters, *([] if num_threads is None else ["num_threads"])]
     if params is None or isinstance(params, SamplingParams):
-        sampler: Callable[[Any], Any] = Sampler(params, **keywords)
+        prompt = np.array(ids, np.int64)  # a copy, for `ids` will grow
+        sampler: Callable[[Any], Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **parameters)
     elif not callable(params):
         raise TypeError(f"params must be a SamplingParams or a sampler, got {show(params)}")
     elif keywords:

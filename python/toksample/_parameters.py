@@ -1,86 +1,293 @@
-"""The parameters: what each is, which values it takes, and the errors for all others.
+"""The parameters of a draw: what each is, which values it takes, and the errors for all others.
 
-One table describes them. The functions below read values by it. The numpy reference reads all of its parameters here. The
-compiled functions read plain numbers themselves and come here for everything else, so both take the same values and raise the
-same errors. The options of the command line come from the table, too.
+To add a parameter of one number, give :class:`SamplingParams` a field that says all there is to say about it, and
+:class:`TextParameters` a line with its type. The signatures, the options of the command line, the checks and the errors follow
+from these two.
+
+The numpy reference reads all of its parameters by the functions below. The compiled functions read plain numbers and arrays
+themselves and come here for everything else, so both take the same values and raise the same errors.
 """
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, NoReturn, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from toksample._text import show
 
+Ids = npt.NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# What the type checker allows: one value, or one for each row of a batch.
+Real = float | npt.ArrayLike | None
+Integer = int | npt.ArrayLike | None
+Bias = Mapping[int, float] | Sequence[Mapping[int, float] | None] | None
+History = npt.ArrayLike | Sequence[npt.ArrayLike | None] | None
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
 
 class Parameter(NamedTuple):
-    """What there is to say about a parameter of a draw."""
+    """What there is to say about a parameter that is a number."""
 
-    name: str
     convert: Callable[[Any], Any]
     """From a value of any type to a number, or a TypeError."""
     what: str
     """What that number is, for error messages."""
     rule: str
     holds: Callable[[Any], bool]
-    default: float | None
-    off: float | None
-    """The number that None stands for. Without it, None is an error, unless it is the default."""
+    off: float | None = None
+    """The number that None stands for in a list with one value for each row. Without it, None is an error there."""
     metavar: str | None = None
     """How the help of the command line calls the value. Without it there is no option."""
     meaning: str = ""
     """What the option does."""
+    other_names: tuple[str, ...] = ()
+    """What other systems call it."""
+    needs_history: bool = False
+    """Whether it acts on the tokens that came before, which a call without a text does not have."""
 
 
-def _real(name: str, rule: str, holds: Callable[[float], bool], off: float, metavar: str, meaning: str) -> Parameter:
-    return Parameter(name, float, "a number", rule, holds, off, off, metavar, meaning)
+def _real(rule: str, holds: Callable[[float], bool], **rest: Any) -> dict[str, Parameter]:
+    return {"parameter": Parameter(float, "a number", rule, holds, **rest)}
 
 
-def _share(name: str, off: float, meaning: str) -> Parameter:
-    return _real(name, "in [0, 1]", lambda p: 0 <= p <= 1, off, "P", meaning)
+def _share(**rest: Any) -> dict[str, Parameter]:
+    return _real("in [0, 1]", lambda p: 0 <= p <= 1, **rest)
 
 
-def _word(name: str, default: int | None, metavar: str | None = None, meaning: str = "") -> Parameter:
-    rule = "in [0, 2**64)"
-    return Parameter(
-        name, operator.index, "an integer", rule, lambda n: 0 <= n < 2**64, default, None, metavar, meaning
+def _penalty(**rest: Any) -> dict[str, Parameter]:
+    return _real("in [-1e30, 1e30]", lambda p: -1e30 <= p <= 1e30, off=0.0, needs_history=True, **rest)
+
+
+def _integer(rule: str, holds: Callable[[int], bool], **rest: Any) -> dict[str, Parameter]:
+    return {"parameter": Parameter(operator.index, "an integer", rule, holds, **rest)}
+
+
+def _word(**rest: Any) -> dict[str, Parameter]:
+    return _integer("in [0, 2**64)", lambda n: 0 <= n < 2**64, **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """The parameters of :func:`toksample.sample` for one text; the fields have the same names, ranges and defaults.
+
+    Each field takes one value, and ``logit_bias`` one mapping. None turns a filter or a penalty off. The parameters that
+    belong to a single call (``position``, ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When one is made out of range.
+
+    Examples
+    --------
+    >>> params = toksample.SamplingParams(temperature=0.7, top_k=50)
+    >>> params.temperature, params.top_k, params.top_p
+    (0.7, 50, 1.0)
+    """
+
+    temperature: float | None = field(
+        default=1.0,
+        metadata=_real(
+            "0 or in [1e-30, 1e30]",
+            lambda t: t == 0 or 1e-30 <= t <= 1e30,
+            off=1.0,
+            metavar="T",
+            meaning="divide the logits by T: below 1, likely tokens become more likely",
+            other_names=("temp",),
+        ),
     )
+    top_k: int | None = field(
+        default=0,
+        metadata=_integer(
+            "in [0, 2**64), or -1",
+            lambda k: -1 <= k < 2**64,
+            off=0,
+            metavar="K",
+            meaning="keep the K most probable tokens; 0 and -1 are off",
+        ),
+    )
+    top_p: float | None = field(
+        default=1.0,
+        metadata=_share(
+            off=1.0,
+            metavar="P",
+            meaning="keep the most probable tokens that sum to P; 1 is off, and 0 keeps one token",
+        ),
+    )
+    min_p: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0, metavar="P", meaning="keep tokens at least P times as probable as the most probable one; 0 is off"
+        ),
+    )
+    seed: int | None = field(
+        default=None,
+        metadata=_word(
+            metavar="N",
+            meaning="draw the same tokens again",
+            other_names=("random_seed", "rng_seed", "sampling_seed"),
+        ),
+    )
+    stream: int | None = field(default=None, metadata=_word())
+    typical_p: float | None = field(
+        default=1.0,
+        metadata=_share(
+            off=1.0,
+            metavar="P",
+            meaning="keep the tokens that surprise as much as is expected and that sum to P; 1 is off",
+            other_names=("typical", "typ_p", "locally_typical"),
+        ),
+    )
+    repetition_penalty: float | None = field(
+        default=1.0,
+        metadata=_real(
+            "in [1e-30, 1e30]",
+            lambda p: 1e-30 <= p <= 1e30,
+            off=1.0,
+            metavar="P",
+            meaning="make tokens of the prompt and the text less likely: divide positive logits by P, and multiply "
+            "negative ones; 1 is off",
+            other_names=("repeat_penalty", "penalty_repeat"),
+            needs_history=True,
+        ),
+    )
+    frequency_penalty: float | None = field(
+        default=0.0,
+        metadata=_penalty(
+            metavar="F",
+            meaning="subtract F from a token's logit for each time that it is in the text; 0 is off",
+            other_names=("penalty_freq",),
+        ),
+    )
+    presence_penalty: float | None = field(
+        default=0.0,
+        metadata=_penalty(
+            metavar="F",
+            meaning="subtract F from a token's logit if it is in the text; 0 is off",
+            other_names=("penalty_present",),
+        ),
+    )
+    penalty_window: int | None = field(
+        default=0,
+        metadata=_word(
+            off=0,
+            metavar="N",
+            meaning="penalties look at the last N tokens; 0 is all of them",
+            other_names=("penalty_last_n", "repeat_last_n", "repetition_context_size"),
+            needs_history=True,
+        ),
+    )
+    logit_bias: Mapping[int, float] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, value in self.keywords().items():
+            if value is None:  # which is off, or for the seed and the stream the default
+                continue
+            if name == "logit_bias":
+                object.__setattr__(self, name, dict(_mapping(value, _ONE_MAPPING)))
+            else:
+                one(name, value)
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the fields as the keyword arguments of :func:`toksample.sample`."""
+        return {name: getattr(self, name) for name in SamplingParams.__slots__}
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether a penalty is on, so that the tokens of the prompt and of the text matter."""
+        return (
+            self.repetition_penalty not in (None, 1)
+            or self.frequency_penalty not in (None, 0)
+            or self.presence_penalty not in (None, 0)
+        )
 
 
-_TABLE = (
-    _real(
-        "temperature",
-        "0 or in [1e-30, 1e30]",
-        lambda t: t == 0 or 1e-30 <= t <= 1e30,
-        1.0,
-        "T",
-        "divide the logits by T: below 1, likely tokens become more likely",
-    ),
-    Parameter(
-        "top_k",
-        operator.index,
-        "an integer",
-        "in [0, 2**64), or -1",
-        lambda k: -1 <= k < 2**64,
-        0,
-        0,
-        "K",
-        "keep the K most probable tokens; 0 and -1 are off",
-    ),
-    _share("top_p", 1.0, "keep the most probable tokens that sum to P; 1 is off, and 0 keeps one token"),
-    _share("min_p", 0.0, "keep tokens at least P times as probable as the most probable one; 0 is off"),
-    _word("seed", None, "N", "draw the same tokens again"),
-    _word("stream", None),
-    _word("position", 0),
-)
+class TextParameters(TypedDict, total=False):
+    """The types of the fields of :class:`SamplingParams`, given as keywords: one value, or where allowed one for each row."""
 
-PARAMETERS = {parameter.name: parameter for parameter in _TABLE}
-"""The table, in the order in which the parameters apply."""
+    temperature: Real
+    top_k: Integer
+    top_p: Real
+    min_p: Real
+    typical_p: Real
+    repetition_penalty: Real
+    frequency_penalty: Real
+    presence_penalty: Real
+    penalty_window: Integer
+    logit_bias: Bias
+    seed: Integer
+    stream: Integer
 
+
+class Parameters(TextParameters, total=False):
+    """The types of all parameters of a draw, in the order in which signatures and help show them."""
+
+    position: Integer
+    prompt_ids: History
+    output_ids: History
+    bitmask: npt.ArrayLike | None
+
+
+class SampleParameters(Parameters, total=False):
+    """The types of all keywords of :func:`toksample.sample`: the parameters of a draw, and how to make the call."""
+
+    errors: str
+    num_threads: int | None
+    out: npt.NDArray[np.int64] | None
+
+
+DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingParams)} | {
+    "position": 0,
+    "prompt_ids": None,
+    "output_ids": None,
+    "bitmask": None,
+}
+"""Of each parameter of a draw, what it is where it is not given."""
+
+NAMES = tuple(Parameters.__annotations__)
+
+_FOUND = {one.name: one.metadata["parameter"] for one in fields(SamplingParams) if one.metadata} | {
+    "position": _word()["parameter"]
+}
+PARAMETERS: dict[str, Parameter] = {name: _FOUND[name] for name in NAMES if name in _FOUND}
+"""The table: the parameters that are numbers."""
+
+
+def show_parameters(**others: Any) -> Callable[[Function], Function]:
+    """Show in a function's signature the parameters of a draw and other keywords, which it takes by ``**``."""
+
+    def show_in(function: Function) -> Function:
+        signature = inspect.signature(function)
+        kind = inspect.Parameter.KEYWORD_ONLY
+        keywords = [inspect.Parameter(name, kind, default=DEFAULTS[name]) for name in NAMES]
+        keywords += [inspect.Parameter(name, kind, default=default) for name, default in others.items()]
+        parameters = [signature.parameters["logits"], *keywords]
+        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return show_in
+
+
+def unexpected(name: object) -> NoReturn:
+    """Raise the error for a keyword that is no parameter, and name the one that may be meant."""
+    other_names = {other: name for name, parameter in PARAMETERS.items() for other in parameter.other_names}
+    close = difflib.get_close_matches(str(name), NAMES, n=1)
+    meant = other_names.get(str(name)) or (close[0] if close else None)
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    raise TypeError(f"got an unexpected keyword argument {show(name)}{hint}")
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
 
 _OR_MANY = ", or one for each row of a batch"
 _TEXT = (str, bytes, bytearray, memoryview)
@@ -171,6 +378,149 @@ def errors_mode(errors: object) -> None:
         raise ValueError(f"errors must be 'raise' or 'mark', got {show(errors)}")
 
 
-def unexpected(name: object) -> NoReturn:
-    """Refuse a keyword that is no parameter."""
-    raise TypeError(f"got an unexpected keyword argument {show(name)}")
+# ---- token ids, biases and bitmasks ------------------------------------------------------------------------------------
+
+
+def token_ids(name: str, value: object, rows: int, is_batch: bool, tokens: int) -> tuple[Ids, Ids]:
+    """Read the token ids of each row.
+
+    Returns
+    -------
+    ids : ndarray of int64
+        Those of the first row, then those of the second, and so on.
+    offsets : ndarray of int64, shape (rows + 1,)
+        Those of row b are ``ids[offsets[b] : offsets[b + 1]]``.
+    """
+    if not is_batch:
+        each = [_row_of_ids(name, value, value, tokens, "")]
+    else:
+        given = _items(value)
+        if given is None:
+            raise TypeError(f"{name} must be a list with the token ids of each row, got {show(value)}")
+        if len(given) != rows:
+            raise ValueError(f"{name} must have token ids for each of the {rows} rows, got {len(given)}")
+        each = [_row_of_ids(name, value, row, tokens, f" (row {b})") for b, row in enumerate(given)]
+    offsets = np.cumsum([0, *map(len, each)], dtype=np.int64)
+    return np.concatenate([np.empty(0, np.int64), *each]), offsets
+
+
+def _items(value: Any) -> list[Any] | None:
+    """Give what a sequence or an array has on its first axis; None if it is neither."""
+    if isinstance(value, _TEXT):
+        return None
+    if hasattr(value, "__array__"):
+        array = _as_array(value)
+        return None if array is None or array.ndim == 0 else list(array)
+    return list(value) if isinstance(value, Sequence) else None
+
+
+def _as_array(value: object) -> npt.NDArray[Any] | None:
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception:  # a tensor of another device, an object whose `__array__` fails
+        return None
+
+
+def _row_of_ids(name: str, given: object, row: Any, tokens: int, where: str) -> Ids:
+    """Give the token ids of one row as int64."""
+
+    def wrong() -> TypeError:
+        return TypeError(f"{name} must be a sequence of token ids{' for each row' if where else ''}, got {show(given)}")
+
+    if row is None:
+        return np.empty(0, np.int64)
+    outside: Sequence[int] | npt.NDArray[Any]
+    if hasattr(row, "__array__"):
+        array = _as_array(row)
+        if array is None or array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+            raise wrong()
+        outside = array[(array < 0) | (array >= tokens)]
+    else:
+        items = _items(row)
+        if items is None:
+            raise wrong()
+        try:
+            items = [operator.index(item) for item in items]
+        except TypeError:
+            raise wrong() from None
+        outside = [item for item in items if not 0 <= item < tokens][:1]
+        array = np.array([] if len(outside) else items, np.int64)
+    if len(outside):
+        raise ValueError(f"{name} must be in [0, {tokens}), got {show(int(outside[0]))}{where}")
+    return array.astype(np.int64)
+
+
+_ONE_MAPPING = "a mapping from token ids to numbers"
+
+
+def biases(
+    value: object, rows: int, is_batch: bool, tokens: int
+) -> tuple[Ids, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Read the parameter ``logit_bias``.
+
+    Returns
+    -------
+    ids : ndarray of int64
+        Those of the first row in ascending order, then those of the second, and so on.
+    biases : ndarray of float64
+        The bias of each of these tokens.
+    offsets : ndarray of int64, shape (rows + 1,) or (2,)
+        What row b has is in ``offsets[b] : offsets[b + 1]``; there is one part alone if one mapping serves all rows.
+    """
+    if isinstance(value, Mapping) or not is_batch:
+        each = [_mapping(value, _ONE_MAPPING, tokens)]
+    else:
+        rule = f"{_ONE_MAPPING}, or one for each row of a batch"
+        if not isinstance(value, Sequence) or isinstance(value, _TEXT):
+            raise TypeError(f"logit_bias must be {rule}, got {show(value)}")
+        if len(value) != rows:
+            raise ValueError(f"logit_bias must have one mapping for each of the {rows} rows, got {len(value)}")
+        each = [[] if one is None else _mapping(one, rule, tokens, value, f" (row {b})") for b, one in enumerate(value)]
+    flat = [item for row in each for item in row]
+    offsets = np.cumsum([0, *map(len, each)], dtype=np.int64)
+    return np.array([token for token, _ in flat], np.int64), np.array([bias for _, bias in flat], np.float64), offsets
+
+
+def _mapping(
+    value: object, rule: str, tokens: int = 2**22, given: object = None, where: str = ""
+) -> list[tuple[int, float]]:
+    """Give the tokens of a mapping in ascending order, each with its bias."""
+
+    def wrong() -> TypeError:
+        return TypeError(f"logit_bias must be {rule}, got {show(value if given is None else given)}")
+
+    if not isinstance(value, Mapping):
+        raise wrong()
+    result = {}
+    for key, bias in dict(value).items():
+        try:
+            token = operator.index(key)
+            number = _refuse(bias) if isinstance(bias, (*_TEXT, np.complexfloating)) else float(bias)
+        except TypeError:
+            raise wrong() from None
+        except OverflowError:  # an integer beyond float64
+            number = np.nan
+        if not 0 <= token < tokens:
+            raise ValueError(f"logit_bias must have token ids in [0, {tokens}), got {show(token)}{where}")
+        if not (abs(number) <= 3.4e38 or number == -np.inf):
+            raise ValueError(f"logit_bias must be in [-3.4e38, 3.4e38] or -inf, got {show(bias)} for id {token}{where}")
+        result[token] = number
+    return sorted(result.items())
+
+
+def bitmask(value: Any, rows: int, is_batch: bool, tokens: int) -> npt.NDArray[np.int32]:
+    """Read the parameter ``bitmask``: an array of shape (rows, words), C-contiguous."""
+    most = -(-tokens // 32)
+    shapes = f"({rows}, n)" if is_batch else "(n,) or (1, n)"
+    rule = f"bitmask must be an int32 array of shape {shapes}, n in [1, {most}]"
+    array = _as_array(value) if hasattr(value, "__array__") else None
+    if array is None:
+        raise TypeError(f"{rule}, got {show(value)}")
+    if array.dtype not in (np.int32, np.uint32):
+        raise TypeError(f"{rule}, got {array.dtype} of shape {array.shape}")
+    words = array[None] if array.ndim == 1 and not is_batch else array
+    if words.ndim != 2 or len(words) != rows or not 1 <= words.shape[1] <= most:
+        raise ValueError(f"{rule}, got {array.dtype} of shape {array.shape}")
+    return np.ascontiguousarray(words).astype(words.dtype.newbyteorder("="), copy=False).view(np.int32)

@@ -1,68 +1,16 @@
-"""Parameters kept together, and a sampler that counts its position."""
+"""A sampler that counts its position, and remembers what it drew where a penalty needs that."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
+
+import numpy as np
+import numpy.typing as npt
 
 from toksample import _native
-from toksample._parameters import count, one
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """The parameters of :func:`toksample.sample` for one text; the fields have the same names, ranges and defaults.
-
-    Parameters
-    ----------
-    temperature : float, optional
-        0, which is greedy, or in [1e-30, 1e30]; None is 1.
-    top_k : int, optional
-        In [0, 2**64), or -1; 0, -1 and None are off.
-    top_p : float, optional
-        In [0, 1]; 1 and None are off.
-    min_p : float, optional
-        In [0, 1]; 0 and None are off.
-    seed : int, optional
-        In [0, 2**64); fresh entropy by default.
-    stream : int, optional
-        In [0, 2**64); by default the row's index in its batch.
-
-    Raises
-    ------
-    ValueError, TypeError
-        When one is made out of range.
-
-    Examples
-    --------
-    >>> toksample.SamplingParams(temperature=0.7, top_k=50)
-    SamplingParams(temperature=0.7, top_k=50, top_p=1.0, min_p=0.0, seed=None, stream=None)
-    """
-
-    temperature: float | None = 1.0
-    top_k: int | None = 0
-    top_p: float | None = 1.0
-    min_p: float | None = 0.0
-    seed: int | None = None
-    stream: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in self.keywords().items():
-            if value is not None:  # which is off, or for the seed and the stream the default
-                one(name, value)
-
-    def keywords(self) -> dict[str, Any]:
-        """Return the fields as the keyword arguments of :func:`toksample.sample`."""
-        return {
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "min_p": self.min_p,
-            "seed": self.seed,
-            "stream": self.stream,
-        }
+from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
 
 
 class _Process:
@@ -81,33 +29,63 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+class _History:
+    """The tokens that a sampler has drawn."""
+
+    def __init__(self, ids: Ids | None = None) -> None:
+        self._buffer = ids
+        self._length = 0 if ids is None else ids.shape[-1]
+
+    @property
+    def ids(self) -> Ids | None:
+        """An array of shape (n,), or (B, n) for a batch; None before the first token."""
+        return None if self._buffer is None else self._buffer[..., : self._length]
+
+    def append(self, tokens: npt.ArrayLike) -> None:
+        """Add the next token of each row. The buffer doubles when it is full, so that most calls copy nothing."""
+        if self._buffer is None:
+            self._buffer = np.empty((*np.shape(tokens), 64), np.int64)
+        elif self._length == self._buffer.shape[-1]:
+            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)], axis=-1)
+        self._buffer[..., self._length] = tokens
+        self._length += 1
+
+
 class Sampler:
     """Draws the tokens of a text one after the other: ``sampler(logits)`` is the next one.
 
     It keeps the parameters, and counts the position, so that each token has its own random word. Without a seed it takes
     fresh entropy once, and keeps it in ``seed``; in a forked child it takes new entropy, so that workers do not draw the same
-    texts. It can be pickled and goes on where it was, with the same seed.
+    texts. It can be pickled and goes on where it was, with the same seed and the same history.
 
-    Threads may share one, and do not wait for each other: each call takes the next position. A call that ends in an error
-    gives its position back, unless another thread has taken a later one meanwhile.
+    If a penalty is on, it also keeps the tokens that it draws, as ``output_ids`` of the calls that follow.
+
+    Threads may share one without a penalty, and do not wait for each other: each call takes the next position. A call that
+    ends in an error gives its position back, unless another thread has taken a later one meanwhile. With a penalty each text
+    has its own history, so give each text its own sampler.
 
     Parameters
     ----------
     params : SamplingParams, optional
         The parameters; or give them as keywords.
+    prompt_ids : sequence of int, or one for each row of a batch, optional
+        The token ids of the prompt, for the repetition penalty; as in :func:`toksample.sample`.
     num_threads : int, optional
         At most this many threads for the rows of a batch, as in :func:`toksample.sample`.
-    **keywords
+    **parameters
         The fields of :class:`SamplingParams`.
 
     Attributes
     ----------
     params : SamplingParams
+    prompt_ids : sequence of int or None
     num_threads : int or None
     seed : int
         The seed in use.
     position : int
         The position of the next token.
+    output_ids : ndarray of int64, shape (n,) or (B, n), or None
+        The tokens that were drawn; None before the first one, and always if no penalty is on.
 
     Examples
     --------
@@ -115,23 +93,44 @@ class Sampler:
     >>> logits = np.float32([1.0, 3.0, 2.0, -1.0])
     >>> [sampler(logits) for _ in range(8)]
     [1, 1, 2, 1, 1, 1, 2, 1]
+
+    With a penalty, each token that is drawn becomes less likely:
+
+    >>> sampler = toksample.Sampler(temperature=0, presence_penalty=5.0)
+    >>> [sampler(logits) for _ in range(4)]
+    [1, 2, 0, 3]
     """
 
     def __init__(
-        self, params: SamplingParams | None = None, *, num_threads: int | None = None, **keywords: Any
+        self,
+        params: SamplingParams | None = None,
+        *,
+        prompt_ids: History = None,
+        num_threads: int | None = None,
+        **parameters: Unpack[TextParameters],
     ) -> None:
-        if params is not None and keywords:
-            raise TypeError(f"params and keywords must not both be given, got params and {', '.join(keywords)}")
+        if params is not None and parameters:
+            raise TypeError(f"params and keywords must not both be given, got params and {', '.join(parameters)}")
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be a SamplingParams, got {params!r}")
-        self.params = SamplingParams(**keywords) if params is None else params
-        self._native_params = _native.Params(self.params.keywords())
+        given: dict[str, Any] = dict(parameters)
+        for name in given:
+            if name not in TextParameters.__annotations__:
+                unexpected(name)
+        self.params = SamplingParams(**given) if params is None else params
+        self.prompt_ids = prompt_ids
         self.num_threads = None if num_threads is None else count("num_threads", num_threads)
+        self._read_params()
         self.reset()
 
+    def _read_params(self) -> None:
+        self._native_params = _native.Params({**self.params.keywords(), "seed": None})  # the seed in use is an argument
+        self._has_penalty = self.params.has_penalty
+
     def reset(self) -> None:
-        """Begin a new text: position 0, and fresh entropy if no seed was given."""
+        """Begin a new text: position 0, no tokens drawn, and fresh entropy if no seed was given."""
         self.position = 0
+        self._history = _History()
         self._renew()
 
     def _renew(self) -> None:
@@ -148,25 +147,70 @@ class Sampler:
     def position(self, position: int) -> None:
         self._counter = _native.Counter(one("position", position))
 
-    def __call__(self, logits: object) -> Any:
-        """Draw the next token of each row; see :func:`toksample.sample`. On an error the position stays."""
+    @property
+    def output_ids(self) -> Ids | None:
+        """The tokens that were drawn, where a penalty is on."""
+        return self._history.ids
+
+    def __call__(
+        self,
+        logits: object,
+        *,
+        bitmask: npt.ArrayLike | None = None,
+        logit_bias: Bias = None,
+        prompt_ids: History = None,
+        output_ids: History = None,
+    ) -> Any:
+        """Draw the next token of each row. On an error the position stays.
+
+        Parameters
+        ----------
+        logits : array_like, shape (V,) or (B, V)
+        bitmask, logit_bias, prompt_ids, output_ids : optional
+            As in :func:`toksample.sample`, for this call; each that is given takes the place of the sampler's own. A call that
+            is given ``output_ids`` does not add its token to those that the sampler keeps.
+
+        Returns
+        -------
+        int or ndarray of int64, shape (B,)
+        """
         if self._process is not _process:
             self._renew()
+        inputs: dict[str, Any] | None = None
+        if self._has_penalty:
+            inputs = {
+                "prompt_ids": self.prompt_ids if prompt_ids is None else prompt_ids,
+                "output_ids": self._history.ids if output_ids is None else output_ids,
+            }
+        elif prompt_ids is not None or output_ids is not None:
+            inputs = {"prompt_ids": prompt_ids, "output_ids": output_ids}
+        if bitmask is not None or logit_bias is not None:
+            inputs = inputs or {}
+            inputs["bitmask"] = bitmask
+            if logit_bias is not None:
+                inputs["logit_bias"] = logit_bias
         counter = self._counter
         position = counter.take()
         try:
-            return _native.draw(logits, self._native_params, self.seed, position, self.num_threads)
+            tokens = _native.draw(logits, self._native_params, self.seed, position, inputs, self.num_threads)
         except BaseException:
             counter.give_back(position)
             raise
+        if self._has_penalty and output_ids is None:
+            self._history.append(tokens)
+        return tokens
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("params", "num_threads", "seed", "position")}
+        state = {name: getattr(self, name) for name in ("params", "prompt_ids", "num_threads", "seed", "position")}
+        ids = self._history.ids
+        return {**state, "output_ids": None if ids is None else ids.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._history = _History(state.pop("output_ids"))
         for name, value in state.items():
             setattr(self, name, value)
+        self._read_params()
         self._process = _process

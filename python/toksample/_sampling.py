@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from toksample import _native
-from toksample._arrays import Array, float64_and_native, like
+from toksample._arrays import Array, as_float64, as_native, like
+from toksample._parameters import Parameters, SampleParameters, show_parameters
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -127,18 +128,17 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     >>> toksample.top_k(np.float32([0.0, 3.0, 1.0, 3.0]), 2)
     (array([3., 3.], dtype=float32), array([1, 3]))
     """
-    float64 = float64_and_native(logits)
+    float64 = as_float64(logits)
     if float64 is None:
         values, ids = _native.top_k(logits, k, num_threads)
     else:
-        values, ids = _top_k_of_float64(*float64, k, num_threads)
+        values, ids = _top_k_of_float64(float64, k, num_threads)
     return like(values, logits), like(ids, logits)
 
 
-def _top_k_of_float64(
-    rows: Array, native: Array, k: int, num_threads: int | None
-) -> tuple[Array, npt.NDArray[np.int64]]:
+def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
     """Sort, by their values in float64, the tokens that float32 does not tell from the k largest, and take k of them."""
+    native = as_native(rows)[0]
     least, ids = _native.top_k(native, k, num_threads)
     each = zip(*map(np.atleast_2d, (rows, native, least, ids)), strict=True)
     for row, rounded, values, chosen in each:
@@ -147,15 +147,14 @@ def _top_k_of_float64(
     return np.take_along_axis(rows, ids, axis=-1), ids
 
 
-def sample(
-    logits: object,
-    **parameters: Any,
-) -> Any:
+@show_parameters(errors="raise", num_threads=None, out=None)
+def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
-    The filters apply in the order of the parameters, each to what the one before it kept. Each of them, except
-    ``num_threads``, ``errors`` and ``out``, is one value or one for each row. A row of a batch gives the token that it gives
-    alone with its own parameters, seed, stream and position.
+    The steps of a draw are, in this order: bitmask, logit_bias, repetition_penalty, frequency_penalty, presence_penalty,
+    temperature, top_k, top_p, min_p, typical_p. Each works on what the one before it left. The parameters are given as
+    keywords. Each, but for the ones that describe their own shapes, is one value or one for each row. None stands for off, or
+    for the default. A row of a batch gives the token that it gives alone with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -178,6 +177,20 @@ def sample(
     min_p : float
         In [0, 1]. Keep the tokens whose probability is at least this share of the largest (Nguyen et al., ICLR 2025).
         0 and None are off.
+    typical_p : float
+        In [0, 1]. Keep the tokens whose surprise, -log(probability), is nearest to the entropy, until their probabilities
+        sum to at least p; this may drop the most probable token (Meister et al., TACL 2023). 1 and None are off.
+    repetition_penalty : float
+        In [1e-30, 1e30]. For each token of the prompt and the output, divide its logit by the penalty if it is positive, and
+        multiply it if it is not (Keskar et al., 2019). 1 and None are off.
+    frequency_penalty : float
+        In [-1e30, 1e30]. Subtract it from a token's logit for each time that the token is in the output. 0 and None are off.
+    presence_penalty : float
+        In [-1e30, 1e30]. Subtract it from a token's logit if the token is in the output. 0 and None are off.
+    penalty_window : int
+        In [0, 2**64). The three penalties look only at so many last tokens of prompt and output. 0 and None are all of them.
+    logit_bias : mapping from int to float, or a list with one or None for each row
+        Add to the logits of these token ids: in [-3.4e38, 3.4e38], or -inf, which bans the token.
     seed : int, optional
         In [0, 2**64). The same seed, stream and position draw the same random word. Fresh entropy by default.
     position : int
@@ -185,6 +198,12 @@ def sample(
     stream : int, optional
         In [0, 2**64). Which of the texts of one seed; by default the index of the row (0 for a single row), so that equal
         rows of a batch draw independently.
+    prompt_ids, output_ids : sequence of int or ndarray of an integer type, optional
+        The token ids so far, of the prompt and of what was drawn: for the penalties. For a batch, a list with such a sequence
+        or None for each row, or an array of shape (B, T). Ids are in [0, V).
+    bitmask : ndarray or torch.Tensor of int32, optional
+        Of shape (n,) or (1, n), or (B, n) for a batch, as xgrammar and llguidance make it: token v is allowed if bit v % 32 of
+        word v // 32 is 1, and banned if it is 0 or beyond the words. Logits of tokens that are not allowed may be anything.
     errors : {"raise", "mark"}
         What to do if a row has NaN or +inf, or nothing but -inf: raise an error that names the rows, or return -1 for them.
     num_threads : int, optional
@@ -219,17 +238,19 @@ def sample(
     return _native.sample(logits, parameters)
 
 
-def candidates(logits: object, **parameters: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return what survives the filters of one row, most probable first.
+@show_parameters()
+def candidates(
+    logits: object, **parameters: Unpack[Parameters]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return what survives the edits and filters of one row, most probable first.
 
     Parameters
     ----------
     logits : array_like, shape (V,)
         As in :func:`sample`.
-    temperature, top_k, top_p, min_p
-        As in :func:`sample`.
-    seed, position, stream
-        Not used, for nothing is drawn: they are taken so that the parameters of a draw can be given as they are.
+    **parameters
+        As in :func:`sample`. The seed, stream and position are not used, for nothing is drawn: they are taken so that the
+        parameters of a draw can be given as they are.
 
     Returns
     -------
@@ -246,33 +267,36 @@ def candidates(logits: object, **parameters: Any) -> tuple[npt.NDArray[np.int64]
     return _native.candidates(logits, parameters)
 
 
-def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Any) -> Any:
-    """Return a copy of the logits with -inf where a filter drops the token. They are not divided by the temperature.
+@show_parameters(num_threads=None)
+def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
+    """Return a copy of the logits with -inf where a ban or a filter drops the token.
+
+    The values of the tokens that stay are the caller's own: they are not divided by the temperature, and have no bias and no
+    penalty.
 
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
         As in :func:`sample`.
-    temperature, top_k, top_p, min_p, num_threads
+    num_threads : int, optional
         As in :func:`sample`.
-    seed, position, stream
-        Not used, for nothing is drawn: they are taken so that the parameters of a draw can be given as they are.
+    **parameters
+        As in :func:`sample`. The seed, stream and position are not used, for nothing is drawn.
 
     Returns
     -------
     ndarray or torch.Tensor
-        Of the shape and type of ``logits``, with their own values; a list of numbers is float64.
+        Of the shape and type of ``logits``; a list of numbers is float64.
 
     Examples
     --------
     >>> toksample.mask_logits(np.float32([1.0, 3.0, 2.0]), top_k=2)
     array([-inf,   3.,   2.], dtype=float32)
     """
-    float64 = float64_and_native(logits)
+    float64 = as_float64(logits)
     if float64 is None:
         masked = _native.mask_logits(logits, parameters, num_threads)
     else:
-        rows, native = float64
-        masked = _native.mask_logits(native, parameters, num_threads)
-        masked = np.where(masked == -np.inf, -np.inf, rows)
+        masked = _native.mask_logits(float64, parameters, num_threads)
+        masked = np.where(masked == -np.inf, -np.inf, float64)
     return like(masked, logits)

@@ -30,7 +30,7 @@ import numpy as np
 import toksample
 from toksample import Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
-from toksample._parameters import PARAMETERS, Parameter
+from toksample._parameters import DEFAULTS, PARAMETERS, Parameter
 from toksample._progress import StatusLine
 from toksample._text import show
 
@@ -161,38 +161,38 @@ def _integer(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be {rule}, got {show(text)}") from None
 
 
-_OPTIONS = [parameter for parameter in PARAMETERS.values() if parameter.metavar is not None]
-
-
-def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `sampling_params` reads."""
+def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool = False) -> None:
+    """Add the options that `sampling_params` reads; those of penalties if there is a text for them."""
     group = parser.add_argument_group("sampling")
-    for option in _OPTIONS:
-        if option.name == "temperature":
+    for name, parameter in PARAMETERS.items():
+        if parameter.metavar is None or (parameter.needs_history and not has_history):
+            continue
+        if name == "temperature":
             either = group.add_mutually_exclusive_group()
-            _add(either, option)
+            _add(either, name, parameter)
             greedy = "take the most probable token: temperature 0"
             either.add_argument("--greedy", dest="temperature", action="store_const", const=0.0, help=greedy)
         else:
-            _add(group, option)
+            _add(group, name, parameter)
 
 
-def _add(group: argparse._ActionsContainer, option: Parameter) -> None:
-    shown = "fresh entropy" if option.default is None else option.default
+def _add(group: argparse._ActionsContainer, name: str, parameter: Parameter) -> None:
+    default = DEFAULTS[name]
+    shown = "fresh entropy" if default is None else default
     group.add_argument(
-        f"--{option.name.replace('_', '-')}",
-        type=_number if option.convert is float else _integer,
-        default=option.default,
-        metavar=option.metavar,
-        help=f"{option.meaning} (default: {shown})",
+        f"--{name.replace('_', '-')}",
+        type=_number if parameter.convert is float else _integer,
+        default=default,
+        metavar=parameter.metavar,
+        help=f"{parameter.meaning} (default: {shown})",
     )
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
     """Return the sampler's parameters, each in its range."""
-    fields = [option.name for option in _OPTIONS]
+    given = {name: getattr(args, name) for name, one in PARAMETERS.items() if one.metavar is not None and name in args}
     with _bad_input(ValueError, TypeError):
-        return SamplingParams(**{field: getattr(args, field) for field in fields})
+        return SamplingParams(**given)
 
 
 # ---- toksample generate ----------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 
 def _add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue")
-    add_sampling_options(parser)
+    add_sampling_options(parser, has_history=True)
     length = "stop after so many tokens, if the text has not ended before (default: %(default)s)"
     parser.add_argument("--max-new-tokens", type=_integer, default=256, metavar="N", help=length)
     check = "draw every token a second time with the numpy reference, and fail if one differs"
@@ -220,7 +220,7 @@ def _run_generate(args: argparse.Namespace) -> int:
     if room < 1:
         limit = f"at most {model.context_length} tokens (the model's context)"
         raise CommandError(f"the prompt must be {limit}, got {len(prompt_ids)}")
-    stopwatch = _Stopwatch(model, Sampler(params), args.check)
+    stopwatch = _Stopwatch(model, Sampler(params, prompt_ids=prompt_ids), args.check)
     exit_code = 0
     try:
         _stream_text(stopwatch, args.prompt, prompt_ids, min(args.max_new_tokens, room))
@@ -279,12 +279,13 @@ class _Stopwatch:
         return logits
 
     def sampler(self, logits: Any) -> int:
-        position = self._sampler.position
+        position, output_ids = self._sampler.position, self._sampler.output_ids
         start = time.perf_counter_ns()
         token: int = self._sampler(logits)
         self._sampler_ns.append(time.perf_counter_ns() - start)
         if self._check:
-            keywords = {**self._sampler.params.keywords(), "seed": self._sampler.seed}
+            keywords = {**self._sampler.params.keywords(), "seed": self._sampler.seed, "output_ids": output_ids}
+            keywords["prompt_ids"] = self._sampler.prompt_ids
             expected = reference.sample(logits, position=position, **keywords)
             if token != expected:
                 self.differences.append(f"token {token} at position {position}, the numpy reference draws {expected}")

@@ -3,37 +3,31 @@
 What the compiled kernels return is equal to what is returned here: not close, equal. Nothing here is fast; each function is
 short and says what the method is. The one idea is the exact mass:
 
-1. A token's probability is an integer, its **mass** (:func:`mass`). Every step of it is one float32 operation that IEEE 754
+1. The logits are edited (:func:`edit`): bans, biases and penalties, each of them one rounded operation.
+2. A token's probability is an integer, its **mass** (:func:`mass`). Every step of it is one float32 operation that IEEE 754
    rounds correctly, so every machine computes the same integer, and integer sums do not depend on the order.
-2. Tokens have a **total order** (:func:`order`): logit descending, then id ascending. The mass never decreases with the
-   logit, so every filter keeps a prefix of this order: a filter is a function from what is kept to how many stay.
-3. The **draw** (:func:`draw`) takes one random 64-bit word, which is a function of seed, stream and position
+3. Tokens have a **total order** (:func:`order`): logit descending, then id ascending. The mass never decreases with the
+   logit, so every filter keeps an interval of this order: a filter is a function from the masses of what was kept to the
+   place where the interval starts and the place where it stops.
+4. The **draw** (:func:`draw`) takes one random 64-bit word, which is a function of seed, stream and position
    (:func:`philox4x64`).
 """
 
 from __future__ import annotations
 
 import math
-import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from toksample._arrays import as_given, like
-from toksample._checks import (
-    Filters,
-    Rows,
-    as_rows,
-    filters,
-    for_rows,
-    raise_row_errors,
-    row_error,
-    write_out,
-)
-from toksample._parameters import count, errors_mode
+from toksample._arrays import as_float32, as_given, as_native, like
+from toksample._parameters import Parameters, count, errors_mode, show_parameters
+from toksample._rows import Edits, check_names, check_tokens, edits, numbers, raise_row_errors, row_error
 
 Row = npt.NDArray[np.float32]
+Logits = npt.NDArray[Any]  # float32 or float64
 Masses = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int64]
 
@@ -48,19 +42,106 @@ C1, C2, C3, C4, C5 = np.array(
 )
 
 
+# ---- edits: what changes the logits before anything else looks at them ---------------------------------------------------
+#
+# They are computed in the type of the row: float64 for rows of it, and float32 for all others. A banned token stays banned.
+
+
+def apply_bitmask(row: Logits, words: npt.NDArray[np.int32]) -> Logits:
+    """Ban the tokens whose bit is 0: that of token v is bit v % 32 of word v // 32. Tokens beyond the words are banned.
+
+    This is the layout of xgrammar and llguidance.
+    """
+    bits = words[:, None] >> np.arange(32, dtype=np.int32) & 1
+    allowed = np.zeros(len(row), bool)
+    allowed[: bits.size] = bits.ravel()[: len(row)]
+    return np.where(allowed, row, row.dtype.type(-np.inf))
+
+
+def add_logit_bias(row: Logits, ids: Ids, biases: npt.NDArray[np.float64]) -> Logits:
+    """Add to the logits of some tokens; -inf bans a token."""
+    bias = biases.astype(row.dtype)
+    bans = bias == -np.inf
+    with np.errstate(all="ignore"):
+        result = _replace(row, ids, row[ids] + np.where(bans, 0, bias))
+    result[ids[bans & np.isfinite(row[ids])]] = -np.inf
+    return result
+
+
+def apply_repetition_penalty(row: Logits, history: Ids, penalty: float) -> Logits:
+    """Divide the logits of tokens of the prompt and the output by the penalty if they are positive; multiply others by it.
+
+    N. S. Keskar, B. McCann, L. R. Varshney, C. Xiong, R. Socher, "CTRL: a conditional transformer language model for
+    controllable generation", arXiv:1909.05858, 2019.
+    """
+    ids = np.unique(history)
+    x, p = row[ids], row.dtype.type(penalty)
+    with np.errstate(all="ignore"):
+        return _replace(row, ids, np.where(x > 0, x / p, x * p))
+
+
+def apply_frequency_penalty(row: Logits, output: Ids, penalty: float) -> Logits:
+    """Subtract the penalty from the logit of a token of the output, once for each time that it is there.
+
+    It is a parameter of OpenAI's API, and so is the presence penalty.
+    """
+    ids, counts = np.unique(output, return_counts=True)
+    with np.errstate(all="ignore"):
+        return _replace(row, ids, row[ids] - row.dtype.type(penalty) * counts.astype(row.dtype))
+
+
+def apply_presence_penalty(row: Logits, output: Ids, penalty: float) -> Logits:
+    """Subtract the penalty from the logit of a token of the output."""
+    ids = np.unique(output)
+    with np.errstate(all="ignore"):
+        return _replace(row, ids, row[ids] - row.dtype.type(penalty))
+
+
+def _replace(row: Logits, ids: Ids, values: Logits) -> Logits:
+    """Give tokens new logits, clipped to the finite range. -inf stays, and so do NaN and +inf, which are errors."""
+    largest = np.finfo(row.dtype).max
+    result = row.copy()
+    result[ids] = np.where(np.isfinite(row[ids]), np.clip(values, -largest, largest), row[ids])
+    return result
+
+
+def edit(row: Logits, edits: Edits) -> Logits:
+    """Apply all edits of a row, in their order."""
+    if edits.allowed is not None:
+        row = apply_bitmask(row, edits.allowed)
+    if len(edits.bias_ids):
+        row = add_logit_bias(row, edits.bias_ids, edits.biases)
+    if edits.repetition_penalty != 1:
+        row = apply_repetition_penalty(row, edits.history, edits.repetition_penalty)
+    if edits.frequency_penalty != 0:
+        row = apply_frequency_penalty(row, edits.output, edits.frequency_penalty)
+    if edits.presence_penalty != 0:
+        row = apply_presence_penalty(row, edits.output, edits.presence_penalty)
+    return row
+
+
 # ---- mass and order --------------------------------------------------------------------------------------------------
 
 
-def weight(row: Row, temperature: float) -> npt.NDArray[np.float32]:
-    """Return the mass of each token before it is rounded to an integer: nearly ``2**S * exp((x - max) / temperature)``."""
+def exponent(row: Row, temperature: float) -> Row:
+    """Return 4 and the binary logarithm of each token's probability over that of the most probable one; at least -60.
+
+    It is on a grid of 2**-22, on which the polynomial of :func:`weight` never decreases.
+    """
     with np.errstate(over="ignore"):
         scale = np.clip(np.float32(LOG2_E / temperature), np.finfo(np.float32).tiny, np.finfo(np.float32).max)
-        t = (row - row.max()) * scale + np.float32(4)  # on a grid of 2**-22, on which the polynomial never decreases
-    t = np.maximum(t, np.float32(-60))
+        t = (row - row.max()) * scale + np.float32(4)
+    result: Row = np.maximum(t, np.float32(-60))
+    return result
+
+
+def weight(row: Row, temperature: float) -> Row:
+    """Return the mass of each token before it is rounded to an integer: nearly ``2**S * exp((x - max) / temperature)``."""
+    t = exponent(row, temperature)
     n = np.rint(t)
     f = t - n
     p = ((((C5 * f + C4) * f + C3) * f + C2) * f + C1) * f + np.float32(1)
-    result: npt.NDArray[np.float32] = np.ldexp(p, n.astype(np.int32) - 4 + S)
+    result: Row = np.ldexp(p, n.astype(np.int32) - 4 + S)
     return result
 
 
@@ -69,49 +150,92 @@ def mass(row: Row, temperature: float) -> Masses:
     return np.rint(weight(row, temperature).astype(np.float64)).astype(np.uint64)
 
 
+def surprise(row: Row, temperature: float) -> Ids:
+    """Return how much more each token surprises than the most probable one, in units of 2**-22 bits."""
+    return ((4 - exponent(row, temperature).astype(np.float64)) * 2**22).astype(np.int64)
+
+
 def order(row: npt.NDArray[Any]) -> Ids:
     """Return the ids in the total order: logit descending, then id ascending."""
     return np.argsort(-row, kind="stable")
 
 
-# ---- filters: how many of the first tokens of the order stay -----------------------------------------------------------
+# ---- filters: the interval of the order that stays -----------------------------------------------------------------------
+#
+# Each takes the masses of the tokens that were kept before it, in the order, and returns where what it keeps starts and stops.
 
 
-def keep_top_k(masses: Masses, k: int) -> int:
+def keep_top_k(masses: Masses, k: int) -> tuple[int, int]:
     """Keep the k first; 0 is off."""
-    return min(k, len(masses)) if k > 0 else len(masses)
+    return 0, min(k, len(masses)) if k > 0 else len(masses)
 
 
-def keep_top_p(masses: Masses, p: float) -> int:
+def keep_top_p(masses: Masses, p: float) -> tuple[int, int]:
     """Keep the smallest prefix whose mass is at least the share p of the whole; 1 is off.
 
     A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, "The curious case of neural text degeneration", ICLR 2020.
     """
     if p == 1:
-        return len(masses)
-    total = int(masses.sum())
-    need = min(total, max(1, math.ceil(float(p) * float(total))))
-    return int(np.searchsorted(np.cumsum(masses), np.uint64(need))) + 1
+        return 0, len(masses)
+    return 0, int(np.searchsorted(np.cumsum(masses), _share_of(masses, p))) + 1
 
 
-def keep_min_p(masses: Masses, p: float) -> int:
-    """Keep the tokens at least p times as probable as the most probable one; 0 is off.
+def keep_min_p(masses: Masses, p: float) -> tuple[int, int]:
+    """Keep the tokens at least p times as probable as the first; 0 is off.
 
     N. N. Nguyen et al., "Turning up the heat: min-p sampling for creative and coherent LLM outputs", ICLR 2025.
     """
-    return int(np.count_nonzero(masses >= np.uint64(math.ceil(p * 2**S))))
+    least = np.uint64(math.ceil(float(p) * float(masses[0])))
+    return 0, int(np.count_nonzero(masses >= least))
 
 
-def survivors(row: Row, params: Filters) -> tuple[Ids, Masses]:
+def keep_typical_p(masses: Masses, surprises: Ids, p: float) -> tuple[int, int]:
+    """Keep the tokens whose surprise is nearest to the expected one, until their mass is at least the share p.
+
+    All tokens at the last distance stay. The expected surprise is the entropy of what was kept before, and like the surprises
+    it is measured from that of the most probable token, in units of 2**-22 bits.
+
+    C. Meister, T. Pimentel, G. Wiher, R. Cotterell, "Locally typical sampling", TACL 2023.
+    """
+    total = int(masses.sum())
+    mean = (2 * int(np.dot(masses.astype(object), surprises.astype(object))) + total) // (2 * total)
+    distances = np.abs(surprises - mean)
+    nearest = np.argsort(distances, kind="stable")
+    last = nearest[np.searchsorted(np.cumsum(masses[nearest]), _share_of(masses, p))]
+    kept = np.flatnonzero(distances <= distances[last])
+    return int(kept[0]), int(kept[-1]) + 1
+
+
+def _share_of(masses: Masses, p: float) -> np.uint64:
+    """Return the share p of all mass, rounded up; at least 1."""
+    total = int(masses.sum())
+    return np.uint64(min(total, max(1, math.ceil(float(p) * float(total)))))
+
+
+class Filters(NamedTuple):
+    """The filters' parameters of one row, in their order."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+
+
+def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     """Return the ids that the filters keep, in the total order, and their masses. Banned tokens never survive."""
-    if params.temperature == 0:
+    if filters.temperature == 0:
         return order(row)[:1], np.array([2**S], np.uint64)
     ids = order(row)[: np.count_nonzero(row > -np.inf)]
-    masses = mass(row, params.temperature)[ids]
-    masses = masses[: keep_top_k(masses, params.top_k)]
-    masses = masses[: keep_top_p(masses, params.top_p)]
-    masses = masses[: keep_min_p(masses, params.min_p)]
-    return ids[: len(masses)], masses
+    masses = mass(row, filters.temperature)[ids]
+    masses = masses[slice(*keep_top_k(masses, filters.top_k))]
+    masses = masses[slice(*keep_top_p(masses, filters.top_p))]
+    masses = masses[slice(*keep_min_p(masses, filters.min_p))]
+    ids = ids[: len(masses)]
+    if filters.typical_p < 1:
+        typical = slice(*keep_typical_p(masses, surprise(row, filters.temperature)[ids], filters.typical_p))
+        ids, masses = ids[typical], masses[typical]
+    return ids, masses
 
 
 # ---- the draw --------------------------------------------------------------------------------------------------------
@@ -146,43 +270,18 @@ def draw(ids: Ids, masses: Masses, word: int) -> int:
     return int(ids[by_id][np.searchsorted(running, np.uint64(target), side="right")])
 
 
-# ---- the functions of the package --------------------------------------------------------------------------------------
+# ---- probabilities ---------------------------------------------------------------------------------------------------
 
 
-def argmax(logits: object, *, num_threads: int | None = None) -> Any:
-    """See :func:`toksample.argmax`."""
-    rows = as_rows(logits)
-    raise_row_errors(rows)
-    tokens = np.argmax(rows.rows, axis=1).astype(np.int64)
-    return tokens if rows.is_batch else int(tokens[0])
-
-
-def _like_logits(result: Row, rows: Rows, logits: object, out: npt.NDArray[np.float32] | None) -> Any:
-    """Give the rows of a result as the caller wants them: in `out`, or in the kind of array that the logits are."""
-    result = result if rows.is_batch else result[0]
-    return like(result, logits) if out is None else write_out(result, out)
-
-
-def softmax(
-    logits: object,
-    temperature: float | npt.ArrayLike | None = 1.0,
-    *,
-    out: npt.NDArray[np.float32] | None = None,
-    num_threads: int | None = None,
-) -> Any:
-    """See :func:`toksample.softmax`."""
-    rows = as_rows(logits)
-    params = filters(temperature, 0, 1.0, 0.0, rows)
-    raise_row_errors(rows)
-    result = np.zeros_like(rows.rows)
-    for b, (row, param) in enumerate(zip(rows.rows, params, strict=True)):
-        if param.temperature == 0:
-            result[b, np.argmax(row)] = 1
-        else:
-            w = weight(row, param.temperature)
-            total = int(np.rint(w.astype(np.float64)).astype(np.uint64).sum())
-            result[b] = np.where(w > w.dtype.type(2.0 ** (S - 64)), w, 0) * np.float32(1.0 / float(total))
-    return _like_logits(result, rows, logits, out)
+def softmax_of_row(row: Row, temperature: float) -> Row:
+    """Return the probabilities of a row: each weight by the sum of the masses."""
+    if temperature == 0:
+        result: Row = (np.arange(len(row)) == np.argmax(row)).astype(np.float32)
+        return result
+    w = weight(row, temperature)
+    total = int(mass(row, temperature).sum())
+    result = np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
+    return result
 
 
 def ln(w: int) -> float:
@@ -199,6 +298,92 @@ def ln(w: int) -> float:
     return e * math.log(2) + 2.0 * r * series
 
 
+def log_softmax_of_row(row: Row, temperature: float) -> Row:
+    """Return the natural logarithms of the probabilities of a row."""
+    if temperature == 0:
+        return np.where(np.arange(len(row)) == np.argmax(row), np.float32(0), np.float32(-np.inf))
+    log_total = ln(int(mass(row, temperature).sum())) - S * math.log(2)
+    inverse = min(1.0 / temperature, np.finfo(np.float64).max)
+    x = row.astype(np.float64)
+    with np.errstate(over="ignore"):
+        result: Row = ((x - x.max()) * inverse - log_total).astype(np.float32)
+    return result
+
+
+# ---- the functions of the package --------------------------------------------------------------------------------------
+
+
+def edited(array: Logits, parameters: Mapping[str, object]) -> Logits:
+    """Return the logits, of shape (V,) or (B, V), with the edits that the parameters ask for."""
+    rows = np.atleast_2d(array)
+    check_tokens(array)
+    each = edits(parameters, len(rows), rows.shape[1], array.ndim == 2)
+    return np.array([edit(row, one) for row, one in zip(rows, each, strict=True)], array.dtype).reshape(array.shape)
+
+
+def edited_rows(logits: object, parameters: Mapping[str, object]) -> tuple[npt.NDArray[np.float32], bool]:
+    """Return the logits as edited float32 rows, and whether they came as a batch."""
+    check_names(parameters)
+    native, _, is_edited = as_native(logits, parameters)
+    check_tokens(native)
+    rows = as_float32(native)
+    return np.atleast_2d(rows if is_edited else edited(rows, parameters)), rows.ndim == 2
+
+
+def for_each_row(
+    function: Callable[[Row, dict[str, Any]], Any],
+    logits: object,
+    parameters: Mapping[str, object],
+    *,
+    dtype: npt.DTypeLike,
+    is_wide: bool = True,
+    errors: str = "raise",
+) -> Any:
+    """Call a function on each row and its parameters, and return what it gives: a number, or one for each token."""
+    rows, is_batch = edited_rows(logits, parameters)
+    each = numbers(parameters, len(rows), is_batch)
+    if errors == "raise":
+        raise_row_errors(rows, is_batch)
+    result = np.full(rows.shape if is_wide else len(rows), -1, dtype)
+    for b, row in enumerate(rows):
+        if row_error(row) is None:
+            result[b] = function(row, each[b])
+    return result if is_batch else result[0]
+
+
+def _filters(params: Mapping[str, Any]) -> Filters:
+    return Filters(*(params[name] for name in Filters._fields))
+
+
+def _written(result: Any, out: npt.NDArray[Any] | None) -> Any:
+    """Copy a result to ``out``, if there is one; the kernels' checks of it are theirs alone."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def argmax(logits: object, *, num_threads: int | None = None) -> Any:
+    """See :func:`toksample.argmax`."""
+    tokens = for_each_row(lambda row, _: np.argmax(row), logits, {}, dtype=np.int64, is_wide=False)
+    return tokens if tokens.ndim else int(tokens)
+
+
+def softmax(
+    logits: object,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
+) -> Any:
+    """See :func:`toksample.softmax`."""
+    parameters = {"temperature": temperature}
+    probs = for_each_row(
+        lambda row, params: softmax_of_row(row, params["temperature"]), logits, parameters, dtype=np.float32
+    )
+    return like(probs, logits) if out is None else _written(probs, out)
+
+
 def log_softmax(
     logits: object,
     temperature: float | npt.ArrayLike | None = 1.0,
@@ -207,108 +392,69 @@ def log_softmax(
     num_threads: int | None = None,
 ) -> Any:
     """See :func:`toksample.log_softmax`."""
-    rows = as_rows(logits)
-    params = filters(temperature, 0, 1.0, 0.0, rows)
-    raise_row_errors(rows)
-    result = np.full_like(rows.rows, -np.inf)
-    for b, (row, param) in enumerate(zip(rows.rows, params, strict=True)):
-        if param.temperature == 0:
-            result[b, np.argmax(row)] = 0
-        else:
-            log_total = ln(int(mass(row, param.temperature).sum())) - S * math.log(2)
-            inverse = min(1.0 / param.temperature, np.finfo(np.float64).max)
-            x = row.astype(np.float64)
-            with np.errstate(over="ignore"):
-                result[b] = ((x - x.max()) * inverse - log_total).astype(np.float32)
-    return _like_logits(result, rows, logits, out)
+    parameters = {"temperature": temperature}
+    logprobs = for_each_row(
+        lambda row, params: log_softmax_of_row(row, params["temperature"]), logits, parameters, dtype=np.float32
+    )
+    return like(logprobs, logits) if out is None else _written(logprobs, out)
 
 
 def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[Any, Any]:
     """See :func:`toksample.top_k`."""
-    rows = as_rows(logits)
-    k = count("k", k, rows.rows.shape[1])
-    raise_row_errors(rows)
+    rows, is_batch = edited_rows(logits, {})
+    k = count("k", k, rows.shape[1])
+    raise_row_errors(rows, is_batch)
     given = np.atleast_2d(as_given(logits)[0])
-    sortable = given if given.dtype == np.float64 else rows.rows  # float64 is sorted as it is, before it is rounded
+    sortable = given if given.dtype == np.float64 else rows  # float64 is sorted as it is, before it is rounded
     ids = np.array([order(row)[:k] for row in sortable], np.int64).reshape(-1, k)
     values = np.take_along_axis(given, ids, axis=1)
-    if not rows.is_batch:
+    if not is_batch:
         values, ids = values[0], ids[0]
     return like(values, logits), like(ids, logits)
 
 
+@show_parameters(errors="raise", num_threads=None, out=None)
 def sample(
     logits: object,
     *,
-    temperature: float | npt.ArrayLike | None = 1.0,
-    top_k: int | npt.ArrayLike | None = 0,
-    top_p: float | npt.ArrayLike | None = 1.0,
-    min_p: float | npt.ArrayLike | None = 0.0,
-    seed: int | npt.ArrayLike | None = None,
-    position: int | npt.ArrayLike = 0,
-    stream: int | npt.ArrayLike | None = None,
     errors: str = "raise",
     num_threads: int | None = None,
     out: npt.NDArray[np.int64] | None = None,
+    **parameters: Unpack[Parameters],
 ) -> Any:
     """See :func:`toksample.sample`."""
-    rows = as_rows(logits)
+
+    def draw_from_row(row: Row, params: dict[str, Any]) -> int:
+        word = draw_word(params["seed"], params["stream"], params["position"])
+        return draw(*survivors(row, _filters(params)), word)
+
     errors_mode(errors)
-    params = filters(temperature, top_k, top_p, min_p, rows)
-    seeds = for_rows("seed", int.from_bytes(os.urandom(8)) if seed is None else seed, rows)
-    streams = list(range(len(rows.rows))) if stream is None else for_rows("stream", stream, rows)
-    positions = for_rows("position", position, rows)
-    if errors == "raise":
-        raise_row_errors(rows)
-    tokens = np.full(len(rows.rows), -1, np.int64)
-    for b, row in enumerate(rows.rows):
-        if row_error(row) is None:
-            tokens[b] = draw(*survivors(row, params[b]), draw_word(seeds[b], streams[b], positions[b]))
+    tokens = for_each_row(draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
     if out is not None:
-        return write_out(tokens if rows.is_batch else tokens[0], out)
-    return tokens if rows.is_batch else int(tokens[0])
+        return _written(tokens, out)
+    return tokens if tokens.ndim else int(tokens)
 
 
-def candidates(
-    logits: object,
-    *,
-    temperature: float | None = 1.0,
-    top_k: int | None = 0,
-    top_p: float | None = 1.0,
-    min_p: float | None = 0.0,
-    seed: object = None,
-    position: object = 0,
-    stream: object = None,
-) -> tuple[Ids, npt.NDArray[np.float64]]:
+@show_parameters()
+def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, npt.NDArray[np.float64]]:
     """See :func:`toksample.candidates`."""
-    rows = as_rows(logits)
-    if rows.is_batch:
-        raise ValueError(f"logits must be one row of shape (V,), got shape {rows.rows.shape}")
-    (params,) = filters(temperature, top_k, top_p, min_p, rows)
-    raise_row_errors(rows)
-    ids, masses = survivors(rows.rows[0], params)
+    rows, is_batch = edited_rows(logits, parameters)
+    if is_batch:
+        raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
+    (params,) = numbers(parameters, 1, is_batch)
+    raise_row_errors(rows, is_batch)
+    ids, masses = survivors(rows[0], _filters(params))
     return ids, masses.astype(np.float64) / float(int(masses.sum()))
 
 
-def mask_logits(
-    logits: object,
-    *,
-    temperature: float | npt.ArrayLike | None = 1.0,
-    top_k: int | npt.ArrayLike | None = 0,
-    top_p: float | npt.ArrayLike | None = 1.0,
-    min_p: float | npt.ArrayLike | None = 0.0,
-    seed: object = None,
-    position: object = 0,
-    stream: object = None,
-    num_threads: int | None = None,
-) -> Any:
+@show_parameters(num_threads=None)
+def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
     """See :func:`toksample.mask_logits`."""
-    rows = as_rows(logits)
-    params = filters(temperature, top_k, top_p, min_p, rows)
-    raise_row_errors(rows)
-    given = np.atleast_2d(as_given(logits)[0])
-    masked = np.full_like(given, 0xFF80 if given.dtype == np.uint16 else -np.inf)  # 0xFF80 is -inf in bfloat16
-    for b, row in enumerate(rows.rows):
-        ids, _ = survivors(row, params[b])
-        masked[b, ids] = given[b, ids]
-    return like(masked if rows.is_batch else masked[0], logits)
+
+    def is_kept(row: Row, params: dict[str, Any]) -> npt.NDArray[np.bool_]:
+        return np.isin(np.arange(len(row)), survivors(row, _filters(params))[0])
+
+    kept = for_each_row(is_kept, logits, parameters, dtype=np.bool_)
+    given = as_given(logits)[0]
+    dropped = 0xFF80 if given.dtype == np.uint16 else -np.inf  # -inf in bfloat16
+    return like(np.where(kept, given, np.array(dropped, given.dtype)), logits)

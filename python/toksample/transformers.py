@@ -18,9 +18,10 @@ up, not when this module is imported.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from toksample._sampler import Sampler, SamplingParams
+from toksample._parameters import SamplingParams, TextParameters
+from toksample._sampler import Sampler
 from toksample._sampling import sample
 
 __all__ = ["SamplingLogitsProcessor"]
@@ -30,9 +31,9 @@ class _SamplingLogitsProcessor:
     """A logits processor that draws a token for each row.
 
     Give it to ``model.generate`` in ``logits_processor``, with ``do_sample=False``. The token of row b at step t is
-    ``toksample.sample(scores[b], temperature=..., top_k=..., top_p=..., min_p=..., seed=seed, position=t, stream=b)``, where
-    the scores are the model's logits after the processors that come before this one: those that ``generate`` makes from its
-    options (repetition penalty, bad words, minimum length, ...), and those before it in the list.
+    ``toksample.sample(scores[b], **params.keywords(), position=t, stream=b)``, where the scores are the model's logits after
+    the processors that come before this one: those that ``generate`` makes from its options (repetition penalty, bad words,
+    minimum length, ...), and those before it in the list.
 
     Parameters
     ----------
@@ -40,10 +41,10 @@ class _SamplingLogitsProcessor:
         The parameters; or give them as keywords.
     num_threads : int, optional
         At most so many threads for a batch; see :func:`toksample.sample`.
-    **keywords
-        The fields of :class:`toksample.SamplingParams`: temperature, top_k, top_p, min_p, seed, stream. Without a seed, each
-        new text takes one from torch's global generator, so that ``torch.manual_seed`` and ``transformers.set_seed`` make it
-        reproducible.
+    **parameters
+        The fields of :class:`toksample.SamplingParams`. Without a seed, each new text takes one from torch's global generator,
+        so that ``torch.manual_seed`` and ``transformers.set_seed`` make it reproducible. Penalties look at the prompt and at
+        what was generated, as in ``input_ids``: padding is a token like any other.
 
     Attributes
     ----------
@@ -93,9 +94,13 @@ class _SamplingLogitsProcessor:
     """
 
     def __init__(
-        self, params: SamplingParams | None = None, *, num_threads: int | None = None, **keywords: Any
+        self,
+        params: SamplingParams | None = None,
+        *,
+        num_threads: int | None = None,
+        **parameters: Unpack[TextParameters],
     ) -> None:
-        sampler = Sampler(params, num_threads=num_threads, **keywords)  # which checks them
+        sampler = Sampler(params, num_threads=num_threads, **parameters)  # which checks them
         self.params, self.num_threads = sampler.params, sampler.num_threads
         self.reset()
 
@@ -103,7 +108,10 @@ class _SamplingLogitsProcessor:
     def from_generation_config(
         cls, config: Any, *, seed: int | None = None, stream: int | None = None, num_threads: int | None = None
     ) -> Self:
-        """Make a processor with the temperature, top_k, top_p and min_p of a generation config.
+        """Make a processor with the temperature, top_k, top_p, min_p and typical_p of a generation config.
+
+        The repetition penalty is left to ``generate``, which applies that of its config before the processor sees the scores,
+        whether it samples or not. Here it would be applied a second time.
 
         Parameters
         ----------
@@ -120,23 +128,23 @@ class _SamplingLogitsProcessor:
         Raises
         ------
         ValueError
-            When the config asks for beams, or for a filter that toksample does not have: typical_p, epsilon_cutoff, eta_cutoff
-            or top_h.
+            When the config asks for beams, or for a filter that toksample does not have: epsilon_cutoff, eta_cutoff or top_h.
 
         Examples
         --------
         >>> import transformers
         >>> config = transformers.GenerationConfig(temperature=0.6, top_p=0.95)
-        >>> toksample.transformers.SamplingLogitsProcessor.from_generation_config(config, seed=1).params
-        SamplingParams(temperature=0.6, top_k=0, top_p=0.95, min_p=0.0, seed=1, stream=None)
+        >>> toksample.transformers.SamplingLogitsProcessor.from_generation_config(config, seed=1).params.top_p
+        0.95
         """
-        off = {"num_beams": 1, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_h": None}
+        off = {"num_beams": 1, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_h": None}
         for name, value in off.items():
             got = getattr(config, name, None)  # top_h is not in all versions
             if got not in (None, value):
                 allowed = "None" if value is None else f"None or {value}"
                 raise ValueError(f"{name} of the generation config must be {allowed}, got {got}")
-        values = {name: getattr(config, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+        names = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+        values = {name: getattr(config, name) for name in names}
         given = {name: value for name, value in values.items() if value is not None}
         return cls(**given, seed=seed, stream=stream, num_threads=num_threads)
 
@@ -170,6 +178,8 @@ class _SamplingLogitsProcessor:
             )
         text = self._find_text(ids)
         keywords = self.params.keywords() | {"seed": text.seed, "position": text.length - text.prompt_length}
+        if self.params.has_penalty:
+            keywords["prompt_ids"], keywords["output_ids"] = ids[:, : text.prompt_length], ids[:, text.prompt_length :]
         tokens = sample(scores.detach().cpu(), **keywords, num_threads=self.num_threads)
         if text.is_new:
             self._before_last = self._last

@@ -81,7 +81,7 @@ def test_out_is_returned_as_it_is(module):
 @dtypes
 def test_a_tensor_is_not_copied(dtype):
     tensor, _ = tensor_of(dtype)
-    native, (source,) = as_native(tensor)
+    native, (source,), _ = as_native(tensor)
     assert source.ctypes.data == tensor.data_ptr()
     assert native is source or dtype == "float64"
 
@@ -207,3 +207,21 @@ def test_generate_takes_logits_of_one_step():
         assert list(tokens) == want
     with pytest.raises(ValueError, match=r"got shape \(1, 5, 32\): for the last step, write logits\[:, -1\]$"):
         next(toksample.generate(lambda ids: torch.zeros(1, 5, 32), [1]))
+
+
+@both
+def test_bitmasks_and_token_ids_of_torch(module):
+    row = torch.arange(70.0)
+    batch = row.repeat(3, 1)
+    mask = torch.tensor([[1, 0, 0], [-(2**31), 0, 0], [0, 2, 0]], dtype=torch.int32)
+    assert module.sample(batch, bitmask=mask).tolist() == [0, 31, 33]
+    assert module.sample(row, bitmask=mask[2]) == 33
+    given = {"repetition_penalty": 100.0, "temperature": 0}
+    assert module.sample(row, output_ids=torch.tensor([69, 68]), **given) == 67
+    ids = torch.tensor([[69, 68], [69, 0], [1, 2]])
+    assert module.sample(batch, prompt_ids=ids, **given).tolist() == [67, 68, 69]
+    assert module.sample(batch, prompt_ids=[*ids.to(torch.int32)], **given).tolist() == [67, 68, 69]
+    with pytest.raises(TypeError, match="bitmask must be an int32 array"):
+        module.sample(row, bitmask=mask[2].float())
+    with pytest.raises(TypeError, match="output_ids must be a sequence of token ids"):
+        module.sample(row, output_ids=torch.tensor([1.0]))

@@ -174,6 +174,40 @@ def test_params_and_keywords_are_the_same(small):
     assert generate(small, prompt(), one).equal(generate(small, prompt(), other))
 
 
+def test_penalties_look_at_the_input_ids(small, seen):
+    parameters = {"temperature": 1.3, "repetition_penalty": 1.4, "frequency_penalty": 0.5, "penalty_window": 8}
+    processor = SamplingLogitsProcessor(**parameters, seed=6)
+    sequences = generate(small, prompt(2), processor, eos_token_id=None)
+    for row, ids in enumerate(sequences.tolist()):
+        for t, step in enumerate(seen):
+            given = {"prompt_ids": ids[:5], "output_ids": ids[5 : 5 + t]}
+            assert ids[5 + t] == toksample.sample(step[row], **parameters, **given, seed=6, position=t, stream=row)
+
+
+def test_typical_p_is_that_of_transformers():
+    rng, compared = np.random.default_rng(5), 0
+    for _ in range(300):
+        row = rng.normal(scale=rng.uniform(0.3, 4), size=60).astype(np.float32)
+        probs = np.exp(row.astype(np.float64)) / np.exp(row.astype(np.float64)).sum()
+        distances = np.abs(-np.log(probs) + (probs * np.log(probs)).sum())
+        by_distance = np.argsort(distances)
+        sums, last = np.cumsum(probs[by_distance]), int(rng.integers(1, 59))
+        near = distances[by_distance[last - 1 : last + 2]]
+        if sums[last] - sums[last - 1] < 1e-4 or np.diff(near).min() < 1e-4:
+            continue  # the rounding of float32 may decide
+        p = (sums[last - 1] + sums[last]) / 2
+        theirs = transformers.TypicalLogitsWarper(p)(None, torch.from_numpy(row)[None])[0]
+        assert toksample.mask_logits(row, typical_p=p).tolist() == theirs.tolist()
+        compared += 1
+    assert compared > 100
+
+
+def test_a_repetition_penalty_is_that_of_transformers(small):
+    mine = SamplingLogitsProcessor(temperature=0, repetition_penalty=1.3)
+    theirs = SamplingLogitsProcessor(temperature=0)
+    assert generate(small, prompt(), mine).equal(generate(small, prompt(), theirs, repetition_penalty=1.3))
+
+
 def test_the_stream_is_that_of_the_parameters(small, seen):
     sequences = generate(small, prompt(), SamplingLogitsProcessor(seed=6, stream=9))
     assert sequences[0, 5:].tolist() == [
@@ -558,8 +592,9 @@ def test_logits_without_an_answer(small, temperature):
 
 
 def test_from_generation_config():
-    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02}
-    config = transformers.GenerationConfig(do_sample=True, **parameters)
+    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02, "typical_p": 0.7}
+    # Its repetition penalty is applied by generate.
+    config = transformers.GenerationConfig(do_sample=True, **parameters, repetition_penalty=1.3)
     processor = SamplingLogitsProcessor.from_generation_config(config, seed=1, stream=2, num_threads=3)
     assert isinstance(processor, SamplingLogitsProcessor)
     assert processor.params == toksample.SamplingParams(**parameters, seed=1, stream=2)
@@ -573,7 +608,7 @@ def test_from_generation_config():
     ("option", "message"),
     [
         ({"num_beams": 4}, "num_beams of the generation config must be None or 1, got 4"),
-        ({"typical_p": 0.9}, "typical_p of the generation config must be None or 1.0, got 0.9"),
+        ({"typical_p": 1.5}, "typical_p must be in [0, 1], got 1.5"),
         ({"epsilon_cutoff": 0.1}, "epsilon_cutoff of the generation config must be None or 0.0, got 0.1"),
         ({"eta_cutoff": 0.1}, "eta_cutoff of the generation config must be None or 0.0, got 0.1"),
         ({"top_h": 0.4}, "top_h of the generation config must be None, got 0.4"),

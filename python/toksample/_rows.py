@@ -1,0 +1,148 @@
+"""What the numpy reference reads for each row: its numbers, and what edits it; and the errors of rows without an answer."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from toksample._parameters import (
+    DEFAULTS,
+    NAMES,
+    PARAMETERS,
+    Ids,
+    biases,
+    bitmask,
+    check_count,
+    per_row,
+    token_ids,
+    unexpected,
+)
+
+MAX_TOKENS = 2**22
+
+
+def check_names(parameters: Mapping[str, object]) -> None:
+    """See that each keyword is a parameter of a draw."""
+    for name in parameters:
+        if name not in NAMES:
+            unexpected(name)
+
+
+def check_tokens(native: npt.NDArray[Any]) -> None:
+    """See that the rows have a number of tokens that there may be."""
+    if not 1 <= native.shape[-1] <= MAX_TOKENS:
+        raise ValueError(f"logits must have 1 to {MAX_TOKENS} tokens a row, got shape {native.shape}")
+
+
+# ---- parameters ------------------------------------------------------------------------------------------------------
+
+
+def numbers(parameters: Mapping[str, object], rows: int, is_batch: bool) -> list[dict[str, Any]]:
+    """Give, for each row, the parameters that are numbers. What is not given has its default."""
+    random = int.from_bytes(os.urandom(8))
+    columns = {}
+    for name in PARAMETERS:
+        value = parameters.get(name, DEFAULTS[name])
+        if value is None and name == "seed":
+            columns[name] = [random] * rows
+        elif value is None and name == "stream":
+            columns[name] = list(range(rows))
+        else:
+            columns[name] = _column(name, value, rows, is_batch)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _column(name: str, value: object, rows: int, is_batch: bool) -> list[Any]:
+    read = per_row(name, value)
+    if not isinstance(read, list):
+        return [read] * rows
+    check_count(name, value, len(read), rows, is_batch)
+    return read
+
+
+class Edits(NamedTuple):
+    """What changes the logits of one row before its filters."""
+
+    allowed: npt.NDArray[np.int32] | None
+    """The words of its bitmask."""
+    bias_ids: Ids
+    biases: npt.NDArray[np.float64]
+    history: Ids
+    """The tokens of the prompt and of the output that are in the penalties' window."""
+    output: Ids
+    """Those of them that are of the output."""
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+
+
+def edits(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[Edits]:
+    """Give the edits of each row."""
+    value = parameters.get("bitmask")
+    allowed = [None] * rows if value is None else list(bitmask(value, rows, is_batch, tokens))
+    value = parameters.get("logit_bias")
+    bias_ids, bias_values, bounds = biases({} if value is None else value, rows, is_batch, tokens)
+    prompts = _ids("prompt_ids", parameters, rows, tokens, is_batch)
+    outputs = _ids("output_ids", parameters, rows, tokens, is_batch)
+    result = []
+    for b, row in enumerate(numbers(parameters, rows, is_batch)):
+        bias = slice(*bounds[:2] if len(bounds) == 2 else bounds[b : b + 2])
+        history = np.concatenate([prompts[b], outputs[b]])
+        start = max(0, len(history) - row["penalty_window"]) if row["penalty_window"] else 0
+        result.append(
+            Edits(
+                allowed=allowed[b],
+                bias_ids=bias_ids[bias],
+                biases=bias_values[bias],
+                history=history[start:],
+                output=history[max(start, len(prompts[b])) :],
+                repetition_penalty=row["repetition_penalty"],
+                frequency_penalty=row["frequency_penalty"],
+                presence_penalty=row["presence_penalty"],
+            )
+        )
+    return result
+
+
+def _ids(name: str, parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[Ids]:
+    value = parameters.get(name)
+    if value is None:
+        return [np.empty(0, np.int64)] * rows
+    ids, offsets = token_ids(name, value, rows, is_batch, tokens)
+    return [ids[start:stop] for start, stop in itertools.pairwise(offsets)]
+
+
+# ---- rows without an answer ------------------------------------------------------------------------------------------
+
+
+def row_error(row: npt.NDArray[Any]) -> tuple[str, str] | None:
+    """Say what is wrong with a row, and at which id; None if nothing is."""
+    wrong = np.flatnonzero(np.isnan(row) | (row == np.inf))
+    if len(wrong):
+        return ("nan" if np.isnan(row[wrong[0]]) else "inf"), f"id {wrong[0]}"
+    if np.all(row == -np.inf):
+        return "only -inf", ""
+    return None
+
+
+def raise_row_errors(rows: npt.NDArray[Any], is_batch: bool) -> None:
+    """Raise the error that names the rows without an answer, if there are any."""
+    found = [(b, error) for b, row in enumerate(rows) if (error := row_error(row)) is not None]
+    if not found:
+        return
+    rule = "have a finite value" if all(what == "only -inf" for _, (what, _) in found) else "be finite or -inf"
+    texts = [_row_text(b, what, where, is_batch) for b, (what, where) in found[:8]]
+    if len(found) > 8:
+        texts.append(f"and {len(found) - 8} more rows")
+    raise ValueError(f"logits must {rule}, got {'; '.join(texts)}")
+
+
+def _row_text(b: int, what: str, where: str, is_batch: bool) -> str:
+    if not is_batch:
+        return f"{what} at {where}" if where else what
+    return f"{what} at row {b}, {where}" if where else f"{what} in row {b}"

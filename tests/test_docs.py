@@ -1,0 +1,40 @@
+"""The Python examples of README.md and docs/: each runs, and gives what its comment says."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toksample._parameters import NAMES
+
+ROOT = Path(__file__).parent.parent
+METHODS = ROOT / "docs" / "sampling-methods.md"
+
+
+def blocks(path):
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", METHODS], ids=lambda path: path.name)
+def test_examples(path):
+    names = {"model": lambda ids: np.eye(8, dtype=np.float32)[(ids[-1] + 1) % 8], "prompt_ids": [2], "np": np}
+    checked = 0
+    for block in blocks(path):
+        if "transformers" in block:  # those of tests/extras
+            continue
+        for statement in re.split(r"\n(?=\S)", block.strip()):
+            code, _, comment = statement.partition("  # ")
+            if not re.match(r"[\[(\w.]+.*\)|\[", code) or not re.match(r"\(?(array|\[)", comment):
+                exec(statement, names)
+                continue
+            got = eval(code, names)
+            assert repr(got).replace(" ", "") == comment.strip().replace(" ", ""), code
+            checked += 1
+    assert checked >= 1
+
+
+def test_every_method_has_its_section():
+    sections = re.findall(r"^## (\w+)$", METHODS.read_text(encoding="utf-8"), re.MULTILINE)
+    others = {"penalty_window", "prompt_ids", "output_ids", "seed", "stream", "position"}
+    assert sorted(sections) == sorted(set(NAMES) - others)
