@@ -11,10 +11,12 @@
 //! Edge rule: an id that the row does not have changes nothing.
 //!
 //! How it is fast: a block of 64 tokens has one word that says which tokens are allowed and one that says which logits were
-//! edited. So a block without changes costs two comparisons. The edits are kept in the order of the ids, without sorting: the
-//! place of an edit is the number of bits before its own.
+//! edited. So a block without changes costs two comparisons. Nothing is sorted: the edits of a block lie side by side, and the
+//! place of an edit among them is the number of bits before its own. What is left to do for a row without a bitmask depends on
+//! the number of its edits, and not on its length.
 
 use crate::error::{RowError, reserve};
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 
 /// Every token of a block.
@@ -25,10 +27,14 @@ const ALL: u64 = u64::MAX;
 pub(crate) struct Changes {
     /// For each block, which tokens are allowed.
     allowed: Vec<u64>,
-    /// For each block, which logits were edited, and how many were in the blocks before it.
+    /// True if all are, in all blocks.
+    are_all_allowed: bool,
+    /// For each block, which logits were edited, and where they begin in `logits`.
     edited: Vec<u64>,
-    before: Vec<u32>,
-    /// The edited logits, in the order of the ids.
+    begins: Vec<u32>,
+    /// The blocks with edited logits.
+    touched: Vec<u32>,
+    /// The edited logits. Those of a block are in the order of the ids.
     logits: Vec<f32>,
     /// What is known of each of these tokens.
     tokens: Vec<Token>,
@@ -50,25 +56,38 @@ impl Changes {
     pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
         reserve(&mut self.allowed, blocks)?;
         reserve(&mut self.edited, blocks)?;
-        reserve(&mut self.before, blocks)
+        reserve(&mut self.begins, blocks)?;
+        reserve(&mut self.touched, blocks)
     }
 
     /// Begins with a row in which all tokens are allowed that the bitmask allows, and no logit is edited.
+    #[inline(always)]
     pub fn begin(&mut self, blocks: usize, bitmask: Option<&[u32]>) {
-        self.allowed.clear();
-        self.edited.clear();
+        for block in self.touched.drain(..) {
+            self.edited[block as usize] = 0;
+        }
         self.edited.resize(blocks, 0);
-        match bitmask {
-            None => self.allowed.resize(blocks, ALL),
-            Some(words) => {
-                let (pairs, rest) = words.as_chunks::<2>();
-                for [low, high] in pairs.iter().take(blocks) {
-                    self.allowed.push(u64::from(*low) | u64::from(*high) << 32);
-                }
-                for word in rest {
-                    self.allowed.push(u64::from(*word));
-                }
-                self.allowed.resize(blocks, 0);
+        self.begins.resize(blocks, 0);
+        let had_all = self.are_all_allowed;
+        self.are_all_allowed = bitmask.is_none();
+        let Some(words) = bitmask else {
+            if had_all {
+                self.allowed.resize(blocks, ALL);
+            } else {
+                self.allowed.clear();
+                self.allowed.resize(blocks, ALL);
+            }
+            return;
+        };
+        self.allowed.resize(blocks, 0);
+        let (pairs, rest) = words.as_chunks::<2>();
+        for (allowed, [low, high]) in self.allowed.iter_mut().zip(pairs) {
+            *allowed = u64::from(*low) | u64::from(*high) << 32;
+        }
+        if let Some(others) = self.allowed.get_mut(pairs.len()..) {
+            others.fill(0);
+            if let (Some(allowed), Some(low)) = (others.first_mut(), rest.first()) {
+                *allowed = u64::from(*low);
             }
         }
     }
@@ -78,23 +97,28 @@ impl Changes {
         &self.allowed
     }
 
-    pub fn is_allowed(&self, id: usize) -> bool {
+    #[inline(always)]
+    fn is_allowed(&self, id: usize) -> bool {
         self.allowed[id / BLOCK] >> (id % BLOCK) & 1 == 1
     }
 
     /// Makes a place for each token that will be edited, of which nothing is known yet.
+    #[inline(always)]
     pub fn note<'a>(&mut self, ids: impl Iterator<Item = &'a u32>, tokens: usize) -> Result<(), RowError> {
         for &id in ids {
             let id = id as usize;
             if id < tokens {
-                self.edited[id / BLOCK] |= 1 << (id % BLOCK);
+                let word = &mut self.edited[id / BLOCK];
+                if *word == 0 {
+                    self.touched.push((id / BLOCK) as u32);
+                }
+                *word |= 1 << (id % BLOCK);
             }
         }
-        self.before.clear();
         let mut count = 0;
-        for word in &self.edited {
-            self.before.push(count);
-            count += word.count_ones();
+        for &block in &self.touched {
+            self.begins[block as usize] = count;
+            count += self.edited[block as usize].count_ones();
         }
         self.tokens.clear();
         reserve(&mut self.tokens, count as usize)?;
@@ -104,26 +128,25 @@ impl Changes {
     }
 
     /// What is known of a token for which there is a place.
+    #[inline(always)]
     pub fn token(&mut self, id: u32) -> Option<&mut Token> {
         let (block, place) = (id as usize / BLOCK, id as usize % BLOCK);
         let word = self.edited.get(block).copied().filter(|word| word >> place & 1 == 1)?;
-        let earlier = (word & ((1 << place) - 1)).count_ones();
-        self.tokens.get_mut((self.before[block] + earlier) as usize)
+        self.tokens.get_mut(place_of_edit(self.begins[block], word, place))
     }
 
     /// Computes the new logit of each noted token from its old one, which `logit` gives, and what is known of the token. Calls
     /// `changed` with each block that has any, and the largest old and the largest new one of these logits.
+    #[inline(always)]
     pub fn edit(
         &mut self,
         logit: impl Fn(usize) -> f32,
         new: impl Fn(f32, Token) -> f32,
         mut changed: impl FnMut(&Self, usize, f32, f32),
     ) {
-        for block in 0..self.edited.len() {
+        for place in 0..self.touched.len() {
+            let block = self.touched[place] as usize;
             let mut word = self.edited[block];
-            if word == 0 {
-                continue;
-            }
             let (mut largest_old, mut largest_new) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
             while word != 0 {
                 let id = block * BLOCK + word.trailing_zeros() as usize;
@@ -144,15 +167,14 @@ impl Changes {
         let (block, place) = (id / BLOCK, id % BLOCK);
         let word = self.edited[block];
         if word >> place & 1 == 1 {
-            let earlier = (word & ((1 << place) - 1)).count_ones();
-            return self.logits[(self.before[block] + earlier) as usize];
+            return self.logits[place_of_edit(self.begins[block], word, place)];
         }
         if self.is_allowed(id) { stored } else { f32::NEG_INFINITY }
     }
 
     /// Applies the changes to a block, if it has any, in a copy.
     #[inline(always)]
-    pub fn apply<'b>(
+    pub fn apply<'b, I: Vector>(
         &self,
         index: usize,
         block: &'b [f32; BLOCK],
@@ -164,13 +186,11 @@ impl Changes {
         }
         let copy = copy.insert(*block);
         if allowed != ALL {
-            for (place, x) in copy.iter_mut().enumerate() {
-                *x = if allowed >> place & 1 == 1 { *x } else { f32::NEG_INFINITY };
-            }
+            *copy = I::allowed(copy, allowed);
         }
         if edited != 0 {
             let mut word = edited;
-            for &logit in &self.logits[self.before[index] as usize..] {
+            for &logit in &self.logits[self.begins[index] as usize..] {
                 copy[word.trailing_zeros() as usize % BLOCK] = logit;
                 word &= word - 1;
                 if word == 0 {
@@ -180,4 +200,10 @@ impl Changes {
         }
         copy
     }
+}
+
+/// The place of an edit: after those of the tokens before it in its block, which has the word.
+#[inline(always)]
+fn place_of_edit(begins: u32, word: u64, place: usize) -> usize {
+    (begins + (word & ((1 << place) - 1)).count_ones()) as usize
 }

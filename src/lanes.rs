@@ -100,6 +100,29 @@ pub(crate) fn fold_together<L: Copy + Default>(lanes: &[[L; GROUP]; GROUP], max:
     maxima
 }
 
+/// Returns a block with -inf in place of each value whose bit is not set.
+#[inline(always)]
+pub(crate) fn allowed(block: &[f32; BLOCK], bits: u64) -> [f32; BLOCK] {
+    // A table of bits and lanes of 32 bits: a shift for each lane, of 64 bits, would take several times as long.
+    const BITS: [u32; 32] = {
+        let mut bits = [0; 32];
+        let mut place = 0;
+        while place < 32 {
+            bits[place] = 1 << place;
+            place += 1;
+        }
+        bits
+    };
+    let mut kept = [f32::NEG_INFINITY; BLOCK];
+    for (half, (kept, block)) in kept.as_chunks_mut::<32>().0.iter_mut().zip(block.as_chunks::<32>().0).enumerate() {
+        let word = (bits >> (32 * half)) as u32;
+        for ((kept, &x), bit) in kept.iter_mut().zip(block).zip(BITS) {
+            *kept = if word & bit != 0 { x } else { f32::NEG_INFINITY };
+        }
+    }
+    kept
+}
+
 /// Returns the maximum of numbers without NaN, and -inf if there are no numbers.
 #[inline(always)]
 pub(crate) fn maximum(values: &[f32]) -> f32 {

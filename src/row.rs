@@ -95,7 +95,7 @@ impl<'a, I: Vector, T: Logit> Plain<'a, I, T> {
     /// Makes the pass over the logits, which fills `maxima`, and returns an error if the row has no answer.
     #[inline(always)]
     pub fn read(logits: &'a [T], maxima: &'a mut Vec<f32>) -> Result<Self, RowError> {
-        let maximum = block_maxima(logits, None, maxima)?;
+        let maximum = block_maxima::<I, T>(logits, None, maxima)?;
         Ok(Plain { logits, maxima, maximum, isa: PhantomData })
     }
 }
@@ -143,7 +143,7 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
         changes: &'a mut Changes,
     ) -> Result<Self, RowError> {
         changes.begin(logits.len().div_ceil(BLOCK), context.bitmask);
-        block_maxima(logits, context.bitmask.map(|_| changes.allowed()), maxima)?;
+        block_maxima::<I, T>(logits, context.bitmask.map(|_| changes.allowed()), maxima)?;
         if context.edits_logits() {
             let (prompt_ids, output_ids) = context.history(window);
             let biased = context.biases.iter().map(|(id, _)| id);
@@ -168,7 +168,7 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
                         maxima[index] = largest_new;
                     } else if largest_old == maxima[index] {
                         let mut buffer = Buffer::new();
-                        let block = changes.apply(
+                        let block = changes.apply::<I>(
                             index,
                             stored_block::<I, T>(logits, index, &mut buffer.stored),
                             &mut buffer.changed,
@@ -213,7 +213,7 @@ impl<I: Vector, T: Logit> Row for Changed<'_, I, T> {
     #[inline(always)]
     fn block<'b>(&'b self, index: usize, buffer: &'b mut Buffer<T>) -> &'b [f32; BLOCK] {
         let block = stored_block::<I, T>(self.plain.logits, index, &mut buffer.stored);
-        self.changes.apply(index, block, &mut buffer.changed)
+        self.changes.apply::<I>(index, block, &mut buffer.changed)
     }
 }
 
@@ -289,19 +289,23 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
 /// Fills `maxima` with the maximum of each block, and returns the maximum of the row or what is wrong with the row. If not every
 /// token is allowed, each block has a word that says which ones are.
 #[inline(always)]
-fn block_maxima<T: Logit>(row: &[T], allowed: Option<&[u64]>, maxima: &mut Vec<f32>) -> Result<f32, RowError> {
+fn block_maxima<I: Vector, T: Logit>(
+    row: &[T],
+    allowed: Option<&[u64]>,
+    maxima: &mut Vec<f32>,
+) -> Result<f32, RowError> {
     maxima.clear();
     maxima.resize(row.len().div_ceil(BLOCK).next_multiple_of(GROUP), f32::NEG_INFINITY);
     let (groups, rest) = row.as_chunks::<{ GROUP * BLOCK }>();
     let mut nan = [0u32; LANES];
     for ((index, group), maxima) in groups.iter().enumerate().zip(maxima.as_chunks_mut::<GROUP>().0) {
-        *maxima = allowed_maxima(group, allowed, index * GROUP, &mut nan);
+        *maxima = allowed_maxima::<I, T>(group, allowed, index * GROUP, &mut nan);
     }
     if !rest.is_empty() {
         let mut padded = [T::NEG_INFINITY; GROUP * BLOCK];
         padded[..rest.len()].copy_from_slice(rest);
         let index = groups.len() * GROUP;
-        maxima[index..].copy_from_slice(&allowed_maxima(&padded, allowed, index, &mut nan));
+        maxima[index..].copy_from_slice(&allowed_maxima::<I, T>(&padded, allowed, index, &mut nan));
     }
     maxima.truncate(row.len().div_ceil(BLOCK));
     let row_maximum = lanes::maximum(maxima);
@@ -317,27 +321,35 @@ fn block_maxima<T: Logit>(row: &[T], allowed: Option<&[u64]>, maxima: &mut Vec<f
 /// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`, and sets a lane of `nan`
 /// if they contain a NaN.
 #[inline(always)]
-fn allowed_maxima<T: Logit>(
+fn allowed_maxima<I: Vector, T: Logit>(
     group: &[T; GROUP * BLOCK],
     allowed: Option<&[u64]>,
     index: usize,
     nan: &mut [u32; LANES],
 ) -> [f32; GROUP] {
     let Some(allowed) = allowed else { return group_maxima(group, nan) };
-    let words = &allowed[index..allowed.len().min(index + GROUP)];
-    if words.iter().all(|&word| word == u64::MAX) {
+    let mut words = [0; GROUP];
+    let known = &allowed[index..allowed.len().min(index + GROUP)];
+    words[..known.len()].copy_from_slice(known);
+    if words == [u64::MAX; GROUP] {
         return group_maxima(group, nan);
     }
-    let mut copy = [T::NEG_INFINITY; GROUP * BLOCK];
-    let blocks = copy.as_chunks_mut::<BLOCK>().0.iter_mut().zip(group.as_chunks::<BLOCK>().0);
-    for ((copy, block), &word) in blocks.zip(words) {
-        if word != 0 {
-            for (place, (copy, &x)) in copy.iter_mut().zip(block).enumerate() {
-                *copy = if word >> place & 1 == 1 { x } else { T::NEG_INFINITY };
+    let mut lanes = [[f32::NEG_INFINITY; GROUP]; GROUP];
+    let mut widened = [0.0; BLOCK];
+    let blocks = group.as_chunks::<BLOCK>().0;
+    if words.contains(&0) {
+        for ((lanes, block), word) in lanes.iter_mut().zip(blocks).zip(words) {
+            if word != 0 {
+                *lanes = lanes::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
             }
         }
+    } else {
+        // Without a branch for each block, the CPU works on several blocks at once.
+        for ((lanes, block), word) in lanes.iter_mut().zip(blocks).zip(words) {
+            *lanes = lanes::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
+        }
     }
-    group_maxima(&copy, nan)
+    fold_together(&lanes, lanes::max)
 }
 
 /// Returns the maxima of eight blocks, and sets a lane of `nan` if they contain a NaN.

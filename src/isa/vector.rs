@@ -23,6 +23,12 @@ pub trait Vector {
     /// Bit i is set if `block[i] >= floor`.
     fn at_least(block: &[f32; BLOCK], floor: f32) -> u64;
 
+    /// The block with -inf in place of each value whose bit is not set.
+    #[inline(always)]
+    fn allowed(block: &[f32; BLOCK], bits: u64) -> [f32; BLOCK] {
+        lanes::allowed(block, bits)
+    }
+
     /// The sum of numbers of at most 2**28, each rounded to an integer, ties to even. None is negative.
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
@@ -96,6 +102,33 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn allowed(block: &[f32; BLOCK], bits: u64) -> [f32; BLOCK] {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn eight(x: &[f32; 8], bits: u8) -> [f32; 8] {
+            let mut kept = [0.0; 8];
+            let each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(i32::from(bits)), each), each);
+            let banned = _mm256_set1_ps(f32::NEG_INFINITY);
+            // SAFETY: the load and the store are of eight floats each, and neither need be aligned.
+            unsafe {
+                let x = _mm256_loadu_ps(x.as_ptr());
+                _mm256_storeu_ps(kept.as_mut_ptr(), _mm256_blendv_ps(banned, x, _mm256_castsi256_ps(set)));
+            }
+            kept
+        }
+
+        let mut kept = [0.0; BLOCK];
+        for (place, (kept, x)) in kept.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0).enumerate() {
+            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
+            *kept = unsafe { eight(x, (bits >> (8 * place)) as u8) };
+        }
+        kept
+    }
+
+    #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
         use std::arch::x86_64::*;
 
@@ -158,6 +191,31 @@ impl Vector for Avx512 {
             mask |= unsafe { sixteen(x, floor) } << (16 * place);
         }
         mask
+    }
+
+    #[inline(always)]
+    fn allowed(block: &[f32; BLOCK], bits: u64) -> [f32; BLOCK] {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn sixteen(x: &[f32; 16], bits: u16) -> [f32; 16] {
+            let mut kept = [0.0; 16];
+            let banned = _mm512_set1_ps(f32::NEG_INFINITY);
+            // SAFETY: the load and the store are of sixteen floats each, and neither need be aligned.
+            unsafe {
+                let x = _mm512_loadu_ps(x.as_ptr());
+                _mm512_storeu_ps(kept.as_mut_ptr(), _mm512_mask_mov_ps(banned, bits, x));
+            }
+            kept
+        }
+
+        let mut kept = [0.0; BLOCK];
+        for (place, (kept, x)) in kept.as_chunks_mut::<16>().0.iter_mut().zip(block.as_chunks::<16>().0).enumerate() {
+            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX-512.
+            *kept = unsafe { sixteen(x, (bits >> (16 * place)) as u16) };
+        }
+        kept
     }
 
     // The clones that have AVX-512 have AVX2 and F16C.

@@ -105,9 +105,14 @@ impl Mass {
     /// Returns how surprising a token is, relative to the most probable one: see `surprise.rs`.
     #[inline(always)]
     pub fn surprise(self, x: f32) -> u32 {
-        // The product is exact, and its magnitude is below 2**28.
+        // The integer and the fraction are converted apart, by adding a number that leaves an integer in the low bits: the
+        // conversion of a float32, which must handle NaN, takes several times as long.
         const GRID: f32 = (1u32 << 22) as f32;
-        ((SHIFT * GRID) as i32 - (self.exponent(x) * GRID) as i32) as u32
+        let integer = |rounded: f32| rounded.to_bits().wrapping_sub(ROUND32.to_bits());
+        let t = self.exponent(x);
+        let rounded = t + ROUND32;
+        let fraction = integer((t - (rounded - ROUND32)) * GRID + ROUND32);
+        (SHIFT as u32).wrapping_sub(integer(rounded)).wrapping_shl(22).wrapping_sub(fraction)
     }
 
     /// Returns the surprise of each token of a block.

@@ -37,10 +37,13 @@ pub fn floor<R: Row>(row: &R, k: usize, work: &mut Vec<f32>) -> f32 {
                 *maximum = max(*maximum, m);
             }
         }
-        let least = kth_largest(work, k);
+        let least = kth_largest(work, k).max(f32::MIN);
         work.clear();
         for index in row.reaching(least) {
             work.push(maxima[index]);
+        }
+        if work.len() < k {
+            return f32::MIN; // most blocks are banned
         }
     } else {
         work.extend_from_slice(maxima);

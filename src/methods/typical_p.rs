@@ -23,5 +23,5 @@ pub(super) fn apply<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowE
     }
     let moments = state.moments();
     let mean = moments.mean().ok_or(RowError::Changed)?; // the most probable token always has a mass
-    state.keep_nearest(mean, need(p, moments.mass))
+    state.keep_nearest(mean, need(p, moments.mass), moments.mass)
 }

@@ -111,8 +111,8 @@ fn read_ids(name: &str, given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerR
 
 /// The ids, if the row has them all.
 fn in_row(ids: &[i64], tokens: usize) -> Option<Vec<u32>> {
-    let is_in = |&id: &i64| usize::try_from(id).is_ok_and(|id| id < tokens);
-    ids.iter().all(is_in).then(|| ids.iter().map(|&id| id as u32).collect())
+    let largest = ids.iter().fold(0, |largest: u64, &id| largest.max(id as u64)); // a negative id becomes a large one
+    (largest < tokens as u64).then(|| ids.iter().map(|&id| id as u32).collect())
 }
 
 fn read_biases(given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerRow<(u32, f32)>> {

@@ -161,9 +161,9 @@ impl<'a, R: Row> State<'a, R> {
     }
 
     /// Keeps the tokens whose surprise is nearest to `center`, up to the smallest distance at which they have the mass that is
-    /// needed, which must not be more than there is. All tokens at that distance are kept.
+    /// needed. All tokens at that distance are kept. `total` is the mass of what was kept.
     #[inline(always)]
-    pub fn keep_nearest(&mut self, center: u32, need: u64) -> Result<(), RowError> {
+    pub fn keep_nearest(&mut self, center: u32, need: u64, total: u64) -> Result<(), RowError> {
         let mass = self.mass;
         let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
         let farthest = match self.kept {
@@ -171,8 +171,8 @@ impl<'a, R: Row> State<'a, R> {
                 self.search.list.retain(|key| key <= last);
                 self.search.list.distance_reaching(need, distance)
             }
-            Some(Kept::Long { last, .. }) => self.search.list_nearest(&self.row, mass, center, need, last),
-            None => self.search.list_nearest(&self.row, mass, center, need, order::end(self.row.tokens())),
+            Some(Kept::Long { last, .. }) => self.search.list_nearest(&self.row, mass, center, [need, total], last),
+            None => self.search.list_nearest(&self.row, mass, center, [need, total], order::end(self.row.tokens())),
         };
         let farthest = farthest.ok_or(RowError::Changed)?;
         self.search.list.retain(|key| distance(key) <= farthest);
@@ -262,7 +262,14 @@ impl Search {
     /// Lists all tokens up to `last` whose surprise is at least as near to `center` as the smallest distance at which tokens have
     /// the mass that is needed, and returns that distance. Returns None if all tokens have less mass.
     #[inline(always)]
-    fn list_nearest<R: Row>(&mut self, row: &R, mass: Mass, center: u32, need: u64, last: u64) -> Option<u32> {
+    fn list_nearest<R: Row>(
+        &mut self,
+        row: &R,
+        mass: Mass,
+        center: u32,
+        [need, total]: [u64; 2],
+        last: u64,
+    ) -> Option<u32> {
         let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
         let mut least = HEAVY;
         loop {
@@ -276,7 +283,7 @@ impl Search {
                 return found;
             }
             least = match least {
-                HEAVY => top_p::guess_least_mass(row, mass, need, self.list.total()).0.min(HEAVY >> LIGHTER),
+                HEAVY => top_p::guess_least_mass(row, mass, need, total).0.min(HEAVY >> LIGHTER),
                 least => least >> MUCH_LIGHTER,
             };
         }
