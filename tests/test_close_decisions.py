@@ -86,11 +86,11 @@ def test_shares_at_which_a_nucleus_ends(real_row, name, temperature, top_k):
     row = make_row(name, real_row)
     order = reference.order(row)
     masses = reference.mass(row, temperature)[order]
-    masses = masses[: reference.keep_top_k(masses, top_k)]
+    masses = masses[slice(*reference.keep_top_k(masses, top_k))]
     running = np.cumsum(masses)
     ends = np.unique(np.geomspace(1, len(running), 20 if name == "real" else 60).astype(int)) - 1
     shares = np.unique([p for end in ends for p in neighbours(float(running[end]) / float(running[-1])) if 0 < p <= 1])
-    want = [reference.keep_top_p(masses, float(p)) for p in shares]
+    want = [reference.keep_top_p(masses, float(p))[1] for p in shares]
     rows = np.broadcast_to(row, (len(shares), len(row)))
     masked = toksample.mask_logits(rows, temperature=temperature, top_k=top_k, top_p=shares)
     kept = masked != -np.inf

@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rows import ADDED_PENALTIES, DTYPES, FLOAT32_MAX, REPETITION_PENALTIES, TYPICAL_PS, assert_same, cast, generators
+from rows import (
+    ADDED_PENALTIES,
+    DTYPES,
+    FLOAT32_MAX,
+    KINDS,
+    REPETITION_PENALTIES,
+    TYPICAL_PS,
+    assert_same,
+    cast,
+    generators,
+    make_edits,
+    make_rows,
+    one_row,
+)
 from rows import rows as any_rows
 
 import toksample
@@ -392,6 +405,46 @@ def test_ragged_histories_and_other_forms(dtype, rng, data):
         alone = {name: value[b] if isinstance(value, (list, np.ndarray)) else value for name, value in given.items()}
         assert_same(toksample.mask_logits(batch[b], **alone), want[0][b])
         assert toksample.sample(batch[b], **alone, seed=2, stream=b) == want[1][2, b]
+
+
+@pytest.mark.parametrize("size", [4_096, 20_011])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("ban", ["bitmask", "logit_bias", "both"])
+def test_a_ban_that_leaves_fewer_tokens_than_top_k(ban, dtype, size):
+    row = np.random.default_rng(size).integers(-3, 3, size).astype(dtype)
+    allowed = np.arange(size) % 3 == 0
+    parameters = {}
+    if ban != "logit_bias":
+        parameters["bitmask"] = bitmask_of(allowed)
+    if ban != "bitmask":
+        parameters["logit_bias"] = dict.fromkeys(np.flatnonzero(~allowed).tolist(), -INF)
+    left = np.count_nonzero(allowed)
+    for k in (left - 1, left, left + 1, size // 2, size - 1, size):
+        want = np.flatnonzero(allowed)[np.argsort(-row[allowed], kind="stable")[:k]].tolist()
+        assert kept(toksample, row, top_k=k, **parameters) == want
+
+
+@dtypes
+@pytest.mark.parametrize("size", [4_095, 9_000, 20_011])
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_edits_of_long_rows(kind, size, dtype):
+    rng = np.random.default_rng(size)
+    for filters in (
+        {},
+        {"top_k": size // 2},
+        {"top_p": 0.95},
+        {"temperature": 100.0, "typical_p": 0.6},
+        {"min_p": 0.01},
+    ):
+        row = make_rows(rng, kind, 1, size)
+        edits = one_row(make_edits(rng, row), 0)
+        (row,) = cast(row, dtype)
+        masked = reference.mask_logits(row, **filters, **edits)
+        assert_same(toksample.mask_logits(row, **filters, **edits), masked)
+        assert_same(toksample.candidates(row, **filters, **edits), reference.candidates(row, **filters, **edits))
+        for seed in range(2):
+            want = reference.sample(row, **filters, **edits, seed=seed)
+            assert toksample.sample(row, **filters, **edits, seed=seed) == want
 
 
 @both
