@@ -35,6 +35,7 @@ impl fmt::Display for RowError {
 impl std::error::Error for RowError {}
 
 /// Raises the capacity of a buffer to at least `capacity`, or returns an error if there is not enough memory.
+#[inline(always)]
 pub(crate) fn reserve<T>(buffer: &mut Vec<T>, capacity: usize) -> Result<(), RowError> {
     let more = capacity.saturating_sub(buffer.len());
     buffer.try_reserve_exact(more).map_err(|_| RowError::OutOfMemory)

@@ -52,9 +52,6 @@ pub(crate) const LEAST_WEIGHT: f32 = 1.0 / (1 << 23) as f32; // 2**(LOWEST - SHI
 /// Adding this to a float32 of magnitude below 2**22 rounds it to an integer and leaves that integer in the low bits.
 const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
 
-/// Weights up to this, rounded to integers, can be summed in a faster way.
-const LIGHT: f32 = (1 << 28) as f32;
-
 /// Computes the masses of one row at one temperature.
 #[derive(Clone, Copy, Debug)]
 pub struct Mass {
@@ -226,13 +223,19 @@ impl Mass {
     }
 
     /// Returns a logit such that no token up to it has a weight above 2**28.
+    #[inline(always)]
+    pub(crate) fn light(self) -> f32 {
+        self.logit_of_at_most(28)
+    }
+
+    /// Returns a logit such that no token up to it has a weight above 2**power.
     ///
     /// It is found once for a row. The CPU can compare the maximum of a block with it long before a weight is known, so a
     /// mispredicted branch loses less work.
     #[inline(always)]
-    pub(crate) fn light(self) -> f32 {
-        let x = (f64::from(self.maximum) - f64::from(S - 28) / f64::from(self.scale)) as f32;
-        if self.weight(x) <= LIGHT { x } else { f32::NEG_INFINITY }
+    pub(crate) fn logit_of_at_most(self, power: u32) -> f32 {
+        let x = (f64::from(self.maximum) - f64::from(S - power) / f64::from(self.scale)) as f32;
+        if self.weight(x) <= (1u64 << power) as f32 { x } else { f32::NEG_INFINITY }
     }
 
     /// Returns the mass of a block, or of a part of it, from its weights.

@@ -13,11 +13,13 @@
 //!
 //! Edge rule: a token without mass counts for nothing in the sums.
 //!
-//! How it is fast: a mass has up to 42 bits, and its product with a surprise up to 63, which could not be summed in 64 bits. The
-//! mass is split into two halves, of which each gives a product of two 32-bit integers.
+//! How it is fast: a mass has up to 42 bits, and its product with a surprise up to 63, of which 64 could not be summed in 64 bits.
+//! The mass is split into two halves, each of which gives a product of two 32-bit integers. In most blocks no mass has more than 22
+//! bits, and one product is enough.
 
 use super::mass::Mass;
 use super::order::{self, Prefix};
+use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
 /// Sums over the tokens of a set.
@@ -44,7 +46,7 @@ pub fn of_row<R: Row>(row: &R, mass: Mass, last: u64) -> Moments {
     let is_all = last == order::end(row.tokens());
     let prefix = Prefix::to(last);
     let mut buffer = Buffer::new();
-    let mut sums = Moments::default();
+    let (mut sums, tiny) = (Moments::default(), mass.logit_of_at_most(TINY));
     for (index, &maximum) in row.maxima().iter().enumerate() {
         if maximum < prefix.floor(index) {
             continue;
@@ -53,21 +55,45 @@ pub fn of_row<R: Row>(row: &R, mass: Mass, last: u64) -> Moments {
         let weights = mass.weights(block);
         let weights = if is_all { weights } else { prefix.keep::<R::Isa>(&weights, block, index) };
         let surprises = mass.surprises(block);
-        let (mut total, mut high, mut low) = (0, 0, 0);
-        for (&weight, &surprise) in weights.iter().zip(&surprises) {
-            let mass = Mass::rounded(weight);
-            total += mass;
-            high += (mass >> HALF) as u32 as u64 * u64::from(surprise);
-            low += (mass & ((1 << HALF) - 1)) as u32 as u64 * u64::from(surprise);
-        }
+        let (total, moment) =
+            if maximum <= tiny { of_tiny(&weights, &surprises) } else { of_any(&weights, &surprises) };
         sums.mass += total;
-        sums.surprise += (u128::from(high) << HALF) + u128::from(low);
+        sums.surprise += moment;
     }
     sums
 }
 
 /// The bits of the lower half of a mass.
 const HALF: u32 = 21;
+
+/// Weights of up to 2**TINY are rounded to integers by adding a number that leaves an integer in the low bits of a float32.
+const TINY: u32 = 22;
+
+/// The sums of a block.
+#[inline(always)]
+fn of_any(weights: &[f32; BLOCK], surprises: &[u32; BLOCK]) -> (u64, u128) {
+    let (mut total, mut high, mut low) = (0, 0, 0);
+    for (&weight, &surprise) in weights.iter().zip(surprises) {
+        let mass = Mass::rounded(weight);
+        total += mass;
+        high += (mass >> HALF) as u32 as u64 * u64::from(surprise);
+        low += (mass & ((1 << HALF) - 1)) as u32 as u64 * u64::from(surprise);
+    }
+    (total, (u128::from(high) << HALF) + u128::from(low))
+}
+
+/// The sums of a block in which no weight is above 2**TINY.
+#[inline(always)]
+fn of_tiny(weights: &[f32; BLOCK], surprises: &[u32; BLOCK]) -> (u64, u128) {
+    const ROUND: f32 = (1 << 23) as f32;
+    let (mut total, mut moment) = (0u32, 0);
+    for (&weight, &surprise) in weights.iter().zip(surprises) {
+        let mass = (weight + ROUND).to_bits() - ROUND.to_bits();
+        total += mass;
+        moment += u64::from(mass) * u64::from(surprise);
+    }
+    (u64::from(total), u128::from(moment))
+}
 
 /// Sums over tokens, which are given by their keys and masses.
 #[inline(always)]
@@ -88,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_sums_of_a_row_are_those_of_its_tokens() {
-        for temperature in [0.3, 1.0, 50.0] {
+        for temperature in [0.1, 0.3, 1.0, 50.0] {
             let logits: Vec<f32> = (0..1000).map(|id| -((id * 37 % 1000) as f32) / 50.0).collect();
             let mut maxima = Vec::new();
             let row = Plain::<Portable, f32>::read(&logits, &mut maxima).unwrap();

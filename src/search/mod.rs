@@ -14,12 +14,12 @@ mod passes;
 
 use self::list::List;
 use self::passes::{Passes, Weighed};
-use crate::error::RowError;
+use crate::error::{RowError, reserve};
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::surprise::{self, Moments};
-use crate::kernels::{draw, top_k, top_p};
+use crate::kernels::{draw, prefix, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::Row;
@@ -57,8 +57,15 @@ impl Kept {
 }
 
 /// Returns a key that comes after all tokens with a logit of at least `floor`, however many tokens share that logit.
+#[inline(always)]
 fn down_to(floor: f32) -> u64 {
     order::key(floor, u32::MAX as usize)
+}
+
+/// Returns the prefix of the tokens up to `last` that are not banned.
+#[inline(always)]
+fn not_banned(last: u64) -> Prefix {
+    Prefix::to(last.min(down_to(f32::MIN)))
 }
 
 /// A list of a sixteenth of the row, or of this many tokens, takes as long as the passes that do without one.
@@ -189,7 +196,7 @@ impl Search {
         self.list.reserve(tokens)?;
         self.ledger.reserve(blocks)?;
         self.passes.reserve(tokens)?;
-        crate::error::reserve(&mut self.work_maxima, blocks)
+        reserve(&mut self.work_maxima, blocks)
     }
 
     /// Lists the k largest tokens, or all tokens that are not banned if those are fewer. Returns a key that comes after all of
@@ -338,7 +345,7 @@ impl Search {
     /// Lists the tokens up to `last` that are not banned, however many there are.
     #[inline(always)]
     fn list_prefix<R: Row>(&mut self, row: &R, last: u64) -> u64 {
-        self.list.collect(row, Prefix::to(last.min(down_to(f32::MIN))), usize::MAX);
+        self.list.collect(row, not_banned(last), usize::MAX);
         last
     }
 
@@ -352,8 +359,8 @@ impl Search {
                     out[order::id(key)] = row.stored()[order::id(key)];
                 }
             }
-            Some(Kept::Long { last, .. }) => crate::kernels::prefix::copy(row, Prefix::to(last), out),
-            None => crate::kernels::prefix::copy(row, Prefix::to(down_to(f32::MIN)), out),
+            Some(Kept::Long { last, .. }) => prefix::copy(row, not_banned(last), out),
+            None => prefix::copy(row, not_banned(u64::MAX), out),
         }
     }
 
