@@ -21,7 +21,7 @@ const WORD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What a case does with a number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 26] = [
+const CASES: [(&str, Case); 31] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -48,6 +48,11 @@ const CASES: [(&str, Case); 26] = [
     ("sample T=2 p=0.9999, nearly flat", |n| sample(n, &nearly_flat(), filters(2.0, 0, 0.9999, 0.0))),
     ("sample p=0.9, all equal", |n| sample(n, &all_equal(), filters(0.7, 0, 0.9, 0.0))),
     ("top_k 50, all equal", |n| top_k(n, &all_equal(), 50)),
+    ("sample typical_p=0.9", |n| sample(n, &typical(), Params { typical_p: 0.9, ..filters(0.7, 0, 1.0, 0.0) })),
+    ("sample k=50 p=0.9, penalties", |n| sample_in(n, &Context { output_ids: &history(), ..Context::default() })),
+    ("sample k=50 p=0.9, biases", |n| sample_in(n, &Context { biases: &biases(), ..Context::default() })),
+    ("sample k=50 p=0.9, bitmask", |n| sample_in(n, &Context { bitmask: Some(&bits()), ..Context::default() })),
+    ("sample k=50 p=0.9, few allowed", |n| sample_in(n, &Context { bitmask: Some(&few()), ..Context::default() })),
 ];
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
@@ -83,6 +88,27 @@ fn bfloat16(row: Vec<f32>) -> Vec<bf16> {
     row.into_iter().map(bf16::from_f32).collect()
 }
 
+// ---- what is known beside the row --------------------------------------------------------------------------------------
+
+/// A thousand token ids.
+fn history() -> Vec<u32> {
+    (1..=1000u32).map(|i| i.wrapping_mul(0x9e37_79b9) % V as u32).collect()
+}
+
+fn biases() -> Vec<(u32, f32)> {
+    history().into_iter().take(20).map(|id| (id, 1.5)).collect()
+}
+
+/// A bitmask in which every other bit is set, and none for long.
+fn bits() -> Vec<u32> {
+    (1..=V as u32 / 32).map(|i| i.wrapping_mul(0x9e37_79b9) ^ i << 16).collect()
+}
+
+/// A bitmask that allows a thousandth of the words.
+fn few() -> Vec<u32> {
+    (0..V as u32 / 32).map(|i| if i % 1000 == 0 { u32::MAX } else { 0 }).collect()
+}
+
 // ---- the calls -------------------------------------------------------------------------------------------------------
 
 fn argmax<T: Logit>(repeats: usize, row: &[T]) {
@@ -91,6 +117,13 @@ fn argmax<T: Logit>(repeats: usize, row: &[T]) {
 
 fn sample<T: Logit>(repeats: usize, row: &[T], params: Params) {
     repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, &Context::default(), WORD, scratch));
+}
+
+/// Draws with penalties, which are for what the context knows of the history.
+fn sample_in(repeats: usize, context: &Context<'_>) {
+    let (row, filters) = (typical(), filters(0.7, 50, 0.9, 0.0));
+    let params = Params { repetition_penalty: 1.1, frequency_penalty: 0.1, ..filters };
+    repeat(repeats, |isa, scratch| recipe::sample(isa, &row, &params, context, WORD, scratch));
 }
 
 fn softmax<T: Logit>(repeats: usize, row: &[T]) {
