@@ -17,7 +17,7 @@
 
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
-use crate::lanes::BLOCK;
+use crate::lanes::{BLOCK, max};
 
 /// Every token of a block.
 const ALL: u64 = u64::MAX;
@@ -105,16 +105,18 @@ impl Changes {
     /// Makes a place for each token that will be edited, of which nothing is known yet.
     #[inline(always)]
     pub fn note<'a>(&mut self, ids: impl Iterator<Item = &'a u32>, tokens: usize) -> Result<(), RowError> {
-        for &id in ids {
-            let id = id as usize;
-            if id < tokens {
-                let word = &mut self.edited[id / BLOCK];
+        let Changes { edited, touched, .. } = self;
+        ids.for_each(|&id| {
+            let (block, place) = (id as usize / BLOCK, id as usize % BLOCK);
+            if let Some(word) = edited.get_mut(block)
+                && (id as usize) < tokens
+            {
                 if *word == 0 {
-                    self.touched.push((id / BLOCK) as u32);
+                    touched.push(block as u32);
                 }
-                *word |= 1 << (id % BLOCK);
+                *word |= 1 << place;
             }
-        }
+        });
         let mut count = 0;
         for &block in &self.touched {
             self.begins[block as usize] = count;
@@ -124,7 +126,9 @@ impl Changes {
         reserve(&mut self.tokens, count as usize)?;
         self.tokens.resize(count as usize, Token::default());
         self.logits.clear();
-        reserve(&mut self.logits, count as usize)
+        reserve(&mut self.logits, count as usize)?;
+        self.logits.resize(count as usize, 0.0);
+        Ok(())
     }
 
     /// What is known of a token for which there is a place.
@@ -142,23 +146,30 @@ impl Changes {
         &mut self,
         logit: impl Fn(usize) -> f32,
         new: impl Fn(f32, Token) -> f32,
-        mut changed: impl FnMut(&Self, usize, f32, f32),
+        mut changed: impl FnMut(usize, f32, f32),
     ) {
-        for place in 0..self.touched.len() {
-            let block = self.touched[place] as usize;
-            let mut word = self.edited[block];
+        for &block in &self.touched {
+            let block = block as usize;
+            let (mut word, allowed, begins) = (self.edited[block], self.allowed[block], self.begins[block] as usize);
             let (mut largest_old, mut largest_new) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-            while word != 0 {
-                let id = block * BLOCK + word.trailing_zeros() as usize;
-                let old = if self.is_allowed(id) { logit(id) } else { f32::NEG_INFINITY };
-                let new = new(old, self.tokens[self.logits.len()]);
-                self.logits.push(new);
-                largest_old = largest_old.max(old);
-                largest_new = largest_new.max(new);
+            for (edited, &token) in self.logits[begins..].iter_mut().zip(&self.tokens[begins..]) {
+                let place = word.trailing_zeros() as usize;
+                let old = if allowed >> place & 1 == 1 { logit(block * BLOCK + place) } else { f32::NEG_INFINITY };
+                *edited = new(old, token);
+                largest_old = max(largest_old, old);
+                largest_new = max(largest_new, *edited);
                 word &= word - 1;
+                if word == 0 {
+                    break;
+                }
             }
-            changed(self, block, largest_old, largest_new);
+            changed(block, largest_old, largest_new);
         }
+    }
+
+    /// The blocks with edited logits.
+    pub fn touched(&self) -> &[u32] {
+        &self.touched
     }
 
     /// Returns the logit of a token, given that in memory.

@@ -111,7 +111,7 @@ per_isa! {
         match methods::changing(params, context) {
             None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, then, search),
             Some(context) => {
-                let edit = |logit, token| methods::edit(params, token, logit);
+                let edit = methods::edit(params);
                 let row = Changed::<I, T>::read(row, &context, params.penalty_window, edit, maxima, changes)?;
                 keep_of_row_and(row, params, then, search)
             }

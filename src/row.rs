@@ -160,23 +160,28 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
             for &(id, bias) in context.biases {
                 changes.token(id).into_iter().for_each(|token| token.bias = bias);
             }
+            /// Marks a block whose maximum is not known any more. No other block has this maximum.
+            const UNKNOWN: f32 = f32::INFINITY;
             changes.edit(
                 |id| logits[id].to_f32(),
                 edit,
-                |changes, index, largest_old, largest_new| {
-                    if largest_new >= maxima[index] {
-                        maxima[index] = largest_new;
-                    } else if largest_old == maxima[index] {
-                        let mut buffer = Buffer::new();
-                        let block = changes.apply::<I>(
-                            index,
-                            stored_block::<I, T>(logits, index, &mut buffer.stored),
-                            &mut buffer.changed,
-                        );
-                        maxima[index] = lanes::maximum(block);
+                |index, largest_old, largest_new| {
+                    let maximum = &mut maxima[index];
+                    if largest_new >= *maximum {
+                        *maximum = largest_new;
+                    } else if largest_old == *maximum {
+                        *maximum = UNKNOWN;
                     }
                 },
             );
+            let mut buffer = Buffer::new();
+            for &index in changes.touched() {
+                let index = index as usize;
+                if maxima[index] == UNKNOWN {
+                    let block = stored_block::<I, T>(logits, index, &mut buffer.stored);
+                    maxima[index] = lanes::maximum(changes.apply::<I>(index, block, &mut buffer.changed));
+                }
+            }
         }
         let maximum = lanes::maximum(maxima);
         if maximum == f32::NEG_INFINITY {

@@ -9,6 +9,6 @@
 use crate::changes::Token;
 
 #[inline(always)]
-pub(super) fn apply(penalty: f64, token: Token, logit: f32) -> f32 {
-    if token.count > 0 { logit - penalty as f32 * token.count as f32 } else { logit }
+pub(super) fn apply(penalty: f32, token: Token, logit: f32) -> f32 {
+    if token.count > 0 { logit - penalty * token.count as f32 } else { logit }
 }

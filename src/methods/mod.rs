@@ -33,18 +33,22 @@ pub(crate) fn changing<'a>(params: &Params, context: &Context<'a>) -> Option<Con
     (context.bitmask.is_some() || context.edits_logits()).then_some(context)
 }
 
-/// Changes a logit. A banned token stays banned, and only a bias of -inf bans another one: what is beyond the range of float32
-/// becomes the largest or the smallest finite number.
+/// Returns the function that changes a logit. A banned token stays banned, and only a bias of -inf bans another one: what is beyond
+/// the range of float32 becomes the largest or the smallest finite number.
 #[inline(always)]
-pub(crate) fn edit(params: &Params, token: Token, logit: f32) -> f32 {
-    if logit == f32::NEG_INFINITY || token.bias == f32::NEG_INFINITY {
-        return f32::NEG_INFINITY;
-    }
+pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token) -> f32 {
+    let [repetition, frequency, presence] =
+        [params.repetition_penalty, params.frequency_penalty, params.presence_penalty].map(|penalty| penalty as f32);
     let finite = |logit: f32| logit.clamp(f32::MIN, f32::MAX);
-    let logit = finite(logit_bias::apply(token.bias, logit));
-    let logit = finite(repetition_penalty::apply(params.repetition_penalty, token, logit));
-    let logit = finite(frequency_penalty::apply(params.frequency_penalty, token, logit));
-    finite(presence_penalty::apply(params.presence_penalty, token, logit))
+    move |logit, token| {
+        if logit == f32::NEG_INFINITY || token.bias == f32::NEG_INFINITY {
+            return f32::NEG_INFINITY;
+        }
+        let logit = finite(logit_bias::apply(token.bias, logit));
+        let logit = finite(repetition_penalty::apply(repetition, token, logit));
+        let logit = finite(frequency_penalty::apply(frequency, token, logit));
+        finite(presence_penalty::apply(presence, token, logit))
+    }
 }
 
 /// Applies the filters in their order, at a temperature that is not 0. Returns None if every token is kept.

@@ -12,11 +12,10 @@
 use crate::changes::Token;
 
 #[inline(always)]
-pub(super) fn apply(penalty: f64, token: Token, logit: f32) -> f32 {
+pub(super) fn apply(penalty: f32, token: Token, logit: f32) -> f32 {
     if !token.is_seen {
         return logit;
     }
-    let penalty = penalty as f32;
     // Multiplying or dividing by 1 changes nothing. A branch on the sign would be mispredicted for every other token.
     let (times, over) = if logit > 0.0 { (1.0, penalty) } else { (penalty, 1.0) };
     logit * times / over
