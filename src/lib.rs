@@ -7,14 +7,16 @@
 //! | `python/` | the Python bindings: arrays and parameters in, tokens and errors out |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
 //! | `recipe.rs` | what `sample`, `candidates`, `mask_logits` … do with one row, compiled for each instruction set |
-//! | `methods/` | the filters, one file for each |
-//! | `search.rs` | finds which tokens survive the filters, and draws one of them |
+//! | `methods/` | the methods, one file for each: some change logits, and the others, the filters, drop tokens |
+//! | `search/` | finds which tokens survive the filters, from a list (`list.rs`) or by passes (`passes.rs`), and draws one |
 //! | `kernels/` | the loops over a row, one file for each operation |
-//! | `row.rs` | a row of logits with the maximum of each block: everything above reads the logits through it |
+//! | `row.rs` | a row of logits, as it is in memory or changed: everything above reads the logits through it |
+//! | `changes.rs` | what is changed in a row: which tokens are not allowed, and which logits were edited |
 //! | `logit.rs` | the element types |
 //! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
 //! | `lanes.rs` | arithmetic on blocks of values |
 //! | `rng.rs` | Philox4x64-10, the random word of a seed, a stream and a position |
+//! | `context.rs` | what a caller knows about the tokens of a draw: history, biases and a bitmask |
 //! | `params.rs`, `error.rs` | the parameters and their ranges; what can be wrong with a row |
 //!
 //! Everything is exact: the same row, parameters and random word give the same token whatever the instruction set, the

@@ -2,8 +2,9 @@
 //!
 //! A draw has these steps:
 //!
-//! 1. `Row::read` finds the maxima of the blocks and of the row.
-//! 2. The filters keep some of the tokens (`methods/`), which a search finds (`search.rs`).
+//! 1. `Plain::read` or, if the bitmask, the biases or the penalties change anything, `Changed::read` finds the maxima of the
+//!    blocks and of the row.
+//! 2. The filters keep some of the tokens (`methods/`), which a search finds (`search/`).
 //! 3. The draw goes through the tokens in the order of the ids.
 
 use crate::changes::Changes;

@@ -12,8 +12,8 @@
 //! integer. Sums of masses are 64-bit integers, which do not depend on the order of the additions.
 //!
 //! Why the `+ 4`: it puts `t` on a grid of 2**-22 or coarser, and on that grid the polynomial never decreases (tests check all
-//! of its 2**22 + 1 points). So the mass never decreases when the logit increases, and every filter keeps a prefix of the
-//! total order.
+//! of its 2**22 + 1 points). So the mass never decreases when the logit increases. A filter that keeps the heaviest tokens
+//! therefore keeps a prefix of the total order, and one key says which prefix it is.
 //!
 //! Why S = 41: the masses of a row of 2**22 tokens sum to at most 2**63, and rounding moves the distribution by at most
 //! 2**-20.

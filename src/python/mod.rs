@@ -1,11 +1,13 @@
 //! The Python bindings: arrays and parameters in, tokens and errors out. No computation.
 //!
+//! From the outside in; each file uses only files below it:
+//!
 //! | file | its one job |
 //! |---|---|
 //! | `functions.rs` | the functions of the module `_native`, each from its arguments to its result |
-//! | `arrays.rs` | numpy arrays as rows that the kernels read and write |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
+//! | `arrays.rs` | numpy arrays as rows that the kernels read and write |
 //! | `errors.rs` | Python exceptions for what can go wrong |
 //! | `dlpack.rs` | bfloat16 in a DLPack capsule |
 //!
