@@ -27,7 +27,7 @@ WORK = Path(os.environ.get("TOKSAMPLE_CI_DIR", CACHE / "toksample-ci")) / "fuzz"
 TARGETS = sorted(file.stem for file in CHECKOUT.glob("fuzz/fuzz_targets/*.rs"))
 BUILD = WORK / "target" / f"{platform.machine()}-unknown-linux-gnu" / "release"
 LONGEST_INPUT = 256
-LONGEST_SEED = 64
+LONGEST_SEED = 96
 ASAN = {"ASAN_OPTIONS": "detect_odr_violation=0"}  # as cargo-fuzz sets it: Rust's own symbols are reported otherwise
 
 

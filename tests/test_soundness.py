@@ -217,6 +217,34 @@ def test_values_for_rows_are_counted_as_they_come(module):
             module.sample(BATCH, temperature=values)
 
 
+@pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
+def test_a_bias_beyond_its_range_though_float32_can_hold_it(module):
+    assert module.sample(ROW, temperature=0, logit_bias={0: 3.4e38}) == 0
+    for bias in (3.4025e38, -3.4025e38):
+        with pytest.raises(ValueError, match=r"logit_bias must be in \[-3.4e38, 3.4e38\] or -inf, got "):
+            module.sample(ROW, logit_bias={0: bias})
+
+
+@pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
+def test_a_bitmask_that_is_not_aligned(module):
+    words = np.frombuffer(bytes(1) + b"\xff" * (4 * -(-V // 32)), np.uint8)[1:].view(np.int32)
+    assert not words.flags.aligned
+    assert module.sample(ROW, seed=1, bitmask=words) == module.sample(ROW, seed=1)
+
+
+@pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
+def test_mappings_for_rows_are_counted_as_they_come(module):
+    class Mappings(list):
+        """A list that says it has 4 mappings."""
+
+        def __len__(self):
+            return 4
+
+    for count in (0, 3, 6):
+        with pytest.raises(ValueError, match=f"logit_bias must have one mapping for each of the 4 rows, got {count}"):
+            module.sample(BATCH, logit_bias=Mappings([{1: 1.0}] * count))
+
+
 def test_a_list_of_values_that_shrinks_while_it_is_read():
     class Shrinking:
         def __float__(self):

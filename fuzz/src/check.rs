@@ -3,8 +3,10 @@
 //! All calls of one input share their scratch memory, so that what one leaves there may not disturb the next.
 
 use half::{bf16, f16};
+use toksample::context::Context;
 use toksample::error::RowError;
 use toksample::isa::Isa;
+use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
 
 use crate::input::{self, Case, Element, LONG, Row, SHORT};
@@ -49,17 +51,30 @@ fn run<C: Check>(bytes: &[u8], longest: usize) {
     }
 }
 
-/// The row as float32, or None after a check that `run` gives the row's error on each instruction set, if it has one.
-fn valid<T: Element>(row: &[T], run: impl Fn(Isa, &mut Scratch) -> Option<RowError>) -> Option<Vec<f32>> {
+/// What the oracle makes of a row as it is in memory.
+fn plain<T: Element>(row: &[T]) -> Result<Vec<f32>, RowError> {
+    edited(row, &Params::default(), &Context::default())
+}
+
+/// What the oracle makes of a row that the parameters and the context change.
+fn edited<T: Element>(row: &[T], params: &Params, context: &Context<'_>) -> Result<Vec<f32>, RowError> {
     let wide: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
-    let Some(want) = oracle::error(&wide) else { return Some(wide) };
+    oracle::edited(&wide, params, context)
+}
+
+/// The row if it has an answer, or None after a check that `run` gives the same error on each instruction set.
+fn valid(row: Result<Vec<f32>, RowError>, run: impl Fn(Isa, &mut Scratch) -> Option<RowError>) -> Option<Vec<f32>> {
+    let want = match row {
+        Ok(row) => return Some(row),
+        Err(error) => error,
+    };
     for isa in Isa::available() {
-        match (run(isa, &mut Scratch::default()), want) {
+        match (run(isa, &mut Scratch::default()), &want) {
             // NaN is not equal to itself.
             (Some(RowError::NotFinite { id, value }), RowError::NotFinite { id: want, value: wanted }) => {
-                assert_eq!((id, value.is_nan()), (want, wanted.is_nan()), "{}", isa.name());
+                assert_eq!((id, value.is_nan()), (*want, wanted.is_nan()), "{}", isa.name());
             }
-            (got, want) => assert_eq!(got, Some(want), "{}", isa.name()),
+            (got, want) => assert_eq!(got.as_ref(), Some(want), "{}", isa.name()),
         }
     }
     None
@@ -72,27 +87,40 @@ fn bits<T: Element>(row: &[T]) -> Vec<u32> {
 struct Sample;
 
 impl Check for Sample {
-    fn check<T: Element>(row: &[T], case: &Case) {
-        let sample = |isa, scratch: &mut Scratch| recipe::sample(isa, row, &case.params, case.word, scratch);
-        let Some(wide) = valid(row, |isa, scratch| sample(isa, scratch).err()) else { return };
-        let want = oracle::sample(&wide, &case.params, case.word);
+    fn check<T: Element>(row: &[T], Case { params, edits, word, .. }: &Case) {
+        let context = &edits.context();
+        let sample = |isa, scratch: &mut Scratch| recipe::sample(isa, row, params, context, *word, scratch);
+        let Some(wide) = valid(edited(row, params, context), |isa, scratch| sample(isa, scratch).err()) else { return };
+        let want = oracle::sample(&wide, params, *word);
         let mut scratch = Scratch::default();
         for isa in Isa::available() {
-            assert_eq!(sample(isa, &mut scratch), Ok(want), "{}, {:?}", isa.name(), case.params);
+            assert_eq!(sample(isa, &mut scratch), Ok(want), "{}, {params:?}, {edits:?}", isa.name());
+            leave_other_changes(isa, row, params, context, &mut scratch);
         }
+    }
+}
+
+/// Changes another row, of another length, in another way, so that the scratch memory has nothing right for the next call.
+fn leave_other_changes<T: Element>(isa: Isa, row: &[T], params: &Params, context: &Context<'_>, scratch: &mut Scratch) {
+    let Context { prompt_ids, output_ids, bitmask, .. } = *context;
+    if bitmask.is_some() || !(prompt_ids.is_empty() && output_ids.is_empty()) {
+        let other = Context { prompt_ids: output_ids, output_ids: prompt_ids, ..Context::default() };
+        let _ = recipe::sample(isa, &row[..row.len().div_ceil(2)], params, &other, 0, scratch);
     }
 }
 
 struct Candidates;
 
 impl Check for Candidates {
-    fn check<T: Element>(row: &[T], case: &Case) {
-        let candidates = |isa, scratch: &mut Scratch| recipe::candidates(isa, row, &case.params, scratch);
+    fn check<T: Element>(row: &[T], Case { params, edits, .. }: &Case) {
+        let context = &edits.context();
+        let candidates = |isa, scratch: &mut Scratch| recipe::candidates(isa, row, params, context, scratch);
         let mask_logits =
-            |isa, out: &mut [T], scratch: &mut Scratch| recipe::mask_logits(isa, row, &case.params, out, scratch);
-        valid(row, |isa, scratch| mask_logits(isa, &mut row.to_vec(), scratch).err());
-        let Some(wide) = valid(row, |isa, scratch| candidates(isa, scratch).err()) else { return };
-        let (ids, masses) = oracle::survivors(&wide, &case.params);
+            |isa, out: &mut [T], scratch: &mut Scratch| recipe::mask_logits(isa, row, params, context, out, scratch);
+        let edited = edited(row, params, context);
+        valid(edited.clone(), |isa, scratch| mask_logits(isa, &mut row.to_vec(), scratch).err());
+        let Some(wide) = valid(edited, |isa, scratch| candidates(isa, scratch).err()) else { return };
+        let (ids, masses) = oracle::survivors(&wide, params);
         let total = masses.iter().sum::<u64>() as f64;
         let probs: Vec<f64> = masses.iter().map(|&mass| mass as f64 / total).collect();
         let mut masked = vec![T::NEG_INFINITY; row.len()];
@@ -100,10 +128,11 @@ impl Check for Candidates {
         let want = (ids.into_iter().map(|id| id as i64).collect::<Vec<_>>(), probs);
         let mut scratch = Scratch::default();
         for isa in Isa::available() {
-            assert!(candidates(isa, &mut scratch).as_ref() == Ok(&want), "{}, {:?}", isa.name(), case.params);
+            let of = || format!("{}, {params:?}, {edits:?}", isa.name());
+            assert!(candidates(isa, &mut scratch).as_ref() == Ok(&want), "{}", of());
             let mut out = row.to_vec();
             assert_eq!(mask_logits(isa, &mut out, &mut scratch), Ok(()));
-            assert!(bits(&out) == bits(&masked), "mask_logits, {}, {:?}", isa.name(), case.params);
+            assert!(bits(&out) == bits(&masked), "mask_logits, {}", of());
         }
     }
 }
@@ -116,10 +145,10 @@ impl Check for Softmax {
         let mut out = vec![f32::NAN; row.len()];
         let error =
             |isa, scratch: &mut Scratch| recipe::log_softmax(isa, row, temperature, &mut out.clone(), scratch).err();
-        valid(row, error);
+        valid(plain(row), error);
         let error =
             |isa, scratch: &mut Scratch| recipe::softmax(isa, row, temperature, &mut out.clone(), scratch).err();
-        let Some(wide) = valid(row, error) else { return };
+        let Some(wide) = valid(plain(row), error) else { return };
         let (want, logs) = (oracle::softmax(&wide, temperature), oracle::log_softmax(&wide, temperature));
         let mut scratch = Scratch::default();
         for isa in Isa::available() {
@@ -143,8 +172,8 @@ impl Check for TopK {
             let (mut values, mut ids) = (vec![T::NEG_INFINITY; k], vec![-1; k]);
             recipe::top_k(isa, row, &mut values, &mut ids, scratch).map(|()| (bits(&values), ids))
         };
-        valid(row, |isa, scratch| top_k(isa, scratch).err());
-        let Some(wide) = valid(row, |isa, scratch| recipe::argmax(isa, row, scratch).err()) else { return };
+        valid(plain(row), |isa, scratch| top_k(isa, scratch).err());
+        let Some(wide) = valid(plain(row), |isa, scratch| recipe::argmax(isa, row, scratch).err()) else { return };
         let order = oracle::order(&wide);
         let values: Vec<u32> = order[..k].iter().map(|&id| row[id].raw()).collect();
         let ids: Vec<i64> = order[..k].iter().map(|&id| id as i64).collect();

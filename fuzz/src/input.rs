@@ -1,10 +1,14 @@
-//! From the fuzzer's bytes to a row of logits, parameters and a random word.
+//! From the fuzzer's bytes to a row of logits, parameters, a context and a random word.
 //!
-//! Every sequence of bytes is an input. The first 32 are a header whose fields have fixed places; the rest are commands that
-//! append to the row. Most values of a field stand for something that is hard for a sampler, so that random bytes make hard
+//! Every sequence of bytes is an input. The first 32 are a header whose fields have fixed places. If the last of them is odd, the
+//! next 30 are a second header, which has what changes the row: penalties, biases, token ids and a bitmask. The rest are commands
+//! that append to the row. Most values of a field stand for something that is hard for a sampler, so that random bytes make hard
 //! rows: ties, banned blocks, subnormals, neighbouring floats, and lengths around multiples of a block.
 
+use std::collections::HashSet;
+
 use half::{bf16, f16};
+use toksample::context::Context;
 use toksample::logit::Logit;
 use toksample::params::Params;
 
@@ -14,14 +18,31 @@ pub const SHORT: usize = 4 * 64 + 17;
 /// The longest row of the target for long rows.
 pub const LONG: usize = 20_000;
 
-/// What is in the header.
+/// What is in the headers.
 pub struct Case {
     pub params: Params,
+    pub edits: Edits,
     pub word: u64,
     /// For `top_k`, the function: from 1 to the length of the row.
     pub k: usize,
     /// Which operation, for a target that has several.
     pub operation: u8,
+}
+
+/// The parts of a context.
+#[derive(Debug)]
+pub struct Edits {
+    biases: Vec<(u32, f32)>,
+    prompt_ids: Vec<u32>,
+    output_ids: Vec<u32>,
+    bitmask: Option<Vec<u32>>,
+}
+
+impl Edits {
+    pub fn context(&self) -> Context<'_> {
+        let Edits { biases, prompt_ids, output_ids, bitmask } = self;
+        Context { biases, prompt_ids, output_ids, bitmask: bitmask.as_deref() }
+    }
 }
 
 /// A row of one of the types.
@@ -113,7 +134,9 @@ impl Bytes<'_> {
 /// Decodes an input; None if the parameters are out of their ranges. The row has at most `longest` logits.
 pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
     let (header, commands) = bytes.split_at(bytes.len().min(32));
-    let mut header = Bytes(header);
+    let second = if header.get(31).is_some_and(|last| last % 2 == 1) { 30 } else { 0 };
+    let (edits, commands) = commands.split_at(commands.len().min(second));
+    let (mut header, mut edits) = (Bytes(header), Bytes(edits));
     let flags = header.byte();
     // One input in eight may have NaN and +inf: a row that has one is refused, and tests nothing else.
     let finite = !(flags / 3).is_multiple_of(8);
@@ -130,15 +153,28 @@ pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
     let operation = header.byte();
     let word = header.unsigned(8);
     let raw = header.unsigned(8); // for the parameters that are any float64 at all
-    let params = Params {
+    let mut params = Params {
         temperature: temperature(header.byte(), header.unsigned(2), raw),
         top_k: count(header.byte(), header.unsigned(2), size),
         top_p: share(header.byte(), header.unsigned(2), size, raw, 1.0),
         min_p: share(header.byte(), header.unsigned(2), size, raw, 0.0),
+        typical_p: share(edits.byte(), edits.unsigned(2), size, raw, 1.0),
+        repetition_penalty: factor(edits.byte(), edits.unsigned(2), raw),
+        frequency_penalty: term(edits.byte(), edits.unsigned(2), raw),
+        presence_penalty: term(edits.byte(), edits.unsigned(2), raw),
+        ..Params::default()
     };
+    let (window, words) = ([edits.byte().into(), edits.unsigned(2)], [edits.byte().into(), edits.unsigned(2)]);
+    let edits = Edits {
+        bitmask: bitmask(words[0] as u8, words[1], size),
+        biases: biases(&mut edits, size, longest),
+        prompt_ids: token_ids(&mut edits, size, longest),
+        output_ids: token_ids(&mut edits, size, longest),
+    };
+    params.penalty_window = count(window[0] as u8, window[1], edits.prompt_ids.len() + edits.output_ids.len());
     params.validate().ok()?;
     let k = (count(header.byte(), raw & 0xffff, size) as usize).min(size);
-    Some((row, Case { params, word, k, operation }))
+    Some((row, Case { params, edits, word, k, operation }))
 }
 
 fn temperature(kind: u8, value: u64, raw: u64) -> f64 {
@@ -175,6 +211,120 @@ fn share(kind: u8, value: u64, size: usize, raw: u64, off: f64) -> f64 {
         6 => 1.0 / (1u64 << (value % 45)) as f64,
         at => HARD[usize::from(at - 7)],
     }
+}
+
+/// A repetition penalty.
+fn factor(kind: u8, value: u64, raw: u64) -> f64 {
+    // The last two are 1 as a float32, and next to it.
+    const HARD: [f64; 8] = [1.1, 1.3, 2.0, 0.5, 1e-30, 1e30, 1.0 + 1e-9, 1.0 + f32::EPSILON as f64];
+    match kind % 16 {
+        0..=3 => 1.0,
+        4 => f64::from_bits(raw).abs(),
+        5..=7 => (value as f64 + 1.0) / 16384.0, // up to 4
+        at => HARD[usize::from(at - 8)],
+    }
+}
+
+/// A frequency penalty or a presence penalty.
+fn term(kind: u8, value: u64, raw: u64) -> f64 {
+    const HARD: [f64; 8] = [0.5, -0.5, 2.0, -2.0, 1e30, -1e30, 1e-45, 1e-300];
+    match kind % 16 {
+        0..=3 => 0.0,
+        4 => f64::from_bits(raw),
+        5 => f64::from(value as i16) / 8192.0, // from -4 to 4
+        6 | 7 => f64::from(value as i8) / 8.0, // edited logits tie with others
+        at => HARD[usize::from(at - 8)],
+    }
+}
+
+/// A linear congruential generator.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 32
+}
+
+/// A bitmask, which may have fewer words than the row needs.
+fn bitmask(kind: u8, value: u64, size: usize) -> Option<Vec<u32>> {
+    let all = size.div_ceil(32);
+    let count = if kind >> 4 & 3 == 0 { 1 + (value >> 8) as usize % all.max(1) } else { all };
+    let mut state = value;
+    let mut word = |index: usize| match kind % 16 {
+        4 | 5 => random(&mut state) as u32, // every other token
+        6 => (random(&mut state) & random(&mut state) & random(&mut state)) as u32, // few
+        7 => (random(&mut state) | random(&mut state) | random(&mut state)) as u32, // most
+        8 => 0,
+        9 => u32::MAX,
+        10 => {
+            if index == (value as usize) % all {
+                1 << (value >> 11)
+            } else {
+                0
+            }
+        } // one
+        11 => {
+            if index == (value as usize) % all {
+                !(1 << (value >> 11))
+            } else {
+                u32::MAX
+            }
+        }
+        12 => {
+            if index / 2 % 2 == value as usize % 2 {
+                u32::MAX
+            } else {
+                0
+            }
+        } // whole blocks
+        13 => {
+            if (index / 16 + value as usize).is_multiple_of(2) {
+                u32::MAX
+            } else {
+                0
+            }
+        } // groups of blocks
+        14 => 0x5555_5555 << (value % 2),
+        _ => [0, u32::MAX, 1, 1 << 31][random(&mut state) as usize % 4],
+    };
+    (kind % 16 > 3 && size > 0).then(|| (0..count).map(&mut word).collect())
+}
+
+/// Token ids, of which a few may be beyond the row. Takes four bytes.
+fn token_ids(bytes: &mut Bytes, size: usize, longest: usize) -> Vec<u32> {
+    let (kind, count, value) = (bytes.byte(), usize::from(bytes.byte()), bytes.unsigned(2));
+    let count = if longest > SHORT { count * 31 } else { count };
+    let (size, mut state) = (size as u64, value);
+    let mut id = |place: usize| match kind % 16 {
+        3 | 4 => random(&mut state) % size,
+        5 => random(&mut state) % size.min(8), // the same ones often
+        6 => value % size,
+        7 => (value + place as u64) % size,
+        8 => (value + size - place as u64 % size) % size,
+        9 => random(&mut state) % size.min(1 + value),
+        10 => (value % 64 + place as u64 * 64) % size, // one in each block
+        11 => random(&mut state) % (size + 2),
+        12 => [0, size - 1, size, u64::from(u32::MAX)][random(&mut state) as usize % 4],
+        13 => random(&mut state), // most of which no row has
+        _ => (value + random(&mut state) % 64) % size,
+    };
+    if kind % 16 > 2 && size > 0 { (0..count).map(|place| id(place) as u32).collect() } else { Vec::new() }
+}
+
+/// Biases. Takes five bytes.
+fn biases(bytes: &mut Bytes, size: usize, longest: usize) -> Vec<(u32, f32)> {
+    const HARD: [f32; 8] = [0.0, -0.0, 3.4e38, -3.4e38, f32::NEG_INFINITY, 100.0, -100.0, 1e-45];
+    let kind = bytes.byte();
+    let mut ids = token_ids(bytes, size, longest);
+    let (mut seen, mut state) = (HashSet::new(), u64::from(kind));
+    ids.retain(|&id| seen.insert(id));
+    let mut bias = || match kind % 8 {
+        0 | 1 => f32::from(random(&mut state) as i8) / 8.0, // edited logits tie with others
+        2 => f32::NEG_INFINITY,
+        3 => 100.0,
+        4 => Some(f32::from_bits(random(&mut state) as u32)).filter(|bias| bias.abs() <= 3.4e38).unwrap_or(0.0),
+        5 => bell(&mut state) * 8.0,
+        _ => HARD[random(&mut state) as usize % HARD.len()],
+    };
+    ids.into_iter().map(|id| (id, bias())).collect()
 }
 
 /// Runs the commands. Each is a byte, whose low three bits say which it is, and then what that command takes.
@@ -239,9 +389,9 @@ fn many(bytes: &mut Bytes) -> usize {
     usize::from(bytes.byte()) + 1
 }
 
-/// A number between -2 and 2 of about a normal distribution, by a linear congruential generator.
+/// A number between -2 and 2 of about a normal distribution.
 fn bell(state: &mut u64) -> f32 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    random(state);
     let sum: u64 = [8, 22, 36, 50].iter().map(|&part| *state >> part & 0x3fff).sum();
     sum as f32 / 16384.0 - 2.0
 }

@@ -2,18 +2,69 @@
 //!
 //! It is written from the formulas of DESIGN.md and shares no code with the kernels.
 
+use toksample::context::Context;
 use toksample::error::RowError;
 use toksample::params::Params;
 
 /// The mass of the most probable token is 2**S.
 const S: i32 = 41;
 
-/// Why a row has no answer, if it has none.
-pub fn error(row: &[f32]) -> Option<RowError> {
-    if let Some(id) = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
-        return Some(RowError::NotFinite { id, value: row[id] });
+/// The row with all changes, or why it has no answer.
+pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec<f32>, RowError> {
+    let mut row = row.to_vec();
+    if let Some(words) = context.bitmask {
+        for (id, x) in row.iter_mut().enumerate() {
+            if words.get(id / 32).is_none_or(|word| word >> (id % 32) & 1 == 0) {
+                *x = f32::NEG_INFINITY;
+            }
+        }
     }
-    row.iter().all(|&x| x == f32::NEG_INFINITY).then_some(RowError::Empty)
+    if let Some(id) = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
+        return Err(RowError::NotFinite { id, value: row[id] });
+    }
+    let is_empty = |row: &[f32]| row.iter().all(|&x| x == f32::NEG_INFINITY);
+    if is_empty(&row) {
+        return Err(RowError::Empty);
+    }
+    let history: Vec<(u32, bool)> = (context.prompt_ids.iter().map(|&id| (id, false)))
+        .chain(context.output_ids.iter().map(|&id| (id, true)))
+        .collect();
+    let last = match params.penalty_window {
+        0 => history.len(),
+        window => history.len().min(usize::try_from(window).unwrap_or(usize::MAX)),
+    };
+    let (mut seen, mut counts) = (vec![false; row.len()], vec![0u32; row.len()]);
+    for &(id, is_output) in &history[history.len() - last..] {
+        if (id as usize) < row.len() {
+            seen[id as usize] = true;
+            counts[id as usize] += u32::from(is_output);
+        }
+    }
+    // Each step is on the whole row. What was banned stays so, and nothing else leaves the finite range.
+    let mut step = |new: &dyn Fn(usize, f32) -> f32| {
+        for (id, x) in row.iter_mut().enumerate().filter(|(_, x)| **x != f32::NEG_INFINITY) {
+            *x = new(id, *x).clamp(f32::MIN, f32::MAX);
+        }
+    };
+    let mut biases = vec![0.0; seen.len()];
+    context.biases.iter().filter(|(id, _)| (*id as usize) < seen.len()).for_each(|&(id, b)| biases[id as usize] = b);
+    step(&|id, x| if biases[id] == f32::NEG_INFINITY { x } else { x + biases[id] });
+    let penalty = params.repetition_penalty as f32;
+    step(&|id, x| match seen[id] {
+        false => x,
+        true if x > 0.0 => x / penalty,
+        true => x * penalty,
+    });
+    let penalty = params.frequency_penalty as f32;
+    step(&|id, x| if counts[id] > 0 { x - penalty * counts[id] as f32 } else { x });
+    let penalty = params.presence_penalty as f32;
+    step(&|id, x| if counts[id] > 0 { x - penalty } else { x });
+    for (x, bias) in row.iter_mut().zip(biases) {
+        if bias == f32::NEG_INFINITY {
+            *x = bias;
+        }
+    }
+    if is_empty(&row) { Err(RowError::Empty) } else { Ok(row) }
 }
 
 /// All ids in the total order: logit descending, then id ascending.
@@ -32,13 +83,25 @@ fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
 }
 
+/// The logarithm of the probability of each token to the base 2, plus that for which the most probable one gets 4.
+fn exponents(row: &[f32], temperature: f64) -> Vec<f32> {
+    let (maximum, log2_e) = (maximum(row), std::f64::consts::LOG2_E);
+    let scale = ((log2_e / temperature) as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
+    row.iter().map(|&x| ((x - maximum) * scale + 4.0).max(-60.0)).collect()
+}
+
+/// How surprising each token is, in units of 2**-22 bits.
+fn surprises(row: &[f32], temperature: f64) -> Vec<u64> {
+    let surprise = |t: f32| (4.0 - f64::from(t)) * f64::from(1 << 22);
+    let surprises: Vec<f64> = exponents(row, temperature).into_iter().map(surprise).collect();
+    assert!(surprises.iter().all(|x| x.fract() == 0.0 && (0.0..=f64::from(1 << 28)).contains(x)));
+    surprises.into_iter().map(|x| x as u64).collect()
+}
+
 /// The mass of each token before it is rounded to an integer.
 #[allow(clippy::approx_constant)] // a coefficient is near ln 2, and is not ln 2
 pub fn weights(row: &[f32], temperature: f64) -> Vec<f32> {
-    let (maximum, log2_e) = (maximum(row), std::f64::consts::LOG2_E);
-    let scale = ((log2_e / temperature) as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
-    let weight = |&x: &f32| {
-        let t = ((x - maximum) * scale + 4.0).max(-60.0);
+    let weight = |t: f32| {
         let n = t.round_ties_even();
         let f = t - n;
         let p = 0.001_326_472_7_f32 * f + 0.009_671_513;
@@ -48,12 +111,17 @@ pub fn weights(row: &[f32], temperature: f64) -> Vec<f32> {
         let p = p * f + 1.0;
         p * power_of_two(n as i32 - 4 + S)
     };
-    row.iter().map(weight).collect()
+    exponents(row, temperature).into_iter().map(weight).collect()
 }
 
 /// The mass of each token.
 pub fn masses(row: &[f32], temperature: f64) -> Vec<u64> {
     weights(row, temperature).iter().map(|&weight| f64::from(weight).round_ties_even() as u64).collect()
+}
+
+/// The mass that a share of a total is, at least.
+fn need(share: f64, total: u64) -> u64 {
+    ((share * total as f64).ceil() as u64).max(1).min(total)
 }
 
 /// The ids that the parameters keep, in the total order, and their masses.
@@ -69,7 +137,7 @@ pub fn survivors(row: &[f32], params: &Params) -> (Vec<usize>, Vec<u64>) {
     }
     if params.top_p < 1.0 {
         let total: u64 = ids.iter().map(|&id| of[id]).sum();
-        let need = ((params.top_p * total as f64).ceil() as u64).max(1).min(total);
+        let need = need(params.top_p, total);
         let mut running = 0;
         let last = ids.iter().position(|&id| {
             running += of[id];
@@ -77,8 +145,24 @@ pub fn survivors(row: &[f32], params: &Params) -> (Vec<usize>, Vec<u64>) {
         });
         ids.truncate(last.expect("all tokens together have the total") + 1);
     }
-    let least = (params.min_p * (1u64 << S) as f64).ceil() as u64;
+    let least = (params.min_p * of[ids[0]] as f64).ceil() as u64;
     ids.retain(|&id| of[id] >= least);
+    if params.typical_p < 1.0 {
+        let surprises = surprises(row, params.temperature);
+        let total: u64 = ids.iter().map(|&id| of[id]).sum();
+        let moment: u128 = ids.iter().map(|&id| u128::from(of[id]) * u128::from(surprises[id])).sum();
+        let mean = ((2 * moment + u128::from(total)) / (2 * u128::from(total))) as u64;
+        let need = need(params.typical_p, total);
+        let mut nearest = ids.clone();
+        nearest.sort_by_key(|&id| surprises[id].abs_diff(mean));
+        let mut running = 0;
+        let last = nearest.into_iter().find(|&id| {
+            running += of[id];
+            running >= need
+        });
+        let farthest = surprises[last.expect("all tokens together have the total")].abs_diff(mean);
+        ids.retain(|&id| surprises[id].abs_diff(mean) <= farthest);
+    }
     let masses = ids.iter().map(|&id| of[id]).collect();
     (ids, masses)
 }

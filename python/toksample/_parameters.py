@@ -436,6 +436,7 @@ def _row_of_ids(name: str, given: object, row: Any, tokens: int, where: str) -> 
         array = _as_array(row)
         if array is None or array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
             raise wrong()
+        array = array.copy()  # which no other thread writes to after the check
         outside = array[(array < 0) | (array >= tokens)]
     else:
         items = _items(row)
@@ -449,7 +450,7 @@ def _row_of_ids(name: str, given: object, row: Any, tokens: int, where: str) -> 
         array = np.array([] if len(outside) else items, np.int64)
     if len(outside):
         raise ValueError(f"{name} must be in [0, {tokens}), got {show(int(outside[0]))}{where}")
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)
 
 
 _ONE_MAPPING = "a mapping from token ids to numbers"
@@ -475,9 +476,10 @@ def biases(
         rule = f"{_ONE_MAPPING}, or one for each row of a batch"
         if not isinstance(value, Sequence) or isinstance(value, _TEXT):
             raise TypeError(f"logit_bias must be {rule}, got {show(value)}")
-        if len(value) != rows:
-            raise ValueError(f"logit_bias must have one mapping for each of the {rows} rows, got {len(value)}")
-        each = [[] if one is None else _mapping(one, rule, tokens, value, f" (row {b})") for b, one in enumerate(value)]
+        given = list(value)  # whose length is what it says, and which the items cannot change
+        if len(given) != rows:
+            raise ValueError(f"logit_bias must have one mapping for each of the {rows} rows, got {len(given)}")
+        each = [[] if one is None else _mapping(one, rule, tokens, value, f" (row {b})") for b, one in enumerate(given)]
     flat = [item for row in each for item in row]
     offsets = np.cumsum([0, *map(len, each)], dtype=np.int64)
     return np.array([token for token, _ in flat], np.int64), np.array([bias for _, bias in flat], np.float64), offsets
@@ -523,4 +525,4 @@ def bitmask(value: Any, rows: int, is_batch: bool, tokens: int) -> npt.NDArray[n
     words = array[None] if array.ndim == 1 and not is_batch else array
     if words.ndim != 2 or len(words) != rows or not 1 <= words.shape[1] <= most:
         raise ValueError(f"{rule}, got {array.dtype} of shape {array.shape}")
-    return np.ascontiguousarray(words).astype(words.dtype.newbyteorder("="), copy=False).view(np.int32)
+    return np.require(words, requirements=("C", "A")).view(np.int32)

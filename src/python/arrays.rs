@@ -344,10 +344,10 @@ impl<'py> Bitmask<'py> {
     }
 
     fn is_readable(&self) -> bool {
-        const WORD: i32 = NPY_TYPES::NPY_INT as i32;
-        const UNSIGNED: i32 = NPY_TYPES::NPY_UINT as i32;
         let dtype = self.array.dtype();
-        matches!(dtype.num(), WORD | UNSIGNED)
+        // numpy has two types of this size where a C long has 32 bits, as on Windows, and int32 may be either.
+        matches!(dtype.kind(), b'i' | b'u')
+            && dtype.itemsize() == size_of::<u32>()
             && dtype.is_native_byteorder() == Some(true)
             && is_readable(&self.array, size_of::<u32>())
     }

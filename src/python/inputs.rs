@@ -106,7 +106,7 @@ fn read_ids(name: &str, given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerR
     }
     let read = call_check(given.py(), "token_ids", (name, given, shape.rows, shape.is_batch, shape.tokens))?;
     let (ids, offsets): (Vec<i64>, Vec<usize>) = vectors(&read)?;
-    per_row(in_row(&ids, shape.tokens), offsets, shape)
+    per_row(name, in_row(&ids, shape.tokens), offsets, shape)
 }
 
 /// The ids, if the row has them all.
@@ -126,8 +126,11 @@ fn read_biases(given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerRow<(u32, 
     let values: Vec<f64> = array(&read.get_item(1)?)?;
     let ids = in_row(&ids, shape.tokens).filter(|ids| ids.len() == values.len());
     let pairs = ids.map(|ids| ids.into_iter().zip(values.into_iter().map(|bias| bias as f32)).collect());
-    per_row(pairs, offsets, shape)
+    per_row("logit_bias", pairs, offsets, shape)
 }
+
+/// The largest bias that is not an error: a round number that float32 can still hold. `_parameters.py` has the same.
+const LARGEST_BIAS: f64 = 3.4e38;
 
 /// The biases of a dictionary from integers to floats or integers, if they are all in their range.
 fn plain_biases(mapping: &Bound<'_, PyDict>, tokens: usize) -> Option<Vec<(u32, f32)>> {
@@ -140,7 +143,7 @@ fn plain_biases(mapping: &Bound<'_, PyDict>, tokens: usize) -> Option<Vec<(u32, 
         }
         let id = id.extract::<u32>().ok().filter(|&id| (id as usize) < tokens)?;
         let bias = bias.extract::<f64>().ok()?;
-        let is_bias = bias == f64::NEG_INFINITY || (bias as f32).is_finite() && bias.abs() <= f64::from(f32::MAX);
+        let is_bias = bias == f64::NEG_INFINITY || bias.abs() <= LARGEST_BIAS;
         biases.push((id, is_bias.then_some(bias as f32)?));
     }
     Some(biases)
@@ -154,13 +157,13 @@ fn read_bitmask<'py>(given: &Bound<'py, PyAny>, shape: Shape) -> PyResult<Bitmas
     Bitmask::read(&read, shape).ok_or_else(|| value_error("bitmask could not be converted"))
 }
 
-fn per_row<P>(values: Option<Vec<P>>, offsets: Vec<usize>, shape: Shape) -> PyResult<PerRow<P>> {
+fn per_row<P>(name: &str, values: Option<Vec<P>>, offsets: Vec<usize>, shape: Shape) -> PyResult<PerRow<P>> {
     let is_right = |values: &Vec<P>| {
         offsets.is_sorted()
             && offsets.last() == Some(&values.len())
             && (offsets.len() == 2 || offsets.len() == shape.rows + 1)
     };
-    let values = values.filter(is_right).ok_or_else(|| value_error("an input could not be converted"))?;
+    let values = values.filter(is_right).ok_or_else(|| value_error(format!("{name} could not be converted")))?;
     Ok(PerRow { values, offsets })
 }
 
