@@ -10,11 +10,18 @@
 //! held stay locked for ever. So no lock is ever waited for that outlives a call: scratch memory is taken with `try_lock`, and
 //! a slot that stays locked is passed over. What is computed once (`cores`, `Isa::current`) is computed when the Python module
 //! is imported.
+//!
+//! A thread that begins or ends changes what belongs to the whole process: Rust's standard library keeps a table of the stacks of
+//! its threads under a lock, and the C library a list of stacks to use again. A child that inherits these locked, or half changed,
+//! hangs when it starts a thread, or frees memory twice (both were seen, once in some thousand forks). So a fork waits while
+//! threads begin or end here, which takes some ten microseconds, and they wait for a fork ([`Gate`]).
 
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::RowError;
 use crate::recipe::Scratch;
@@ -81,21 +88,134 @@ impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
         if self.threads <= 1 {
             return work();
         }
-        thread::scope(|scope| {
-            // A system that starts no more threads leaves the rest to the others.
-            let others: Vec<_> =
-                (1..self.threads).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
-            // A thread that found nothing left to take says so for all of them, for they have all ended.
-            let mut is_done = work();
-            for other in others {
-                is_done |= other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let crew = Crew::default();
+        let caller = thread::current();
+        let begin_work_and_end = || {
+            crew.begun.fetch_add(1, Ordering::Release);
+            let is_done = {
+                let _told = Told(&crew.ended, &caller); // also if the work panics
+                work()
+            };
+            while !crew.may_leave.load(Ordering::Acquire) {
+                thread::park();
             }
             is_done
+        };
+        thread::scope(|scope| {
+            let others: Vec<_> = GATE.pass(|| {
+                // A system that starts no more threads leaves the rest to the others.
+                let start = |_| thread::Builder::new().spawn_scoped(scope, begin_work_and_end).ok();
+                let others: Vec<_> = (1..self.threads).filter_map(start).collect();
+                while crew.begun.load(Ordering::Acquire) < others.len() {
+                    thread::yield_now();
+                }
+                others
+            });
+            let done = catch_unwind(AssertUnwindSafe(work)); // the others must be let go, whatever happens here
+            while crew.ended.load(Ordering::Acquire) < others.len() {
+                thread::park();
+            }
+            let all_done: Vec<_> = GATE.pass(|| {
+                crew.may_leave.store(true, Ordering::Release);
+                others.iter().for_each(|other| other.thread().unpark());
+                others.into_iter().map(|other| other.join()).collect()
+            });
+            // A thread that found nothing left to take says so for all of them.
+            [done]
+                .into_iter()
+                .chain(all_done)
+                .fold(false, |is_done, one| is_done | one.unwrap_or_else(|panic| resume_unwind(panic)))
         })
     }
 
     fn next_jobs(&self) -> Vec<J> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(self.at_once).collect()
+    }
+}
+
+/// The threads that work on a batch beside the caller's.
+#[derive(Debug, Default)]
+struct Crew {
+    /// How many have begun.
+    begun: AtomicUsize,
+    /// How many have done their work.
+    ended: AtomicUsize,
+    /// Set when they may leave, so that the gate is theirs while they do.
+    may_leave: AtomicBool,
+}
+
+/// Counts a thread as one that has done its work, and wakes the caller, when it is dropped.
+struct Told<'a>(&'a AtomicUsize, &'a thread::Thread);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+        self.1.unpark();
+    }
+}
+
+/// Keeps a fork apart from threads that begin or end.
+#[derive(Debug)]
+pub struct Gate {
+    /// Callers whose threads begin or end.
+    passing: AtomicUsize,
+    /// Threads that fork, or wait for that.
+    forking: AtomicUsize,
+}
+
+/// The gate of this process.
+pub static GATE: Gate = Gate { passing: AtomicUsize::new(0), forking: AtomicUsize::new(0) };
+
+impl Gate {
+    /// Neither side waits for longer than this, whatever happened to the other.
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    /// Waits while `is_busy`.
+    fn wait(is_busy: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while is_busy() && begun.elapsed() < Gate::LONGEST {
+            thread::yield_now();
+        }
+    }
+
+    /// Does `work`, in which threads begin or end, while no thread forks.
+    fn pass<R>(&self, work: impl FnOnce() -> R) -> R {
+        /// Leaves the gate, also if the work panics.
+        struct Passing<'a>(&'a Gate);
+        impl Drop for Passing<'_> {
+            fn drop(&mut self) {
+                self.0.passing.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let begun = Instant::now();
+        loop {
+            self.passing.fetch_add(1, Ordering::SeqCst);
+            let passing = Passing(self);
+            if self.forking.load(Ordering::SeqCst) == 0 || begun.elapsed() >= Gate::LONGEST {
+                let result = work();
+                drop(passing);
+                return result;
+            }
+            drop(passing);
+            Gate::wait(|| self.forking.load(Ordering::SeqCst) > 0);
+        }
+    }
+
+    /// Closes the gate before a fork, and waits for those who pass.
+    pub fn close(&self) {
+        self.forking.fetch_add(1, Ordering::SeqCst);
+        Gate::wait(|| self.passing.load(Ordering::SeqCst) > 0);
+    }
+
+    /// Opens the gate again, in the parent.
+    pub fn open(&self) {
+        self.forking.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Opens the gate in a child, in which no other thread is left.
+    pub fn open_in_child(&self) {
+        self.passing.store(0, Ordering::SeqCst);
+        self.forking.store(0, Ordering::SeqCst);
     }
 }
 
@@ -128,7 +248,6 @@ pub fn with_scratch<R>(tokens: usize, run: impl FnOnce(&mut Scratch) -> Result<R
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::*;
@@ -170,6 +289,31 @@ mod tests {
         assert_eq!(threads(Some(4), None, 0, 1000), 1);
         assert_eq!(threads(None, Some(1), 1 << 10, 1 << 20), 1);
         assert_eq!(threads(Some(usize::MAX), None, usize::MAX, 1), MOST_THREADS);
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_batch() {
+        let later = Instant::now() + Duration::from_secs(1000);
+        for bad in [0, 50, 99] {
+            let batch = Batch::new(0..100, 3, 1000);
+            let run = || batch.run_until(later, |row| assert_ne!(row, bad));
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        }
+        assert_eq!(GATE.passing.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn threads_wait_for_a_fork_to_be_over() {
+        let later = Instant::now() + Duration::from_secs(1000);
+        GATE.close();
+        let opened = thread::spawn(|| {
+            thread::sleep(Duration::from_millis(50));
+            GATE.open();
+            Instant::now()
+        });
+        let batch = Batch::new(0..100, 3, 1000);
+        assert!(batch.run_until(later, |_| ()));
+        assert!(opened.join().unwrap() <= Instant::now());
     }
 
     #[test]

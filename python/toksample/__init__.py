@@ -9,6 +9,8 @@ The same seed gives the same token on every instruction set, batch, thread count
 :mod:`toksample.reference`, the definition of every function here, written in numpy.
 """
 
+import os
+
 from toksample import _native, reference
 from toksample._generate import generate
 from toksample._native import available_isas, isa
@@ -38,3 +40,10 @@ __all__ = [
 ]
 
 _native.look_up_once()
+if hasattr(os, "register_at_fork"):
+    # No thread may begin or end during a fork: see src/batch.rs.
+    os.register_at_fork(
+        before=_native.before_fork,
+        after_in_parent=lambda: _native.after_fork(False),
+        after_in_child=lambda: _native.after_fork(True),
+    )

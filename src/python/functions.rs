@@ -43,6 +43,18 @@ pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
     arrays::look_up_once(py)
 }
 
+/// Tells that this thread is about to fork.
+#[pyfunction]
+pub(super) fn before_fork(py: Python<'_>) {
+    py.detach(|| batch::GATE.close()); // a thread that is waited for may need the GIL
+}
+
+/// Tells that the fork was made, to the parent or to the child.
+#[pyfunction]
+pub(super) fn after_fork(is_child: bool) {
+    if is_child { batch::GATE.open_in_child() } else { batch::GATE.open() }
+}
+
 // ---- threads --------------------------------------------------------------------------------------------------------
 
 /// The environment variable that limits the threads of every call.
