@@ -81,6 +81,10 @@ table! {
     filter real min_p = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens whose surprise is nearest to the entropy, until they have this share of the mass. 1 is off.
     filter real typical_p = 1.0, "in [0, 1]", is_share;
+    /// Keep the tokens with at least this probability. 0 is off.
+    filter real epsilon_cutoff = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens with at least this many times the square of the largest probability. 0 is off.
+    filter real top_a = 0.0, "in [0, 1]", is_share;
 }
 
 // Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the

@@ -321,6 +321,9 @@ mod changing_rows {
                     Params { temperature: 5.0, min_p: 1e-9, ..Params::default() },
                     Params { temperature: 2.0, typical_p: 0.5, repetition_penalty: 1.5, ..Params::default() },
                     Params { temperature: 2.0, typical_p: 0.9, top_p: 0.99, ..Params::default() },
+                    Params { temperature: 2.0, epsilon_cutoff: 1e-4, ..Params::default() },
+                    Params { temperature: 5.0, typical_p: 0.9, epsilon_cutoff: 1e-9, top_a: 1.0, ..Params::default() },
+                    Params { temperature: 5.0, top_k: k as u64, top_a: 0.2, ..Params::default() },
                 ];
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {

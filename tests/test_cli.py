@@ -116,6 +116,8 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--top-p=1.5", "top_p must be in [0, 1], got 1.5"),
         ("--min-p=-0.1", "min_p must be in [0, 1], got -0.1"),
         ("--typical-p=2", "typical_p must be in [0, 1], got 2.0"),
+        ("--epsilon-cutoff=2", "epsilon_cutoff must be in [0, 1], got 2.0"),
+        ("--top-a=-1", "top_a must be in [0, 1], got -1.0"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
 )

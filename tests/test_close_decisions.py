@@ -110,3 +110,23 @@ def test_shares_at_which_min_p_ends(real_row, name, temperature):
     rows = np.broadcast_to(row, (len(shares), len(row)))
     masked = toksample.mask_logits(rows, temperature=temperature, min_p=shares)
     assert np.count_nonzero(masked != -np.inf, axis=1).tolist() == want
+
+
+@rows_and_temperatures
+@pytest.mark.parametrize("filters", [{}, {"top_k": 999}, {"top_p": 0.99}, {"typical_p": 0.8}], ids=str)
+@pytest.mark.parametrize("name_of_filter", ["epsilon_cutoff", "top_a"])
+def test_least_probabilities_at_which_a_token_is_kept(real_row, name, temperature, filters, name_of_filter):
+    row = make_row(name, real_row)
+    _, masses = reference.survivors(row, reference.Filters(temperature=temperature, **filters))
+    first, total = int(masses[0]), int(masses.sum())
+    chosen = np.unique(masses)
+    chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, 40).astype(int))].tolist()
+    if name_of_filter == "epsilon_cutoff":
+        at, keep = [mass / total for mass in chosen], reference.keep_epsilon_cutoff
+    else:
+        at, keep = [mass * total / first**2 for mass in chosen], reference.keep_top_a
+    values = np.unique([p for value in at for p in neighbours(value) if 0 <= p <= 1] + [1.0])
+    want = [keep(masses, float(value))[1] for value in values]
+    rows = np.broadcast_to(row, (len(values), len(row)))
+    masked = toksample.mask_logits(rows, temperature=temperature, **filters, **{name_of_filter: values})
+    assert np.count_nonzero(masked != -np.inf, axis=1).tolist() == want

@@ -122,6 +122,11 @@ PARAMETER_SETS = [
     {"temperature": 0.01, "top_p": 0.999},
     {"temperature": 1.0, "typical_p": 0.9},
     {"temperature": 1.5, "top_k": 20_000, "typical_p": 0.2},
+    {"temperature": 1.0, "epsilon_cutoff": 3e-4},
+    {"temperature": 1.5, "top_p": 0.999, "epsilon_cutoff": 1e-7},
+    {"temperature": 100.0, "epsilon_cutoff": 1 / 32_768},
+    {"temperature": 1.0, "top_a": 0.2},
+    {"temperature": 1.5, "top_k": 20_000, "top_a": 1e-3, "epsilon_cutoff": 1e-6},
 ]
 
 
@@ -179,6 +184,14 @@ LONG_SETS = [
     {"typical_p": 0.0},
     {"typical_p": 0.9},
     {"top_p": 0.99, "typical_p": 0.3},
+    {"epsilon_cutoff": 1e-6},
+    {"epsilon_cutoff": 5e-5},
+    {"top_k": 15_000, "epsilon_cutoff": 5e-5},
+    {"top_p": 0.9, "epsilon_cutoff": 1e-5, "top_a": 0.9},
+    {"typical_p": 0.9, "epsilon_cutoff": 5e-5},
+    {"top_a": 1e-6},
+    {"top_a": 1.0},
+    {"min_p": 1e-3, "top_a": 0.5},
 ]
 
 

@@ -1,4 +1,4 @@
-"""Typical-p, penalties, biases and bitmasks: against independent formulas, and kernels against reference."""
+"""The filters after min-p, penalties, biases and bitmasks: against independent formulas, and kernels against reference."""
 
 import dataclasses
 import inspect
@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from rows import (
     ADDED_PENALTIES,
     DTYPES,
+    EPSILON_CUTOFFS,
     FLOAT32_MAX,
     KINDS,
     REPETITION_PENALTIES,
+    TOP_AS,
     TYPICAL_PS,
     assert_same,
     cast,
@@ -72,7 +74,7 @@ def test_a_parameter_has_its_entry_everywhere():
 def test_signatures_show_the_parameters(name):
     parameters, same = (inspect.signature(getattr(module, name)).parameters for module in (toksample, reference))
     assert parameters == same
-    assert list(parameters)[:17] == ["logits", *NAMES]
+    assert list(parameters)[:19] == ["logits", *NAMES]
     assert {name: parameters[name].default for name in NAMES} == DEFAULTS
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(parameters)[1:])
 
@@ -179,6 +181,94 @@ def test_typical_p_of_kernels(dtype, row, p, temperature):
     row = cast(row, dtype)
     for parameters in ({}, {"top_k": 40}, {"top_p": 0.9}):
         parameters |= {"typical_p": p, "temperature": temperature}
+        assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
+
+
+# ---- epsilon_cutoff and top_a ----------------------------------------------------------------------------------------
+
+
+def epsilon_of_transformers(probs, e):
+    """What EpsilonLogitsWarper of transformers keeps; and the probability below which it drops."""
+    return np.flatnonzero((probs >= e) | (probs >= probs.max())).tolist(), e
+
+
+def top_a_of_kobold(probs, a):
+    """What sample_top_a of KoboldCpp and TopALogitsWarper of KoboldAI keep; and the probability below which they drop."""
+    return np.flatnonzero(probs >= probs.max() ** 2 * a).tolist(), probs.max() ** 2 * a
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [("epsilon_cutoff", epsilon_of_transformers), ("top_a", top_a_of_kobold)],
+    ids=["epsilon", "top-a"],
+)
+def test_least_probabilities_are_those_of_other_systems(module, name, formula):
+    rng, sizes = np.random.default_rng(8), []
+    for _ in range(400):
+        row = (rng.standard_normal(rng.integers(2, 2000)) * rng.uniform(0.3, 4)).astype(np.float32)
+        value, exact = 10 ** rng.uniform(-5, 0), row.astype(np.float64)
+        probs = np.exp(exact - exact.max()) / np.exp(exact - exact.max()).sum()
+        want, least = formula(probs, value)
+        if np.abs(probs / least - 1).min() < 1e-5:
+            continue
+        assert sorted(kept(module, row, **{name: value})) == want
+        sizes.append(len(want))
+    assert len(sizes) > 300
+    assert len(set(sizes)) > 50
+
+
+@both
+@pytest.mark.parametrize(
+    ("row", "parameters", "want"),
+    [
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.125}, [0, 1, 2, 3]),  # exactly e is enough
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.126}, [0, 1]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.25}, [0, 1]),
+        (logs(0.25, 0.5, 0.125, 0.125), {"epsilon_cutoff": 0.251}, [1]),
+        (logs(0.25, 0.5, 0.125, 0.125), {"epsilon_cutoff": 1.0}, [1]),  # the first stays in any case
+        (logs(0.25, 0.25, 0.25, 0.25), {"epsilon_cutoff": 1.0}, [0, 1, 2, 3]),  # and so do its ties
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": None}, [0, 1, 2, 3]),
+        # The probabilities are those of what is left: 2/3 and 1/3, and after typical_p that is token 1 alone.
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.33, "top_k": 2}, [0, 1]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.34, "top_p": 0.75}, [0]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.9, "typical_p": 0.1}, [1]),
+        (np.float32([5.0]), {"epsilon_cutoff": 1.0}, [0]),
+        (np.float32([0, -INF, 0]), {"epsilon_cutoff": 5e-324}, [0, 2]),
+        (np.float32([0, -100]), {"epsilon_cutoff": 5e-324}, [0]),  # token 1 has no mass
+        (np.float32([0, -100]), {"epsilon_cutoff": 0}, [0, 1]),
+        # a times the square of 1/2
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.5}, [0, 1, 2, 3]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.51}, [0, 1]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 1.0}, [0, 1]),
+        (logs(0.0625, 0.75, 0.1875), {"top_a": 1 / 3}, [1, 2]),
+        (logs(0.0625, 0.75, 0.1875), {"top_a": 0.334}, [1]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": None}, [0, 1, 2, 3]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.74, "top_k": 2}, [0, 1]),  # 1/3 is 3/4 of 4/9
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.76, "min_p": 0.5}, [0]),
+        # After epsilon_cutoff 2/3 and 1/3 are left.
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.74, "epsilon_cutoff": 0.2}, [0, 1]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.76, "epsilon_cutoff": 0.2}, [0]),
+        (np.float32([5.0]), {"top_a": 1.0}, [0]),
+        (np.float32([5.0, 5.0, -INF]), {"top_a": 1.0}, [0, 1]),
+        (np.float32([0, -100]), {"top_a": 5e-324}, [0]),
+        (np.float32([0, -100]), {"top_a": 0}, [0, 1]),
+    ],
+)
+def test_least_probabilities_at_their_boundaries(module, row, parameters, want):
+    assert kept(module, row, **parameters) == want
+
+
+@dtypes
+@pytest.mark.parametrize(("name", "values"), [("epsilon_cutoff", EPSILON_CUTOFFS), ("top_a", TOP_AS)], ids=str)
+@given(row=any_rows, data=st.data(), temperature=st.floats(0.1, 10))
+def test_least_probabilities_of_kernels(dtype, name, values, row, data, temperature):
+    row = cast(row, dtype)
+    value = data.draw(
+        st.one_of(st.sampled_from(values), st.floats(0, 1), st.floats(-9, 0).map(lambda power: 10**power))
+    )
+    for parameters in ({}, {"top_k": 40}, {"top_p": 0.9}, {"typical_p": 0.3}):
+        parameters |= {name: value, "temperature": temperature}
         assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
 
 
@@ -435,6 +525,8 @@ def test_edits_of_long_rows(kind, size, dtype):
         {"top_p": 0.95},
         {"temperature": 100.0, "typical_p": 0.6},
         {"min_p": 0.01},
+        {"temperature": 3.0, "epsilon_cutoff": 1e-4},
+        {"temperature": 100.0, "top_a": 0.9},
     ):
         row = make_rows(rng, kind, 1, size)
         edits = one_row(make_edits(rng, row), 0)
@@ -516,7 +608,11 @@ def test_rows_that_the_edits_leave_without_an_answer(module, dtype):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        *[("typical_p", value, f"in [0, 1], got {value}") for value in (-0.5, 1.5, math.nan, INF)],
+        *[
+            (name, value, f"in [0, 1], got {value}")
+            for name in ("typical_p", "epsilon_cutoff", "top_a")
+            for value in (-0.5, 1.5, math.nan, INF)
+        ],
         *[
             ("repetition_penalty", value, f"in [1e-30, 1e30], got {value}")
             for value in (0.0, -1.0, 9e-31, 1.1e30, math.nan)

@@ -71,12 +71,26 @@ def obvious_survivors(row, masses, surprises, params):
         ids = kept
     least = Fraction(params["min_p"]) * 2**S
     ids = [i for i in ids if masses[i] >= least]
-    if params["typical_p"] == 1:
-        return ids
+    if params["typical_p"] < 1:
+        ids = obvious_typical(ids, masses, surprises, params["typical_p"])
+    first, total = masses[ids[0]], sum(masses[i] for i in ids)
+    if params["epsilon_cutoff"] > 0:
+        # As above, the least mass is computed in float64.
+        least = params["epsilon_cutoff"] * float(total)
+        ids = [i for i in ids if masses[i] == first or (masses[i] > 0 and masses[i] >= Fraction(least))]
+        total = sum(masses[i] for i in ids)
+    if params["top_a"] > 0:
+        least = params["top_a"] * float(first) * float(first) / float(total)
+        ids = [i for i in ids if masses[i] == first or (masses[i] > 0 and masses[i] >= Fraction(least))]
+    return ids
+
+
+def obvious_typical(ids, masses, surprises, p):
+    """Return those of the ids that typical_p keeps."""
     total = sum(masses[i] for i in ids)
     expected = Fraction(sum(masses[i] * surprises[i] for i in ids), total)
     mean = math.floor(expected + Fraction(1, 2))
-    need = min(total, max(1, math.ceil(Fraction(params["typical_p"] * float(total)))))
+    need = min(total, max(1, math.ceil(Fraction(p * float(total)))))
     for distance in sorted({abs(surprises[i] - mean) for i in ids}):
         near = [i for i in ids if abs(surprises[i] - mean) <= distance]
         if sum(masses[i] for i in near) >= need:

@@ -148,6 +148,18 @@ class SamplingParams:
             other_names=("typical", "typ_p", "locally_typical"),
         ),
     )
+    epsilon_cutoff: float | None = field(
+        default=0.0,
+        metadata=_share(off=0.0, metavar="E", meaning="keep tokens with a probability of at least E; 0 is off"),
+    )
+    top_a: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="A",
+            meaning="keep tokens with a probability of at least A times the square of the largest one; 0 is off",
+        ),
+    )
     repetition_penalty: float | None = field(
         default=1.0,
         metadata=_real(
@@ -220,6 +232,8 @@ class TextParameters(TypedDict, total=False):
     top_p: Real
     min_p: Real
     typical_p: Real
+    epsilon_cutoff: Real
+    top_a: Real
     repetition_penalty: Real
     frequency_penalty: Real
     presence_penalty: Real

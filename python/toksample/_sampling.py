@@ -152,9 +152,10 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
     The steps of a draw are, in this order: bitmask, logit_bias, repetition_penalty, frequency_penalty, presence_penalty,
-    temperature, top_k, top_p, min_p, typical_p. Each works on what the one before it left. The parameters are given as
-    keywords. Each, but for the ones that describe their own shapes, is one value or one for each row. None stands for off, or
-    for the default. A row of a batch gives the token that it gives alone with its own parameters, seed, stream and position.
+    temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a. Each works on what the one before it left. The
+    parameters are given as keywords. Each, but for the ones that describe their own shapes, is one value or one for each row.
+    None stands for off, or for the default. A row of a batch gives the token that it gives alone with its own parameters,
+    seed, stream and position.
 
     Parameters
     ----------
@@ -180,6 +181,12 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     typical_p : float
         In [0, 1]. Keep the tokens whose surprise, -log(probability), is nearest to the entropy, until their probabilities
         sum to at least p; this may drop the most probable token (Meister et al., TACL 2023). 1 and None are off.
+    epsilon_cutoff : float
+        In [0, 1]. Keep the tokens whose probability is at least this, and the most probable one in any case (Hewitt et al.,
+        Findings of EMNLP 2022). 0 and None are off.
+    top_a : float
+        In [0, 1]. Keep the tokens whose probability is at least this many times the square of the largest probability, as in
+        KoboldAI. 0 and None are off.
     repetition_penalty : float
         In [1e-30, 1e30]. For each token of the prompt and the output, divide its logit by the penalty if it is positive, and
         multiply it if it is not (Keskar et al., 2019). 1 and None are off.

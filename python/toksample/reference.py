@@ -206,6 +206,32 @@ def keep_typical_p(masses: Masses, surprises: Ids, p: float) -> tuple[int, int]:
     return int(kept[0]), int(kept[-1]) + 1
 
 
+def keep_epsilon_cutoff(masses: Masses, e: float) -> tuple[int, int]:
+    """Keep the tokens with a probability of at least e, and those as probable as the first in any case; 0 is off.
+
+    J. Hewitt, C. D. Manning, P. Liang, "Truncation sampling as language model desmoothing", Findings of EMNLP 2022.
+    """
+    if e == 0:
+        return 0, len(masses)
+    return _keep_at_least(masses, float(e) * float(int(masses.sum())))
+
+
+def keep_top_a(masses: Masses, a: float) -> tuple[int, int]:
+    """Keep the tokens with a probability of at least a times the square of the largest one; 0 is off.
+
+    It is from BlinkDL's RWKV-LM and KoboldAI.
+    """
+    if a == 0:
+        return 0, len(masses)
+    first, total = float(masses[0]), float(int(masses.sum()))
+    return _keep_at_least(masses, float(a) * first * first / total)
+
+
+def _keep_at_least(masses: Masses, least: float) -> tuple[int, int]:
+    """Keep the tokens with at least this mass, rounded up to at least 1, and those as heavy as the first in any case."""
+    return 0, int(np.count_nonzero(masses >= min(masses[0], np.uint64(max(1, math.ceil(least))))))
+
+
 def _share_of(masses: Masses, p: float) -> np.uint64:
     """Return the share p of all mass, rounded up; at least 1."""
     total = int(masses.sum())
@@ -220,6 +246,8 @@ class Filters(NamedTuple):
     top_p: float = 1.0
     min_p: float = 0.0
     typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    top_a: float = 0.0
 
 
 def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
@@ -235,7 +263,9 @@ def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     if filters.typical_p < 1:
         typical = slice(*keep_typical_p(masses, surprise(row, filters.temperature)[ids], filters.typical_p))
         ids, masses = ids[typical], masses[typical]
-    return ids, masses
+    masses = masses[slice(*keep_epsilon_cutoff(masses, filters.epsilon_cutoff))]
+    masses = masses[slice(*keep_top_a(masses, filters.top_a))]
+    return ids[: len(masses)], masses
 
 
 # ---- the draw --------------------------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@
 //!
 //! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`).
 
+mod epsilon_cutoff;
 mod frequency_penalty;
 mod logit_bias;
 mod min_p;
 mod presence_penalty;
 mod repetition_penalty;
+mod top_a;
 mod top_k;
 mod top_p;
 mod typical_p;
@@ -64,5 +66,7 @@ pub(crate) fn keep<R: Row>(
     top_p::apply(params.top_p, &mut state)?;
     min_p::apply(params.min_p, &mut state)?;
     typical_p::apply(params.typical_p, &mut state)?;
+    epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?;
+    top_a::apply(params.top_a, &mut state)?;
     Ok(state.kept())
 }

@@ -157,6 +157,23 @@ impl<'a, R: Row> State<'a, R> {
         });
     }
 
+    /// Keeps the tokens that have at least the mass that `least` gives for two masses: that of the first token that was kept,
+    /// and that of all tokens that were kept. The result must never decrease, or never increase, with the second mass. Tokens
+    /// as heavy as the first one stay in any case.
+    #[inline(always)]
+    pub fn keep_at_least(&mut self, least: impl Fn(f64, f64) -> f64) -> Result<(), RowError> {
+        let first = self.first;
+        let least = |total: u64| (least(first as f64, total as f64).ceil() as u64).min(first).max(1);
+        self.kept = Some(match self.kept {
+            None => self.search.heavy(&self.row, self.mass, least)?,
+            Some(kept) => {
+                let (kept, total) = self.search.weigh(&self.row, self.mass, kept);
+                kept.up_to(down_to(self.mass.least_logit(least(total))))
+            }
+        });
+        Ok(())
+    }
+
     /// Returns the mass of the tokens that are kept, and the sum of their surprises.
     #[inline(always)]
     pub fn moments(&self) -> Moments {
@@ -183,7 +200,8 @@ impl<'a, R: Row> State<'a, R> {
         };
         let farthest = farthest.ok_or(RowError::Changed)?;
         self.search.list.retain(|key| distance(key) <= farthest);
-        self.first = self.search.list.masses().iter().copied().max().unwrap_or(0);
+        // Only a row that changes has a token above its maximum, for which `least_logit` has no answer.
+        self.first = self.search.list.masses().iter().copied().max().unwrap_or(0).min(1 << S);
         self.kept = Some(Kept::Listed { last: order::end(self.row.tokens()) });
         Ok(())
     }
@@ -266,6 +284,41 @@ impl Search {
         Ok(Kept::Long { last: weighed.last, weighed: Some(weighed) })
     }
 
+    /// Finds the tokens that have at least the mass that `least` gives for the mass of the whole row. If they are few, they
+    /// are listed, and the bounds of the row's mass are refined until it is certain which listed tokens are heavy enough.
+    #[inline(always)]
+    fn heavy<R: Row>(&mut self, row: &R, mass: Mass, least: impl Fn(u64) -> u64) -> Result<Kept, RowError> {
+        let between = |(low_total, high_total)| {
+            let (one, other) = (least(low_total), least(high_total));
+            (one.min(other), one.max(other))
+        };
+        self.ledger.open(row, mass);
+        let (low, _) = between(self.ledger.total());
+        if !self.list.fill(row, mass, down_to(mass.floor(low)), most_listed(row.tokens())) {
+            let least = least(self.total(row, mass));
+            return Ok(Kept::Long { last: down_to(mass.least_logit(least)), weighed: None });
+        }
+        loop {
+            let (low, high) = between(self.ledger.total());
+            if !self.list.masses().iter().any(|mass| (low..high).contains(mass)) {
+                return Ok(Kept::Listed { last: down_to(mass.least_logit(high)) });
+            }
+            self.ledger.refine(row, mass)?;
+        }
+    }
+
+    /// Returns the mass of the kept tokens, and with them what was weighed to find it.
+    #[inline(always)]
+    fn weigh<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept) -> (Kept, u64) {
+        match kept {
+            Kept::Listed { last } => (kept, self.list.up_to(last).map(|(_, mass)| mass).sum()),
+            Kept::Long { last, weighed } => {
+                let weighed = self.passes.weigh(row, mass, last, weighed);
+                (Kept::Long { last, weighed: Some(weighed) }, self.passes.total(weighed))
+            }
+        }
+    }
+
     /// Lists all tokens up to `last` whose surprise is at least as near to `center` as the smallest distance at which tokens have
     /// the mass that is needed, and returns that distance. Returns None if all tokens have less mass.
     #[inline(always)]
@@ -302,10 +355,7 @@ impl Search {
         let drawn = match kept {
             Kept::Listed { last } => self.list.draw(last, word),
             Kept::Long { last, weighed } => {
-                let weighed = match weighed {
-                    Some(weighed) => weighed,
-                    None => self.passes.weigh(row, mass, last),
-                };
+                let weighed = self.passes.weigh(row, mass, last, weighed);
                 self.passes.draw(row, mass, weighed, word)
             }
         };

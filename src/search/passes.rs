@@ -124,18 +124,26 @@ impl Passes {
         }
     }
 
-    /// Weighs the tokens up to `last`, for a prefix that was found without weighing it.
+    /// Weighs the tokens up to `last`, unless they have been weighed already.
     #[inline(always)]
-    pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, last: u64) -> Weighed {
+    pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, last: u64, weighed: Option<Weighed>) -> Weighed {
+        if let Some(weighed) = weighed {
+            return weighed;
+        }
         self.blocks.weigh(row, mass, [last; 3], self.between.keys_to_fill());
         Weighed { last, near: last }
+    }
+
+    /// Returns the mass of the tokens up to `last` in what was weighed.
+    #[inline(always)]
+    pub fn total(&self, weighed: Weighed) -> u64 {
+        self.blocks.total() + self.between.up_to(weighed.last).map(|(_, mass)| mass).sum::<u64>()
     }
 
     /// Returns the token that the word draws from those up to `last` in what was weighed, or None if they have no mass.
     #[inline(always)]
     pub fn draw<R: Row>(&self, row: &R, mass: Mass, weighed: Weighed, word: u64) -> Option<usize> {
-        let rest = || self.between.up_to(weighed.last);
-        let total = self.blocks.total() + rest().map(|(_, mass)| mass).sum::<u64>();
-        self.blocks.find(row, mass, weighed.last, draw::target(word, total), rest())
+        let target = draw::target(word, self.total(weighed));
+        self.blocks.find(row, mass, weighed.last, target, self.between.up_to(weighed.last))
     }
 }

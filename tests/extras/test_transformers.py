@@ -202,6 +202,20 @@ def test_typical_p_is_that_of_transformers():
     assert compared > 100
 
 
+def test_an_epsilon_cutoff_is_that_of_transformers():
+    rng, compared = np.random.default_rng(6), 0
+    for _ in range(300):
+        row = rng.normal(scale=rng.uniform(0.3, 4), size=60).astype(np.float32)
+        probs = np.exp(row.astype(np.float64)) / np.exp(row.astype(np.float64)).sum()
+        epsilon = 10 ** rng.uniform(-4, -0.1)
+        if np.abs(probs / epsilon - 1).min() < 1e-5:
+            continue  # the rounding of float32 may decide
+        theirs = transformers.EpsilonLogitsWarper(epsilon)(None, torch.from_numpy(row)[None])[0]
+        assert toksample.mask_logits(row, epsilon_cutoff=epsilon).tolist() == theirs.tolist()
+        compared += 1
+    assert compared > 200
+
+
 def test_a_repetition_penalty_is_that_of_transformers(small):
     mine = SamplingLogitsProcessor(temperature=0, repetition_penalty=1.3)
     theirs = SamplingLogitsProcessor(temperature=0)
@@ -592,7 +606,7 @@ def test_logits_without_an_answer(small, temperature):
 
 
 def test_from_generation_config():
-    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02, "typical_p": 0.7}
+    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02, "typical_p": 0.7, "epsilon_cutoff": 0.01}
     # Its repetition penalty is applied by generate.
     config = transformers.GenerationConfig(do_sample=True, **parameters, repetition_penalty=1.3)
     processor = SamplingLogitsProcessor.from_generation_config(config, seed=1, stream=2, num_threads=3)
@@ -609,7 +623,7 @@ def test_from_generation_config():
     [
         ({"num_beams": 4}, "num_beams of the generation config must be None or 1, got 4"),
         ({"typical_p": 1.5}, "typical_p must be in [0, 1], got 1.5"),
-        ({"epsilon_cutoff": 0.1}, "epsilon_cutoff of the generation config must be None or 0.0, got 0.1"),
+        ({"epsilon_cutoff": 1.5}, "epsilon_cutoff must be in [0, 1], got 1.5"),
         ({"eta_cutoff": 0.1}, "eta_cutoff of the generation config must be None or 0.0, got 0.1"),
         ({"top_h": 0.4}, "top_h of the generation config must be None, got 0.4"),
         ({"temperature": -1.0}, "temperature must be "),
