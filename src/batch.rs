@@ -248,8 +248,6 @@ pub fn with_scratch<R>(tokens: usize, run: impl FnOnce(&mut Scratch) -> Result<R
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -299,7 +297,6 @@ mod tests {
             let run = || batch.run_until(later, |row| assert_ne!(row, bad));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
         }
-        assert_eq!(GATE.passing.load(Ordering::SeqCst), 0);
     }
 
     #[test]

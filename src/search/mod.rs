@@ -339,7 +339,7 @@ impl Search {
             let found = self.list.distance_reaching(need, distance);
             // A token that is not listed has a surprise of at least that of the floor.
             let is_complete = lightest >= last || least == 0;
-            if is_complete || found.is_some_and(|found| center + found < mass.surprise(floor)) {
+            if is_complete || found.is_some_and(|found| center.saturating_add(found) < mass.surprise(floor)) {
                 return found;
             }
             least = match least {
