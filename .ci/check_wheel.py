@@ -7,7 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-MAX_BYTES = 2_000_000
+MAX_BYTES = 2_500_000
 FILES = (
     "toksample/__init__.py",
     "toksample/py.typed",

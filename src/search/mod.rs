@@ -68,6 +68,13 @@ fn not_banned(last: u64) -> Prefix {
     Prefix::to(last.min(down_to(f32::MIN)))
 }
 
+/// Returns the smaller and the larger value of a function that is monotone between two bounds.
+#[inline(always)]
+fn at_both_ends(function: impl Fn(u64) -> u64, (low, high): (u64, u64)) -> (u64, u64) {
+    let (one, other) = (function(low), function(high));
+    (one.min(other), one.max(other))
+}
+
 /// A list of a sixteenth of the row, or of this many tokens, takes as long as the passes that do without one.
 const SHORT: usize = 1024;
 const SHORT_SHARE: usize = 16;
@@ -288,18 +295,14 @@ impl Search {
     /// are listed, and the bounds of the row's mass are refined until it is certain which listed tokens are heavy enough.
     #[inline(always)]
     fn heavy<R: Row>(&mut self, row: &R, mass: Mass, least: impl Fn(u64) -> u64) -> Result<Kept, RowError> {
-        let between = |(low_total, high_total)| {
-            let (one, other) = (least(low_total), least(high_total));
-            (one.min(other), one.max(other))
-        };
         self.ledger.open(row, mass);
-        let (low, _) = between(self.ledger.total());
+        let (low, _) = at_both_ends(&least, self.ledger.total());
         if !self.list.fill(row, mass, down_to(mass.floor(low)), most_listed(row.tokens())) {
             let least = least(self.total(row, mass));
             return Ok(Kept::Long { last: down_to(mass.least_logit(least)), weighed: None });
         }
         loop {
-            let (low, high) = between(self.ledger.total());
+            let (low, high) = at_both_ends(&least, self.ledger.total());
             if !self.list.masses().iter().any(|mass| (low..high).contains(mass)) {
                 return Ok(Kept::Listed { last: down_to(mass.least_logit(high)) });
             }
