@@ -305,12 +305,14 @@ mod tests {
         GATE.close();
         let opened = thread::spawn(|| {
             thread::sleep(Duration::from_millis(50));
+            let opened = Instant::now();
             GATE.open();
-            Instant::now()
+            opened
         });
         let batch = Batch::new(0..100, 3, 1000);
         assert!(batch.run_until(later, |_| ()));
-        assert!(opened.join().unwrap() <= Instant::now());
+        let ended = Instant::now();
+        assert!(opened.join().unwrap() <= ended);
     }
 
     #[test]
