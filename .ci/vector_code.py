@@ -1,6 +1,7 @@
-"""Check in the disassembly that the clones of `per_isa!` are vector code, and call no kernel that is compiled apart.
+"""Check in the disassembly that every loop of the kernels is vector code, compiled for the instruction set that it is for.
 
-A kernel that is not inlined into a clone is compiled for the baseline of the target: it is right, and slow.
+There are two kinds of clones: the recipes of `per_isa!`, and the kernels that `Vector::run` compiles apart from them. What is
+not inlined into one of the two is compiled for the baseline of the target: it is right, and slow.
 """
 
 from __future__ import annotations
@@ -8,23 +9,29 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from instructions import build
 
 REGISTER = {"avx2": "%ymm", "avx512": "%zmm"}
-CLONE = re.compile(r"toksample::recipe::(\w+)::(portable|avx2|avx512)::<(.*)>")
+RECIPE = re.compile(r"toksample::(recipe::\w+)::(portable|avx2|avx512)::<(.*)>")
+KERNEL = re.compile(r"<toksample::isa::vector::\w+ as toksample::isa::vector::Vector>::run::(avx2|avx512)::<.*?(toksample::.*)>")
 # Moves do not count: any copy of memory may use wide registers.
-SCALAR = re.compile(r"v(?!mov)\w+s[sd]")
+SCALAR = re.compile(r"v(?!mov)\w+s[sd]\b")
 CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
-# What a clone may call: an error, and what is no vector code anywhere, as selecting and sorting.
-MAY_CALL = re.compile(
-    r"toksample::row::first_not_finite\b|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
+# What may be compiled for the baseline: errors, what only decides which kernel to call next, what looks at single numbers, and
+# what is not vector code anywhere, such as selecting and sorting.
+BASELINE = re.compile(
+    r"toksample::row::first_not_finite\b|toksample::recipe::\w+::<|<?toksample::(search|changes|methods)::"
+    r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between)"
+    r"|toksample::kernels::top_[kp]::last_key|<toksample::isa::vector::Portable as"
+    r"|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )
-# The least of wide instructions in a clone: the smallest has about 40, one without vector code a few.
-LEAST = 30
+# Kernels that look at single tokens.
+SINGLE = re.compile(r"toksample::kernels::survey::Survey>::(take|total)|.*::moments::")
+# The fewest wide instructions of a recipe: the smallest has about 40, one without vector code a few.
+FEWEST = 30
 
 
 def functions(program: Path) -> Iterator[tuple[str, list[str]]]:
@@ -39,22 +46,27 @@ def functions(program: Path) -> Iterator[tuple[str, list[str]]]:
 
 def main() -> None:
     """Print a line for each clone; exit with what is wrong."""
-    clones = {clone.groups(): lines for name, lines in functions(build()) if (clone := CLONE.fullmatch(name))}
-    wrong = [] if clones else ["the program has no clones"]
-    apart = defaultdict(list)  # what is not inlined: the clones that call it
-    for recipe, _, logit in sorted(key for key in clones if key[1] == "portable"):
-        for isa, register in REGISTER.items():
-            name = f"{recipe}::{isa}::<{logit}>"
-            instructions = clones.get((recipe, isa, logit), [])
-            wide = sum(register in each and not each.startswith("vmov") for each in instructions)
-            scalar = sum(SCALAR.match(each) is not None for each in instructions)
-            print(f"{name:45}{len(instructions):6} instructions,{wide:5} on {register},{scalar:4} scalar")
-            if wide < max(LEAST, scalar):
-                wrong.append(f"not vectorized: {name}: {wide} instructions on {register}, {scalar} scalar")
-            for callee in sorted({match[1] for each in instructions if (match := CALL.match(each))}):
-                if "toksample::" in callee and not CLONE.fullmatch(callee) and not MAY_CALL.match(callee):
-                    apart[callee].append(name)
-    wrong += [f"not inlined: {callee}\n    into {', '.join(names)}" for callee, names in apart.items()]
+    wrong: list[str] = []
+    kinds = {"recipe": 0, "kernel": 0}
+    for name, instructions in sorted(functions(build())):
+        recipe, kernel = RECIPE.fullmatch(name), KERNEL.fullmatch(name)
+        if recipe and recipe[2] in REGISTER:
+            kind, isa, what = "recipe", recipe[2], f"{recipe[1]}::<{recipe[3]}>"
+        elif kernel:
+            kind, isa, what = "kernel", kernel[1], kernel[2]
+        else:
+            is_ours = "toksample::" in name and not name.startswith(("core::", "<core::", "<alloc::", "<&core::", "<&toksample::"))
+            if is_ours and not recipe and re.search(r"toksample::(kernels|lanes|row|logit|isa::vector)::", name):
+                if not BASELINE.match(name):
+                    wrong.append(f"compiled for the baseline: {name}")
+            continue
+        kinds[kind] += 1
+        wide = sum(REGISTER[isa] in each and not each.startswith("vmov") for each in instructions)
+        scalar = sum(SCALAR.match(each) is not None for each in instructions)
+        print(f"{isa:7}{len(instructions):6} instructions,{wide:5} on {REGISTER[isa]},{scalar:4} scalar  {what[:120]}")
+        if kind == "recipe" and wide < max(FEWEST, scalar) or kind == "kernel" and wide == 0 and not SINGLE.match(what):
+            wrong.append(f"not vectorized: {what} for {isa}: {wide} instructions on {REGISTER[isa]}, {scalar} scalar")
+    wrong += [f"the program has no clone of a {kind}" for kind, count in kinds.items() if not count]
     if wrong:
         sys.exit("\n".join(wrong))
 

@@ -14,6 +14,10 @@ pub trait Vector {
     /// True if a fused multiplication and addition is one instruction, and not a call into a library.
     const FUSED: bool;
 
+    /// Runs a function that is compiled for this instruction set, in a place of its own: however many filters use a kernel,
+    /// there is one copy of it for each instruction set and kind of row.
+    fn run<R>(function: impl FnOnce() -> R) -> R;
+
     /// `a * b + c`, rounded once or twice: for estimates, never for an answer.
     #[inline(always)]
     fn nearly_mul_add(a: f32, b: f32, c: f32) -> f32 {
@@ -51,6 +55,11 @@ pub struct Portable;
 impl Vector for Portable {
     const FUSED: bool = false;
 
+    #[inline(never)]
+    fn run<R>(function: impl FnOnce() -> R) -> R {
+        function()
+    }
+
     #[inline(always)]
     fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
         let mut mask = 0;
@@ -79,6 +88,18 @@ pub struct Avx2;
 #[cfg(target_arch = "x86_64")]
 impl Vector for Avx2 {
     const FUSED: bool = true;
+
+    #[inline(always)]
+    fn run<R>(function: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+        #[inline(never)]
+        fn avx2<R>(function: impl FnOnce() -> R) -> R {
+            function()
+        }
+
+        // SAFETY: this is called from nowhere but the clones of `per_isa!` that have these features.
+        unsafe { avx2(function) }
+    }
 
     #[inline(always)]
     fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
@@ -172,6 +193,19 @@ pub struct Avx512;
 #[cfg(target_arch = "x86_64")]
 impl Vector for Avx512 {
     const FUSED: bool = true;
+
+    #[inline(always)]
+    fn run<R>(function: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi2")]
+        #[inline(never)]
+        fn avx512<R>(function: impl FnOnce() -> R) -> R {
+            function()
+        }
+
+        // SAFETY: this is called from nowhere but the clones of `per_isa!` that have these features.
+        unsafe { avx512(function) }
+    }
 
     #[inline(always)]
     fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {

@@ -10,24 +10,27 @@
 //! and only those tokens are visited. A list that turns out to be long is abandoned, because `prefix.rs` does not need one.
 
 use super::order::{self, Prefix};
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
 /// Fills `keys` with the tokens of the prefix. Returns false, with an incomplete list, if there are more than `limit` of them.
 #[inline(always)]
 pub fn collect<R: Row>(row: &R, prefix: Prefix, limit: usize, keys: &mut Vec<u64>) -> bool {
-    keys.clear();
-    let mut buffer = Buffer::new();
-    let mut held = Held::default();
-    for index in row.reaching(prefix.least()) {
-        let block = row.block(index, &mut buffer);
-        held.take(block, index, prefix.mask::<R::Isa>(block, index), keys);
-        if keys.len() > limit {
-            return false;
+    R::Isa::run(move || {
+        keys.clear();
+        let mut buffer = Buffer::new();
+        let mut held = Held::default();
+        for index in row.reaching(prefix.least()) {
+            let block = row.block(index, &mut buffer);
+            held.take(block, index, prefix.mask::<R::Isa>(block, index), keys);
+            if keys.len() > limit {
+                return false;
+            }
         }
-    }
-    held.give(keys);
-    keys.len() <= limit
+        held.give(keys);
+        keys.len() <= limit
+    })
 }
 
 /// Collects keys in a small array before they go to a list, because adding to the list costs more than storing in the array.

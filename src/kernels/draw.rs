@@ -14,6 +14,7 @@
 
 use super::ledger::Ledger;
 use super::mass::Mass;
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
@@ -43,21 +44,23 @@ pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> Option<usize> {
 /// sums.
 #[inline(always)]
 pub fn from_row<R: Row>(row: &R, mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
-    let (low_total, high_total) = ledger.total();
-    let (first, last) = (target(word, low_total), target(word, high_total));
-    let (mut low_before, mut high_before) = (0, 0);
-    for (index, (low, high)) in ledger.blocks().enumerate() {
-        if low_before + low > last {
-            if high_before > first {
-                return None;
+    R::Isa::run(move || {
+        let (low_total, high_total) = ledger.total();
+        let (first, last) = (target(word, low_total), target(word, high_total));
+        let (mut low_before, mut high_before) = (0, 0);
+        for (index, (low, high)) in ledger.blocks().enumerate() {
+            if low_before + low > last {
+                if high_before > first {
+                    return None;
+                }
+                let masses = mass.of_each(row.block(index, &mut Buffer::new()));
+                let place = find(masses.into_iter(), first - high_before)?;
+                let same = Some(place) == find(masses.into_iter(), last - low_before);
+                return same.then_some(index * BLOCK + place);
             }
-            let masses = mass.of_each(row.block(index, &mut Buffer::new()));
-            let place = find(masses.into_iter(), first - high_before)?;
-            let same = Some(place) == find(masses.into_iter(), last - low_before);
-            return same.then_some(index * BLOCK + place);
+            low_before += low;
+            high_before += high;
         }
-        low_before += low;
-        high_before += high;
-    }
-    None
+        None
+    })
 }

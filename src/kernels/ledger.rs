@@ -17,6 +17,7 @@
 
 use super::mass::Mass;
 use crate::error::{RowError, reserve};
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
@@ -58,18 +59,20 @@ impl Ledger {
     /// Starts the ledger of a row, with the bounds that the maxima give and tighter bounds for the heaviest blocks.
     #[inline(always)]
     pub fn open<R: Row>(&mut self, row: &R, mass: Mass) {
-        mass.of_all(row.maxima().iter().copied(), &mut self.low);
-        self.high.resize(row.maxima().len(), 0);
-        for (high, largest) in self.high.iter_mut().zip(&self.low) {
-            *high = largest * BLOCK as u64;
-        }
-        self.known = Known::Heaviest;
-        let open = self.low.iter().sum::<u64>() >> OPEN;
-        let mut least = HEAVY;
-        while self.open_below(least) > open {
-            least >>= LOWER;
-        }
-        self.count(least, row, mass);
+        R::Isa::run(move || {
+            mass.of_all(row.maxima().iter().copied(), &mut self.low);
+            self.high.resize(row.maxima().len(), 0);
+            for (high, largest) in self.high.iter_mut().zip(&self.low) {
+                *high = largest * BLOCK as u64;
+            }
+            self.known = Known::Heaviest;
+            let open = self.low.iter().sum::<u64>() >> OPEN;
+            let mut least = HEAVY;
+            while self.open_below(least) > open {
+                least >>= LOWER;
+            }
+            self.count(least, row, mass);
+        })
     }
 
     /// Returns the exact mass of a row.
@@ -99,28 +102,31 @@ impl Ledger {
     /// Counts every block exactly.
     #[inline(always)]
     fn count_exactly<R: Row>(&mut self, row: &R, mass: Mass) {
-        self.known = Known::Exactly;
-        let light = mass.light();
-        let mut buffer = Buffer::new();
-        for (index, &maximum) in row.maxima().iter().enumerate() {
-            let weights = mass.weights(row.block(index, &mut buffer));
-            let sum = Mass::of_weights::<R::Isa>(&weights, maximum <= light);
-            self.low[index] = sum;
-            self.high[index] = sum;
-        }
+        R::Isa::run(move || {
+            self.known = Known::Exactly;
+            let light = mass.light();
+            let mut buffer = Buffer::new();
+            let bounds = self.low.iter_mut().zip(&mut self.high);
+            for ((index, &maximum), (low, high)) in row.maxima().iter().enumerate().zip(bounds) {
+                let weights = mass.weights(row.block(index, &mut buffer));
+                *low = Mass::of_weights::<R::Isa>(&weights, maximum <= light);
+                *high = *low;
+            }
+        })
     }
 
     /// Counts those blocks that are known by their maxima alone and whose maximum has a mass of at least `least`.
     #[inline(always)]
     fn count<R: Row>(&mut self, least: u64, row: &R, mass: Mass) {
-        let mut buffer = Buffer::new();
-        for index in 0..self.low.len() {
-            let by_maximum = self.high[index] == self.low[index] * BLOCK as u64;
-            if by_maximum && self.low[index] >= least {
-                let bounds = mass.bounds_of_block::<R::Isa>(row.block(index, &mut buffer));
-                (self.low[index], self.high[index]) = bounds;
+        R::Isa::run(move || {
+            let mut buffer = Buffer::new();
+            for (index, (low, high)) in self.low.iter_mut().zip(&mut self.high).enumerate() {
+                let by_maximum = *high == *low * BLOCK as u64;
+                if by_maximum && *low >= least {
+                    (*low, *high) = mass.bounds_of_block::<R::Isa>(row.block(index, &mut buffer));
+                }
             }
-        }
+        })
     }
 
     /// Returns how much mass stays unknown if only the blocks with a largest mass of at least `least` are counted.

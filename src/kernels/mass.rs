@@ -159,7 +159,7 @@ impl Mass {
     }
 
     /// Returns a logit such that every token below it has a mass below `least`.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn floor(self, least: u64) -> f32 {
         // This estimate is a little too low. It is lowered further until it is certain.
         let power = (least as f64).log2() - f64::from(S);
@@ -173,7 +173,7 @@ impl Mass {
     }
 
     /// Returns the smallest logit, no larger than the maximum, with a mass of at least `least`, which must be in [1, 2**S].
-    #[inline(always)]
+    #[inline(never)]
     pub fn least_logit(self, least: u64) -> f32 {
         // Every logit below `low` is too light, and no logit from `high` on is.
         let mut low = order::ascending(self.floor(least));

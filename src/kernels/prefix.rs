@@ -20,6 +20,7 @@ use super::mass::Mass;
 use super::order;
 use super::order::Prefix;
 use crate::error::{RowError, reserve};
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::{Buffer, Row};
@@ -27,33 +28,37 @@ use crate::row::{Buffer, Row};
 /// Counts the tokens up to `near`, and fills `rest` with the keys of the tokens after it and up to `far`.
 #[inline(always)]
 pub fn count<R: Row>(row: &R, near: Prefix, far: Prefix, rest: &mut Vec<u64>) -> usize {
-    rest.clear();
-    let mut buffer = Buffer::new();
-    let mut held = Held::default();
-    let mut count = 0;
-    for index in row.reaching(far.least()) {
-        let block = row.block(index, &mut buffer);
-        let counted = near.mask::<R::Isa>(block, index);
-        count += counted.count_ones() as usize;
-        held.take(block, index, far.mask::<R::Isa>(block, index) & !counted, rest);
-    }
-    held.give(rest);
-    count
+    R::Isa::run(move || {
+        rest.clear();
+        let mut buffer = Buffer::new();
+        let mut held = Held::default();
+        let mut count = 0;
+        for index in row.reaching(far.least()) {
+            let block = row.block(index, &mut buffer);
+            let counted = near.mask::<R::Isa>(block, index);
+            count += counted.count_ones() as usize;
+            held.take(block, index, far.mask::<R::Isa>(block, index) & !counted, rest);
+        }
+        held.give(rest);
+        count
+    })
 }
 
 /// Fills `out` with the logits of the tokens in a prefix, and with -inf in place of all others.
 #[inline(always)]
 pub fn copy<R: Row>(row: &R, prefix: Prefix, out: &mut [R::Logit]) {
-    out.fill(R::Logit::NEG_INFINITY);
-    let mut buffer = Buffer::new();
-    for index in row.reaching(prefix.least()) {
-        let mut mask = prefix.mask::<R::Isa>(row.block(index, &mut buffer), index);
-        while mask != 0 {
-            let id = index * BLOCK + mask.trailing_zeros() as usize;
-            out[id] = row.stored()[id];
-            mask &= mask - 1;
+    R::Isa::run(move || {
+        out.fill(R::Logit::NEG_INFINITY);
+        let mut buffer = Buffer::new();
+        for index in row.reaching(prefix.least()) {
+            let mut mask = prefix.mask::<R::Isa>(row.block(index, &mut buffer), index);
+            while mask != 0 {
+                let id = index * BLOCK + mask.trailing_zeros() as usize;
+                out[id] = row.stored()[id];
+                mask &= mask - 1;
+            }
         }
-    }
+    })
 }
 
 /// The mass of the tokens up to a key, in each block.
@@ -72,40 +77,48 @@ impl Blocks {
     /// of all tokens up to `last`, which must not come before `far`.
     #[inline(always)]
     pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, [near, far, last]: [u64; 3], rest: &mut Vec<u64>) -> u64 {
-        let is_near_all = near == last;
-        let (near, far, last) = (Prefix::to(near), Prefix::to(far), Prefix::to(last));
-        self.masses.clear();
-        self.masses.resize(row.maxima().len(), 0);
-        rest.clear();
-        let mut buffer = Buffer::new();
-        let mut held = Held::default();
-        let (mut total, light) = (0, mass.light());
-        for (index, &maximum) in row.maxima().iter().enumerate() {
-            if maximum < last.floor(index) {
-                continue;
+        R::Isa::run(move || {
+            let is_near_all = near == last;
+            let (near, far, last) = (Prefix::to(near), Prefix::to(far), Prefix::to(last));
+            self.masses.clear();
+            self.masses.resize(row.maxima().len(), 0);
+            rest.clear();
+            let mut buffer = Buffer::new();
+            let mut held = Held::default();
+            let (mut total, light) = (0, mass.light());
+            for (index, &maximum) in row.maxima().iter().enumerate() {
+                if maximum < last.floor(index) {
+                    continue;
+                }
+                let block = row.block(index, &mut buffer);
+                let (weights, is_light) = (mass.weights(block), maximum <= light);
+                if maximum >= near.floor(index) {
+                    self.masses[index] =
+                        Mass::of_weights::<R::Isa>(&near.keep::<R::Isa>(&weights, block, index), is_light);
+                }
+                if is_near_all {
+                    total += self.masses[index];
+                    continue;
+                }
+                total += Mass::of_weights::<R::Isa>(&last.keep::<R::Isa>(&weights, block, index), is_light);
+                if maximum >= far.floor(index) {
+                    held.take(
+                        block,
+                        index,
+                        far.mask::<R::Isa>(block, index) & !near.mask::<R::Isa>(block, index),
+                        rest,
+                    );
+                }
             }
-            let block = row.block(index, &mut buffer);
-            let (weights, is_light) = (mass.weights(block), maximum <= light);
-            if maximum >= near.floor(index) {
-                self.masses[index] = Mass::of_weights::<R::Isa>(&near.keep::<R::Isa>(&weights, block, index), is_light);
-            }
-            if is_near_all {
-                total += self.masses[index];
-                continue;
-            }
-            total += Mass::of_weights::<R::Isa>(&last.keep::<R::Isa>(&weights, block, index), is_light);
-            if maximum >= far.floor(index) {
-                held.take(block, index, far.mask::<R::Isa>(block, index) & !near.mask::<R::Isa>(block, index), rest);
-            }
-        }
-        held.give(rest);
-        total
+            held.give(rest);
+            total
+        })
     }
 
     /// Returns the mass of the tokens up to `near`.
     #[inline(always)]
-    pub fn total(&self) -> u64 {
-        self.masses.iter().sum()
+    pub fn total<I: Vector>(&self) -> u64 {
+        I::run(|| self.masses.iter().sum())
     }
 
     /// Returns the id at which the running mass of the tokens up to `last`, in the order of the ids, exceeds `target`, or None
@@ -120,28 +133,30 @@ impl Blocks {
         target: u64,
         mut rest: impl Iterator<Item = (u64, u64)>,
     ) -> Option<usize> {
-        let mut left = target;
-        let mut next = rest.next();
-        for (index, &up_to_near) in self.masses.iter().enumerate() {
-            let mut sum = up_to_near;
-            while let Some((key, mass)) = next
-                && order::id(key) / BLOCK == index
-            {
-                sum += mass;
-                next = rest.next();
-            }
-            if left < sum {
-                let mut buffer = Buffer::new();
-                let block = row.block(index, &mut buffer);
-                let mask = Prefix::to(last).mask::<R::Isa>(block, index);
-                let mut masses = mass.of_each(block);
-                for (place, mass) in masses.iter_mut().enumerate() {
-                    *mass *= mask >> place & 1;
+        R::Isa::run(move || {
+            let mut left = target;
+            let mut next = rest.next();
+            for (index, &up_to_near) in self.masses.iter().enumerate() {
+                let mut sum = up_to_near;
+                while let Some((key, mass)) = next
+                    && order::id(key) / BLOCK == index
+                {
+                    sum += mass;
+                    next = rest.next();
                 }
-                return draw::find(masses.into_iter(), left).map(|place| index * BLOCK + place);
+                if left < sum {
+                    let mut buffer = Buffer::new();
+                    let block = row.block(index, &mut buffer);
+                    let mask = Prefix::to(last).mask::<R::Isa>(block, index);
+                    let mut masses = mass.of_each(block);
+                    for (place, mass) in masses.iter_mut().enumerate() {
+                        *mass *= mask >> place & 1;
+                    }
+                    return draw::find(masses.into_iter(), left).map(|place| index * BLOCK + place);
+                }
+                left -= sum;
             }
-            left -= sum;
-        }
-        None
+            None
+        })
     }
 }

@@ -19,6 +19,7 @@
 
 use super::mass::Mass;
 use super::order::{self, Prefix};
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
@@ -43,24 +44,26 @@ impl Moments {
 /// Sums over the tokens up to `last`.
 #[inline(always)]
 pub fn of_row<R: Row>(row: &R, mass: Mass, last: u64) -> Moments {
-    let is_all = last == order::end(row.tokens());
-    let prefix = Prefix::to(last);
-    let mut buffer = Buffer::new();
-    let (mut sums, tiny) = (Moments::default(), mass.logit_of_at_most(TINY));
-    for (index, &maximum) in row.maxima().iter().enumerate() {
-        if maximum < prefix.floor(index) {
-            continue;
+    R::Isa::run(move || {
+        let is_all = last == order::end(row.tokens());
+        let prefix = Prefix::to(last);
+        let mut buffer = Buffer::new();
+        let (mut sums, tiny) = (Moments::default(), mass.logit_of_at_most(TINY));
+        for (index, &maximum) in row.maxima().iter().enumerate() {
+            if maximum < prefix.floor(index) {
+                continue;
+            }
+            let block = row.block(index, &mut buffer);
+            let weights = mass.weights(block);
+            let weights = if is_all { weights } else { prefix.keep::<R::Isa>(&weights, block, index) };
+            let surprises = mass.surprises(block);
+            let (total, moment) =
+                if maximum <= tiny { of_tiny(&weights, &surprises) } else { of_any(&weights, &surprises) };
+            sums.mass += total;
+            sums.surprise += moment;
         }
-        let block = row.block(index, &mut buffer);
-        let weights = mass.weights(block);
-        let weights = if is_all { weights } else { prefix.keep::<R::Isa>(&weights, block, index) };
-        let surprises = mass.surprises(block);
-        let (total, moment) =
-            if maximum <= tiny { of_tiny(&weights, &surprises) } else { of_any(&weights, &surprises) };
-        sums.mass += total;
-        sums.surprise += moment;
-    }
-    sums
+        sums
+    })
 }
 
 /// The bits of the lower half of a mass.

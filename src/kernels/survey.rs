@@ -19,6 +19,7 @@
 use super::mass::Mass;
 use super::order;
 use crate::error::{RowError, reserve};
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::Row;
 
@@ -65,16 +66,18 @@ impl Survey {
     /// Samples a row.
     #[inline(always)]
     pub fn take<R: Row>(&mut self, row: &R) {
-        let tokens = row.tokens();
-        let count = count(tokens);
-        self.scale = tokens as f64 / count.max(1) as f64;
-        self.keys.resize(count, 0);
-        for (i, key) in self.keys.iter_mut().enumerate() {
-            let place = (i as u64 + 1).wrapping_mul(GOLDEN);
-            let id = ((u128::from(place) * tokens as u128) >> 64) as usize;
-            *key = order::key(row.logit(id), id);
-        }
-        self.keys.sort_unstable();
+        R::Isa::run(move || {
+            let tokens = row.tokens();
+            let count = count(tokens);
+            self.scale = tokens as f64 / count.max(1) as f64;
+            self.keys.resize(count, 0);
+            for (i, key) in self.keys.iter_mut().enumerate() {
+                let place = (i as u64 + 1).wrapping_mul(GOLDEN);
+                let id = ((u128::from(place) * tokens as u128) >> 64) as usize;
+                *key = order::key(row.logit(id), id);
+            }
+            self.keys.sort_unstable();
+        })
     }
 
     /// Prepares to look for the end of a prefix by the number of tokens that it leaves out.
@@ -88,11 +91,14 @@ impl Survey {
     /// Measures tokens by their mass, in the prefix up to `last` only, and returns an estimate of the mass of all tokens after
     /// it.
     #[inline(always)]
-    pub fn weigh(&mut self, mass: Mass, last: u64) -> f64 {
+    pub fn weigh<I: Vector>(&mut self, mass: Mass, last: u64) -> f64 {
         self.measures.resize(self.keys.len(), 0.0);
-        for (measure, &key) in self.measures.iter_mut().zip(&self.keys) {
-            *measure = f64::from(mass.weight(order::logit(key)));
-        }
+        let measured = self.measures.iter_mut().zip(&self.keys);
+        I::run(move || {
+            for (measure, &key) in measured {
+                *measure = f64::from(mass.weight(order::logit(key)));
+            }
+        });
         let kept = self.keys.partition_point(|&key| key <= last);
         let after: f64 = self.measures[kept..].iter().sum();
         self.keys.truncate(kept);
@@ -106,20 +112,22 @@ impl Survey {
     /// although it is probably not in the sample.
     #[inline(always)]
     pub fn total<R: Row>(&self, row: &R, mass: Mass, last: u64) -> (f64, f64) {
-        let floor = order::logit(last);
-        let kept = |maximum: f32| if maximum >= floor { f64::from(mass.weight(maximum)) } else { 0.0 };
-        let mut heaviest = 0.0;
-        for &maximum in row.maxima() {
-            heaviest += kept(maximum);
-        }
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for (&key, m) in self.keys.iter().zip(&self.measures) {
-            let rest = m - kept(row.maxima()[order::id(key) / BLOCK]) / BLOCK as f64;
-            sum += rest;
-            squares += rest * rest;
-        }
-        let variance = squares - sum * sum / self.keys.len().max(1) as f64;
-        (heaviest + sum.max(0.0) * self.scale, variance.max(0.0).sqrt() * self.scale)
+        R::Isa::run(move || {
+            let floor = order::logit(last);
+            let kept = |maximum: f32| if maximum >= floor { f64::from(mass.weight(maximum)) } else { 0.0 };
+            let mut heaviest = 0.0;
+            for &maximum in row.maxima() {
+                heaviest += kept(maximum);
+            }
+            let (mut sum, mut squares) = (0.0, 0.0);
+            for (&key, m) in self.keys.iter().zip(&self.measures) {
+                let rest = m - kept(row.maxima()[order::id(key) / BLOCK]) / BLOCK as f64;
+                sum += rest;
+                squares += rest * rest;
+            }
+            let variance = squares - sum * sum / self.keys.len().max(1) as f64;
+            (heaviest + sum.max(0.0) * self.scale, variance.max(0.0).sqrt() * self.scale)
+        })
     }
 
     /// Prepares to look for the end of a prefix by the mass that it leaves out, which is known to within a standard deviation.
@@ -130,7 +138,7 @@ impl Survey {
 
     /// Returns two keys, up to `last`, such that the prefix probably ends after the first one and not after the second. Each
     /// call returns keys that are farther apart, and in the end every token lies between them.
-    #[inline(always)]
+    #[inline(never)]
     pub fn between(&mut self, last: u64) -> (u64, u64) {
         let (mut near, mut far) = (order::START, last);
         if self.doubt > HOPELESS {

@@ -13,6 +13,7 @@
 //! passes over the row find the last of the k (`prefix.rs`).
 
 use super::select::select;
+use crate::isa::Vector;
 use crate::lanes::max;
 use crate::row::Row;
 
@@ -26,29 +27,31 @@ pub fn floor<R: Row>(row: &R, k: usize, work: &mut Vec<f32>) -> f32 {
     if k > maxima.len() {
         return f32::MIN; // all tokens that are not banned reach it
     }
-    work.clear();
-    if k <= maxima.len() / GROUP {
-        // Only maxima that reach the k-th largest group maximum can be among the k largest. The members of a group are spread
-        // over the row, so that the maxima of many groups can be found side by side.
-        let (first, rest) = maxima.split_at(maxima.len().div_ceil(GROUP));
-        work.extend_from_slice(first);
-        for next in rest.chunks(first.len()) {
-            for (maximum, &m) in work.iter_mut().zip(next) {
-                *maximum = max(*maximum, m);
-            }
-        }
-        let least = kth_largest(work, k).max(f32::MIN);
+    R::Isa::run(move || {
         work.clear();
-        for index in row.reaching(least) {
-            work.push(maxima[index]);
+        if k <= maxima.len() / GROUP {
+            // Only maxima that reach the k-th largest group maximum can be among the k largest. The members of a group are spread
+            // over the row, so that the maxima of many groups can be found side by side.
+            let (first, rest) = maxima.split_at(maxima.len().div_ceil(GROUP));
+            work.extend_from_slice(first);
+            for next in rest.chunks(first.len()) {
+                for (maximum, &m) in work.iter_mut().zip(next) {
+                    *maximum = max(*maximum, m);
+                }
+            }
+            let least = kth_largest(work, k).max(f32::MIN);
+            work.clear();
+            for index in row.reaching(least) {
+                work.push(maxima[index]);
+            }
+            if work.len() < k {
+                return f32::MIN; // most blocks are banned
+            }
+        } else {
+            work.extend_from_slice(maxima);
         }
-        if work.len() < k {
-            return f32::MIN; // most blocks are banned
-        }
-    } else {
-        work.extend_from_slice(maxima);
-    }
-    kth_largest(work, k).max(f32::MIN)
+        kth_largest(work, k).max(f32::MIN)
+    })
 }
 
 /// Returns the k-th largest of the values, and reorders them. 1 <= k <= values.len(), and none is NaN.
@@ -58,7 +61,7 @@ fn kth_largest(values: &mut [f32], k: usize) -> f32 {
 }
 
 /// Returns the last of the k smallest keys, or a key after all others if there are fewer than k. `work` is scratch. 1 <= k.
-#[inline(always)]
+#[inline(never)]
 pub fn last_key(keys: &[u64], k: usize, work: &mut Vec<u64>) -> u64 {
     if k > keys.len() {
         return u64::MAX;

@@ -16,6 +16,7 @@
 
 use super::mass::{Mass, S};
 use super::select::select;
+use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
@@ -38,33 +39,35 @@ pub fn need(top_p: f64, total: u64) -> u64 {
 /// tokens may not be in the sample.
 #[inline(always)]
 pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64) -> (u64, usize) {
-    const SAMPLE: usize = 64;
-    /// The share of what may be left out that the guess does leave out: less than all, so that chance seldom makes it too high.
-    const CAUTION: f32 = 0.75;
-    let blocks = row.tokens() / BLOCK; // a last block that is not full is left out
-    let step = (blocks / SAMPLE).max(1);
-    let (mut sums, mut counts) = ([0f32; BUCKETS], [0u32; BUCKETS]);
-    let mut buffer = Buffer::new();
-    for index in (0..blocks).step_by(step) {
-        for weight in mass.weights(row.block(index, &mut buffer)) {
-            let bucket = bucket(f64::from(weight)).min(BUCKETS - 1);
-            sums[bucket] += weight;
-            counts[bucket] += 1;
+    R::Isa::run(move || {
+        const SAMPLE: usize = 64;
+        /// The share of what may be left out that the guess does leave out: less than all, so that chance seldom makes it too high.
+        const CAUTION: f32 = 0.75;
+        let blocks = row.tokens() / BLOCK; // a last block that is not full is left out
+        let step = (blocks / SAMPLE).max(1);
+        let (mut sums, mut counts) = ([0f32; BUCKETS], [0u32; BUCKETS]);
+        let mut buffer = Buffer::new();
+        for index in (0..blocks).step_by(step) {
+            for weight in mass.weights(row.block(index, &mut buffer)) {
+                let bucket = bucket(f64::from(weight)).min(BUCKETS - 1);
+                sums[bucket] += weight;
+                counts[bucket] += 1;
+            }
         }
-    }
-    let most = total.saturating_sub(need) as f32 / step as f32 * CAUTION;
-    let mut below = 0.0;
-    let exceeding = sums.iter().position(|sum| {
-        below += sum;
-        below > most
-    });
-    let least = exceeding.unwrap_or(BUCKETS - 1);
-    (lowest_mass(least), counts[least..].iter().sum::<u32>() as usize * step)
+        let most = total.saturating_sub(need) as f32 / step as f32 * CAUTION;
+        let mut below = 0.0;
+        let exceeding = sums.iter().position(|sum| {
+            below += sum;
+            below > most
+        });
+        let least = exceeding.unwrap_or(BUCKETS - 1);
+        (lowest_mass(least), counts[least..].iter().sum::<u32>() as usize * step)
+    })
 }
 
 /// Returns the key of the last token of the nucleus, from the keys and masses of a list that contains the nucleus. Returns
 /// None if `low_need` and `high_need` lead to different tokens, or if all tokens together do not reach `low_need`.
-#[inline(always)]
+#[inline(never)]
 pub fn last_key(
     keys: &[u64],
     masses: &[u64],

@@ -15,5 +15,5 @@ use crate::search::State;
 
 #[inline(always)]
 pub(super) fn apply<R: Row>(e: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if e > 0.0 { state.keep_at_least(|_, total| e * total) } else { Ok(()) }
+    if e > 0.0 { state.keep_at_least(&|_, total| e * total) } else { Ok(()) }
 }

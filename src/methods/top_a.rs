@@ -16,5 +16,5 @@ use crate::search::State;
 
 #[inline(always)]
 pub(super) fn apply<R: Row>(a: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if a > 0.0 { state.keep_at_least(|first, total| a * first * first / total) } else { Ok(()) }
+    if a > 0.0 { state.keep_at_least(&|first, total| a * first * first / total) } else { Ok(()) }
 }

@@ -1,6 +1,7 @@
 //! The first rung of the search: a list of tokens with their masses.
 
 use crate::error::{RowError, reserve};
+use crate::isa::Vector;
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::select::select;
@@ -49,8 +50,8 @@ impl List {
 
     /// Computes the masses of the listed tokens.
     #[inline(always)]
-    pub fn weigh(&mut self, mass: Mass) {
-        mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses);
+    pub fn weigh<I: Vector>(&mut self, mass: Mass) {
+        I::run(move || mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses));
     }
 
     /// Lists the tokens up to `last` with their masses. Returns false if there are more than `limit` of them.
@@ -58,7 +59,7 @@ impl List {
     pub fn fill<R: Row>(&mut self, row: &R, mass: Mass, last: u64, limit: usize) -> bool {
         let is_complete = self.collect(row, Prefix::to(last), limit);
         if is_complete {
-            self.weigh(mass);
+            self.weigh::<R::Isa>(mass);
         }
         is_complete
     }
@@ -67,6 +68,12 @@ impl List {
     #[inline(always)]
     pub fn total(&self) -> u64 {
         self.masses.iter().sum()
+    }
+
+    /// Returns the mass of the tokens up to `last`.
+    #[inline(always)]
+    pub fn total_up_to<I: Vector>(&self, last: u64) -> u64 {
+        I::run(move || self.up_to(last).map(|(_, mass)| mass).sum())
     }
 
     /// Drops the tokens after `last`, before they are weighed.
@@ -102,15 +109,19 @@ impl List {
         top_p::last_key(&self.keys, &self.masses, needs, &mut self.work_pairs)
     }
 
-    /// Returns the smallest distance within which the tokens have the mass that is needed, or None if all of them have less.
+    /// Returns the smallest distance of a surprise from `center` within which the tokens have the mass that is needed, or None
+    /// if all of them have less.
     #[inline(always)]
-    pub fn distance_reaching(&mut self, need: u64, distance: impl Fn(u64) -> u32) -> Option<u32> {
-        self.work_pairs.clear();
-        for (&key, &mass) in self.keys.iter().zip(&self.masses) {
-            self.work_pairs.push((u64::from(distance(key)) << 32 | order::id(key) as u64, mass));
-        }
-        let (last, _) = select(&mut self.work_pairs, |token| token.0, |token| token.1, need)?;
-        Some((last >> 32) as u32)
+    pub fn distance_reaching<I: Vector>(&mut self, mass: Mass, center: u32, need: u64) -> Option<u32> {
+        I::run(move || {
+            self.work_pairs.clear();
+            for (&key, &token_mass) in self.keys.iter().zip(&self.masses) {
+                let distance = mass.surprise(order::logit(key)).abs_diff(center);
+                self.work_pairs.push((u64::from(distance) << 32 | order::id(key) as u64, token_mass));
+            }
+            let (last, _) = select(&mut self.work_pairs, |token| token.0, |token| token.1, need)?;
+            Some((last >> 32) as u32)
+        })
     }
 
     /// Iterates over the tokens up to `last`, with their masses.
@@ -131,10 +142,10 @@ impl List {
 
     /// Sorts the tokens up to `last` into the total order, drops the others, and computes the masses again.
     #[inline(always)]
-    pub fn sort(&mut self, last: u64, mass: Mass) {
+    pub fn sort<I: Vector>(&mut self, last: u64, mass: Mass) {
         self.truncate(last);
         self.keys.sort_unstable();
-        self.weigh(mass);
+        self.weigh::<I>(mass);
     }
 
     /// Sorts the keys, without their masses, and returns them.

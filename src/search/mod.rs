@@ -15,6 +15,7 @@ mod passes;
 use self::list::List;
 use self::passes::{Passes, Weighed};
 use crate::error::{RowError, reserve};
+use crate::isa::Vector;
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix};
@@ -128,7 +129,7 @@ impl<'a, R: Row> State<'a, R> {
         }
         self.kept = Some(if count <= most_listed(self.row.tokens()) {
             let last = self.search.list_top_k(&self.row, count)?;
-            self.search.list.weigh(self.mass);
+            self.search.list.weigh::<R::Isa>(self.mass);
             Kept::Listed { last: last.min(order::end(self.row.tokens())) }
         } else {
             Kept::Long { last: self.search.passes.last_of_top_k(&self.row, count)?, weighed: None }
@@ -152,7 +153,6 @@ impl<'a, R: Row> State<'a, R> {
     }
 
     /// Keeps the tokens that have at least the share `p` of the mass of the first token that was kept. `p` is not 0.
-    #[inline(always)]
     pub fn keep_share_of_first(&mut self, p: f64) {
         let lightest = down_to(self.mass.least_logit((p * self.first as f64).ceil() as u64));
         self.kept = Some(match self.kept.take() {
@@ -167,12 +167,11 @@ impl<'a, R: Row> State<'a, R> {
     /// Keeps the tokens that have at least the mass that `least` gives for two masses: that of the first token that was kept,
     /// and that of all tokens that were kept. The result must never decrease, or never increase, with the second mass. Tokens
     /// as heavy as the first one stay in any case.
-    #[inline(always)]
-    pub fn keep_at_least(&mut self, least: impl Fn(f64, f64) -> f64) -> Result<(), RowError> {
+    pub fn keep_at_least(&mut self, least: &dyn Fn(f64, f64) -> f64) -> Result<(), RowError> {
         let first = self.first;
         let least = |total: u64| (least(first as f64, total as f64).ceil() as u64).min(first).max(1);
         self.kept = Some(match self.kept {
-            None => self.search.heavy(&self.row, self.mass, least)?,
+            None => self.search.heavy(&self.row, self.mass, &least)?,
             Some(kept) => {
                 let (kept, total) = self.search.weigh(&self.row, self.mass, kept);
                 kept.up_to(down_to(self.mass.least_logit(least(total))))
@@ -182,25 +181,23 @@ impl<'a, R: Row> State<'a, R> {
     }
 
     /// Returns the mass of the tokens that are kept, and the sum of their surprises.
-    #[inline(always)]
     pub fn moments(&self) -> Moments {
         match self.kept {
             None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens())),
             Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last),
-            Some(Kept::Listed { last }) => surprise::of_tokens(self.search.list.up_to(last), self.mass),
+            Some(Kept::Listed { last }) => R::Isa::run(|| surprise::of_tokens(self.search.list.up_to(last), self.mass)),
         }
     }
 
     /// Keeps the tokens whose surprise is nearest to `center`, up to the smallest distance at which they have the mass that is
     /// needed. All tokens at that distance are kept. `total` is the mass of what was kept.
-    #[inline(always)]
     pub fn keep_nearest(&mut self, center: u32, need: u64, total: u64) -> Result<(), RowError> {
         let mass = self.mass;
         let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
         let farthest = match self.kept {
             Some(Kept::Listed { last }) => {
                 self.search.list.retain(|key| key <= last);
-                self.search.list.distance_reaching(need, distance)
+                self.search.list.distance_reaching::<R::Isa>(mass, center, need)
             }
             Some(Kept::Long { last, .. }) => self.search.list_nearest(&self.row, mass, center, [need, total], last),
             None => self.search.list_nearest(&self.row, mass, center, [need, total], order::end(self.row.tokens())),
@@ -278,7 +275,6 @@ impl Search {
     }
 
     /// Finds the nucleus of the tokens up to `last` by passes. `total` is approximately the mass of the row, if that is known.
-    #[inline(always)]
     fn long_nucleus<R: Row>(
         &mut self,
         row: &R,
@@ -293,16 +289,15 @@ impl Search {
 
     /// Finds the tokens that have at least the mass that `least` gives for the mass of the whole row. If they are few, they
     /// are listed, and the bounds of the row's mass are refined until it is certain which listed tokens are heavy enough.
-    #[inline(always)]
-    fn heavy<R: Row>(&mut self, row: &R, mass: Mass, least: impl Fn(u64) -> u64) -> Result<Kept, RowError> {
+    fn heavy<R: Row>(&mut self, row: &R, mass: Mass, least: &dyn Fn(u64) -> u64) -> Result<Kept, RowError> {
         self.ledger.open(row, mass);
-        let (low, _) = at_both_ends(&least, self.ledger.total());
+        let (low, _) = at_both_ends(least, self.ledger.total());
         if !self.list.fill(row, mass, down_to(mass.floor(low)), most_listed(row.tokens())) {
             let least = least(self.total(row, mass));
             return Ok(Kept::Long { last: down_to(mass.least_logit(least)), weighed: None });
         }
         loop {
-            let (low, high) = at_both_ends(&least, self.ledger.total());
+            let (low, high) = at_both_ends(least, self.ledger.total());
             if !self.list.masses().iter().any(|mass| (low..high).contains(mass)) {
                 return Ok(Kept::Listed { last: down_to(mass.least_logit(high)) });
             }
@@ -311,20 +306,18 @@ impl Search {
     }
 
     /// Returns the mass of the kept tokens, and with them what was weighed to find it.
-    #[inline(always)]
     fn weigh<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept) -> (Kept, u64) {
         match kept {
-            Kept::Listed { last } => (kept, self.list.up_to(last).map(|(_, mass)| mass).sum()),
+            Kept::Listed { last } => (kept, self.list.total_up_to::<R::Isa>(last)),
             Kept::Long { last, weighed } => {
                 let weighed = self.passes.weigh(row, mass, last, weighed);
-                (Kept::Long { last, weighed: Some(weighed) }, self.passes.total(weighed))
+                (Kept::Long { last, weighed: Some(weighed) }, self.passes.total::<R::Isa>(weighed))
             }
         }
     }
 
     /// Lists all tokens up to `last` whose surprise is at least as near to `center` as the smallest distance at which tokens have
     /// the mass that is needed, and returns that distance. Returns None if all tokens have less mass.
-    #[inline(always)]
     fn list_nearest<R: Row>(
         &mut self,
         row: &R,
@@ -333,13 +326,12 @@ impl Search {
         [need, total]: [u64; 2],
         last: u64,
     ) -> Option<u32> {
-        let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
         let mut least = HEAVY;
         loop {
             let floor = if least == 0 { f32::MIN } else { mass.floor(least) };
             let lightest = down_to(floor);
             self.list.fill(row, mass, lightest.min(last), usize::MAX);
-            let found = self.list.distance_reaching(need, distance);
+            let found = self.list.distance_reaching::<R::Isa>(mass, center, need);
             // A token that is not listed has a surprise of at least that of the floor.
             let is_complete = lightest >= last || least == 0;
             if is_complete || found.is_some_and(|found| center.saturating_add(found) < mass.surprise(floor)) {
@@ -366,7 +358,6 @@ impl Search {
     }
 
     /// Returns the token that the word draws from the whole row.
-    #[inline(always)]
     pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         self.ledger.open(row, mass);
         loop {
@@ -384,14 +375,13 @@ impl Search {
     }
 
     /// Returns the keys of the tokens that survive, and their masses, in the total order. Banned tokens are never among them.
-    #[inline(always)]
     pub fn survivors<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> (&[u64], &[u64]) {
         let last = match kept {
             Some(Kept::Listed { last }) => last,
             Some(Kept::Long { last, .. }) => self.list_prefix(row, last),
             None => self.list_prefix(row, order::end(row.tokens())),
         };
-        self.list.sort(last, mass);
+        self.list.sort::<R::Isa>(last, mass);
         (self.list.keys(), self.list.masses())
     }
 
@@ -403,7 +393,6 @@ impl Search {
     }
 
     /// Fills `out` with the logits of the kept tokens as they are in memory, and with -inf in place of all others.
-    #[inline(always)]
     pub fn mask<R: Row>(&self, row: &R, kept: Option<Kept>, out: &mut [R::Logit]) {
         match kept {
             Some(Kept::Listed { last }) => {
@@ -418,7 +407,6 @@ impl Search {
     }
 
     /// Returns the keys of the k largest logits, in the total order. Banned tokens come last, as in any sort.
-    #[inline(always)]
     pub fn top_k<R: Row>(&mut self, row: &R, k: usize) -> Result<&[u64], RowError> {
         self.passes.begin();
         let is_short = k <= most_listed(row.tokens());

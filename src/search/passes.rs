@@ -6,6 +6,7 @@
 
 use super::list::List;
 use crate::error::RowError;
+use crate::isa::Vector;
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
@@ -53,7 +54,6 @@ impl Passes {
     }
 
     /// Samples the row, unless that was done already.
-    #[inline(always)]
     fn survey<R: Row>(&mut self, row: &R) {
         if !self.is_surveyed {
             self.survey.take(row);
@@ -62,7 +62,6 @@ impl Passes {
     }
 
     /// Returns the key of the last of the k largest tokens, banned tokens included. k < row.tokens()
-    #[inline(always)]
     pub fn last_of_top_k<R: Row>(&mut self, row: &R, k: usize) -> Result<u64, RowError> {
         self.survey(row);
         self.survey.seek_count(row.tokens() - k);
@@ -81,7 +80,6 @@ impl Passes {
 
     /// Finds the nucleus of the tokens up to `last`. `total` is approximately the mass of the row, if that is known; otherwise
     /// the ledger may be used to find it.
-    #[inline(always)]
     pub fn nucleus<R: Row>(
         &mut self,
         row: &R,
@@ -92,7 +90,7 @@ impl Passes {
         ledger: &mut Ledger,
     ) -> Result<Weighed, RowError> {
         self.survey(row);
-        let after = self.survey.weigh(mass, last);
+        let after = self.survey.weigh::<R::Isa>(mass, last);
         self.is_surveyed = false; // only the sampled tokens up to `last` are left
         let (mut estimate, mut deviation) = match total {
             Some(total) => (total as f64 - after, 0.0),
@@ -107,8 +105,8 @@ impl Passes {
         loop {
             let (near, far) = self.survey.between(last);
             let total = self.blocks.weigh(row, mass, [near, far, last], self.between.keys_to_fill());
-            self.between.weigh(mass);
-            let (need, before) = (top_p::need(p, total), self.blocks.total());
+            self.between.weigh::<R::Isa>(mass);
+            let (need, before) = (top_p::need(p, total), self.blocks.total::<R::Isa>());
             if before < need && need - before <= self.between.total() {
                 let need = need - before;
                 let last = self.between.last_reaching((need, need)).ok_or(RowError::Changed)?;
@@ -125,7 +123,6 @@ impl Passes {
     }
 
     /// Weighs the tokens up to `last`, unless they have been weighed already.
-    #[inline(always)]
     pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, last: u64, weighed: Option<Weighed>) -> Weighed {
         if let Some(weighed) = weighed {
             return weighed;
@@ -136,14 +133,13 @@ impl Passes {
 
     /// Returns the mass of the tokens up to `last` in what was weighed.
     #[inline(always)]
-    pub fn total(&self, weighed: Weighed) -> u64 {
-        self.blocks.total() + self.between.up_to(weighed.last).map(|(_, mass)| mass).sum::<u64>()
+    pub fn total<I: Vector>(&self, weighed: Weighed) -> u64 {
+        self.blocks.total::<I>() + self.between.total_up_to::<I>(weighed.last)
     }
 
     /// Returns the token that the word draws from those up to `last` in what was weighed, or None if they have no mass.
-    #[inline(always)]
     pub fn draw<R: Row>(&self, row: &R, mass: Mass, weighed: Weighed, word: u64) -> Option<usize> {
-        let target = draw::target(word, self.total(weighed));
+        let target = draw::target(word, self.total::<R::Isa>(weighed));
         self.blocks.find(row, mass, weighed.last, target, self.between.up_to(weighed.last))
     }
 }
