@@ -38,8 +38,8 @@ from toksample.bench.peers import KNOWN_TO_WORK, peer
 
 PROMPT = "Once upon a time"
 SETTINGS = {
-    "T 0.7, top-k 50, top-p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
-    "T 0.7, top-p 0.9": {"temperature": 0.7, "top_p": 0.9},
+    "temperature 0.7, top_k 50, top_p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    "temperature 0.7, top_p 0.9": {"temperature": 0.7, "top_p": 0.9},
 }
 
 # ---- the programs ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ QUICK = ("--quick", "--rounds", "2", "--seconds", "0.01", "--vocab", "512", "--e
 
 
 def test_a_table_with_every_engine_beside_np_max(capsys):
-    assert run(*QUICK, "--calls", "argmax,k-p,16") == 0
+    assert run(*QUICK, "--calls", "argmax,top_k+top_p,16-logits") == 0
     out, err = capsys.readouterr()
     assert err == ""  # progress is shown on a terminal only
     for text in (
@@ -46,7 +46,7 @@ def test_a_table_with_every_engine_beside_np_max(capsys):
 
 def test_the_json_holds_what_the_table_says(tmp_path, capsys):
     file = tmp_path / "figures.json"
-    assert run(*QUICK, "--calls", "p", "--batch", "1,3", "--threads", "1,2", "--json", str(file)) == 0
+    assert run(*QUICK, "--calls", "top_p", "--batch", "1,3", "--threads", "1,2", "--json", str(file)) == 0
     report = from_json(file.read_text(encoding="utf-8"))
     assert table(report) + "\n" == capsys.readouterr().out
     assert len(report.figures) == 2 * 2 * 3
@@ -59,7 +59,7 @@ def test_rows_from_a_file(options, tmp_path, capsys):
     file = tmp_path / "rows.npy"
     rows = make_rows(300, 4)
     np.save(file, (rows.view(np.uint32) >> 16).astype(np.uint16).view("V2") if options else rows.astype(np.float16))
-    arguments = ["--quick", "--rounds", "2", "--engines", "toksample", "--calls", "t"]
+    arguments = ["--quick", "--rounds", "2", "--engines", "toksample", "--calls", "temperature"]
     assert run(*arguments, "--logits", str(file), *options) == 0
     out = capsys.readouterr().out
     assert "rows: 4 from rows.npy" in out
@@ -70,7 +70,7 @@ def test_rows_from_a_file(options, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--calls", "argmin"], "calls must be some of argmax, top-k, .*, got 'argmin'"),
+        (["--calls", "argmin"], "calls must be some of argmax, top_k, .*, got 'argmin'"),
         (["--engines", "abacus"], "engines must be some of toksample, .*, got 'abacus'"),
         (["--vocab", "12"], r"vocab must be an integer in \[64, 4194304\], got '12'"),
         (["--batch", "0"], r"batch must be an integer in \[1, 4194304\], got '0'"),
@@ -111,7 +111,7 @@ def test_bad_rows(array, text, tmp_path):
 def test_a_picture(ending, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     file = tmp_path / f"picture{ending}"
-    assert run(*QUICK, "--calls", "argmax,k-p,16", "--plot", str(file)) == 0
+    assert run(*QUICK, "--calls", "argmax,top_k+top_p,16-logits", "--plot", str(file)) == 0
     assert file.stat().st_size > 5_000
 
 
@@ -219,7 +219,7 @@ def test_functions_that_take_no_time():
 
 def test_an_illegal_draw_is_seen():
     row = make_row("news", 5_000)
-    call = next(call for call in CALLS if call.name == "k-p")
+    call = next(call for call in CALLS if call.name == "top_k+top_p")
     with pytest.raises(AssertionError, match="is not a legal draw"):
         check(call, row, int(row.argmin()))
 

@@ -15,26 +15,30 @@ class Call(NamedTuple):
     """What is asked of the engines."""
 
     name: str
+    """The name of what is measured: an operation, or the parameters that a `sample` call sets besides the temperature."""
     title: str
-    operation: str  # argmax, softmax, top_k, sample or bitmask
+    operation: str
+    """argmax, softmax, top_k, sample or bitmask."""
     params: Mapping[str, Any] = {}
-    vocab: int | None = None  # if it is always the same
+    vocab: int | None = None
+    """The number of logits, if the call is only made on rows of one size."""
 
 
-def _sample(name: str, title: str, vocab: int | None = None, **params: Any) -> Call:
-    return Call(name, title, "sample", params, vocab)
+def _sample(name: str, vocab: int | None = None, **params: Any) -> Call:
+    title = "sample: " + ", ".join(f"{parameter} {value}" for parameter, value in params.items())
+    return Call(name, title if vocab is None else f"{title} ({vocab} logits)", "sample", params, vocab)
 
 
 CALLS = (
     Call("argmax", "argmax", "argmax"),
-    Call("top-k", "top-k 50, sorted", "top_k", {"k": 50}),
+    Call("top_k", "top_k 50, sorted", "top_k", {"k": 50}),
     Call("softmax", "softmax, into an array", "softmax"),
-    _sample("k-p", "sample: T 0.7, top-k 50, top-p 0.9", temperature=0.7, top_k=50, top_p=0.9),
-    _sample("min-p", "sample: T 0.7, min-p 0.05", temperature=0.7, min_p=0.05),
-    _sample("p", "sample: T 0.7, top-p 0.9", temperature=0.7, top_p=0.9),
-    _sample("t", "sample: T 0.7", temperature=0.7),
-    _sample("p-hot", "sample: T 1.5, top-p 0.9", temperature=1.5, top_p=0.9),
-    _sample("16", "sample from 16 logits: T 0.7, top-k 50, top-p 0.9", 16, temperature=0.7, top_k=50, top_p=0.9),
+    _sample("top_k+top_p", temperature=0.7, top_k=50, top_p=0.9),
+    _sample("min_p", temperature=0.7, min_p=0.05),
+    _sample("top_p", temperature=0.7, top_p=0.9),
+    _sample("temperature", temperature=0.7),
+    _sample("top_p-hot", temperature=1.5, top_p=0.9),
+    _sample("16-logits", 16, temperature=0.7, top_k=50, top_p=0.9),
     Call("bitmask", "ban the tokens of a bitmask", "bitmask"),
 )
 
