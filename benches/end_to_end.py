@@ -239,7 +239,7 @@ def draw(report, path):
 
     groups = {name: [one for one in report["figures"] if one["program"] == name] for name in PROGRAMS}
     groups = {name: group for name, group in groups.items() if group}
-    canvas = Figure(figsize=(10.5, 0.28 * len(report["figures"]) + 1.4 + 0.6 * len(groups)), layout="constrained")
+    canvas = Figure(figsize=(11.5, 0.28 * len(report["figures"]) + 1.4 + 0.6 * len(groups)), layout="constrained")
     panels = canvas.subplots(len(groups), 1, height_ratios=[len(group) for group in groups.values()], squeeze=False)
     for axes, (program, group) in zip(panels[:, 0], groups.items(), strict=True):
         places = [number + number // 2 * 0.5 for number in range(len(group))]
