@@ -10,9 +10,10 @@ import pytest
 
 import toksample
 from toksample.bench import command, runner
-from toksample.bench.calls import CALLS, check
+from toksample.bench.calls import CALLS, check, may_be_drawn
 from toksample.bench.engines import ENGINES
 from toksample.bench.engines.base import Engine
+from toksample.bench.engines.numpy import Numpy
 from toksample.bench.engines.toksample import Toksample
 from toksample.bench.report import from_json, table, to_json
 from toksample.bench.rows import KINDS, make_row, make_rows
@@ -217,11 +218,64 @@ def test_functions_that_take_no_time():
     assert all(each < SHORT * 1e6 for each in found)
 
 
-def test_an_illegal_draw_is_seen():
-    row = make_row("news", 5_000)
-    call = next(call for call in CALLS if call.name == "top_k+top_p")
-    with pytest.raises(AssertionError, match="is not a legal draw"):
-        check(call, row, int(row.argmin()))
+SAMPLE = {call.name: call for call in CALLS if call.operation == "sample"}
+EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "logit_bias")
+
+
+def test_every_method_has_a_case():
+    methods = set(toksample.SamplingParams.__slots__) - {"seed", "stream", "penalty_window"}
+    assert methods == {name for call in SAMPLE.values() for name in call.params} - {"output_ids"}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_each_case_with_the_engines_that_are_installed(call, batch):
+    engines = [engine for engine in ENGINES if engine.is_installed()]
+    vocab = call.vocab or 2_000
+    inputs = [make_rows(vocab, batch)] if batch > 1 else [make_row(kind, vocab) for kind in KINDS]
+    figures = measure(Case(call, vocab, batch, 1), engines, inputs, rounds=2, seconds=0.001)
+    assert [figure.engine for figure in figures] == ["np.max", *(one.name for one in engines if one.can(call))]
+    assert {figure.error for figure in figures} == {None}
+    assert all(figure.checked for figure in figures[1:])
+
+
+def test_which_calls_an_engine_can_do():
+    class Few(Engine):
+        def sample(self, rows, temperature, top_k=0):
+            raise NotImplementedError
+
+    assert [call.name for call in CALLS if Few.can(call)] == ["temperature"]
+    for name in SAMPLE:
+        assert Toksample.can(SAMPLE[name])
+        assert Numpy.can(SAMPLE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLE if name != "temperature"])
+def test_an_illegal_draw_is_seen(name):
+    call = SAMPLE[name]
+    row = make_row("news", call.vocab or 5_000)
+    for token in (int(row.argmin()), -1, len(row)):
+        with pytest.raises(AssertionError, match=r"is not a (legal draw|token)"):
+            check(call, row, token)
+
+
+def test_a_typical_draw_may_not_be_the_most_probable_token():
+    row = np.float32([3.0] + [0.0] * 40)  # a half of the probability, and tokens of an eightieth
+    call = SAMPLE["typical_p"]._replace(params={"typical_p": 0.4})
+    assert np.array_equal(may_be_drawn(call, row[None]), row[None] == 0)
+    with pytest.raises(AssertionError, match="token 0 is not a legal draw"):
+        check(call, row, 0)
+
+
+@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize(
+    "kind", KINDS[1:]
+)  # a token of the first kind is too probable for a penalty to change the draw
+def test_edits_change_what_may_be_drawn(name, kind):
+    rows = make_row(kind, 5_000)[None]
+    without = {parameter: value for parameter, value in SAMPLE[name].params.items() if parameter != name}
+    edited, plain = may_be_drawn(SAMPLE[name], rows), may_be_drawn(SAMPLE[name]._replace(params=without), rows)
+    assert not np.array_equal(edited, plain)
 
 
 def test_each_engine_has_a_name_of_its_own():

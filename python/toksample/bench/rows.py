@@ -1,4 +1,4 @@
-"""What the calls are made on: rows of logits, made but with the statistics of a real model's rows, and bitmasks of tokens."""
+"""What the calls are made on: rows of logits with the statistics of a real model's rows, and what changes their logits."""
 
 from __future__ import annotations
 
@@ -97,6 +97,28 @@ def make_row(kind: str, vocab: int, seed: int = 0) -> Rows:
 def make_rows(vocab: int, count: int) -> Rows:
     """Return rows of all kinds in turn, no two of them equal."""
     return np.stack([make_row(KINDS[b % len(KINDS)], vocab, b // len(KINDS)) for b in range(count)])
+
+
+def make_history(rows: Rows) -> npt.NDArray[np.int64]:
+    """Return the ids of 1,000 tokens that came before, the same for each row.
+
+    As in a text, common tokens, which have low ids, are there often, and most others once. So that the penalties matter, the
+    50 last tokens are every other one of the 100 most probable tokens of the first row.
+    """
+    common = (rows.shape[-1] * np.random.default_rng(3).random(950) ** 4).astype(np.int64)
+    ids = np.concatenate([common, np.resize(_most_probable(rows, 100)[::2], 50)])
+    return np.tile(ids, (*rows.shape[:-1], 1))
+
+
+def make_logit_bias(rows: Rows) -> dict[int, float]:
+    """Return biases for 20 tokens: they make the 10 most probable ones of the first row less likely, and others more."""
+    others = np.random.default_rng(4).choice(rows.shape[-1], min(10, rows.shape[-1]), replace=False)
+    return dict.fromkeys(others.tolist(), 5.0) | dict.fromkeys(_most_probable(rows, 10), -10.0)
+
+
+def _most_probable(rows: Rows, count: int) -> list[int]:
+    ids: list[int] = np.argsort(-np.atleast_2d(rows)[0])[:count].tolist()
+    return ids
 
 
 def make_bitmask(rows: Rows) -> npt.NDArray[np.int32]:

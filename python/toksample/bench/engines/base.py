@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -46,21 +47,28 @@ class Engine:
 
     @classmethod
     def can(cls, call: Call) -> bool:
-        """Whether it can do the call."""
-        return hasattr(cls, call.operation)
+        """Whether it can do the call: it has a method for the operation, which takes all of the call's parameters."""
+        operation = getattr(cls, call.operation, None)
+        if operation is None:
+            return False
+        try:
+            inspect.signature(operation).bind(cls, "rows", **call.params)
+        except TypeError:
+            return False
+        return True
 
     def prepare(self, call: Call, rows: Rows) -> Timed:
         """Return a function that does the call on these rows: one row as an array of shape (V,), a batch as (B, V).
 
         A peer does the call once here, untimed, so that a RuntimeError can say if its interface has changed.
         """
-        operation = getattr(self, call.operation)
+        operation, params = getattr(self, call.operation), call.params_for(rows)
         peers = [name for name in self.packages if name in KNOWN_TO_WORK]
         if not peers:
-            unchecked: Timed = operation(rows, **call.params)
+            unchecked: Timed = operation(rows, **params)
             return unchecked
         with peer(*peers):
-            timed: Timed = operation(rows, **call.params)
+            timed: Timed = operation(rows, **params)
             self.answer(call, timed())
         return timed
 
