@@ -1,4 +1,4 @@
-"""What is asked of the engines, and what a right answer is."""
+"""The calls that the engines make, and the check of their answers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from toksample.reference import edited
 
 
 class Call(NamedTuple):
-    """What is asked of the engines."""
+    """A call that every engine makes that can."""
 
     name: str
-    """The name of what is measured: an operation, or the parameters that a `sample` call sets besides the temperature."""
+    """The operation, or what sets a `sample` call apart from the others: mostly the parameters besides the temperature."""
     title: str
     operation: str
     """argmax, softmax, top_k, sample or bitmask."""
     params: Mapping[str, Any] = {}
-    """The arguments besides the rows. A function stands for what it makes for the rows."""
+    """The arguments besides the rows. A function stands for the value that it returns for the rows."""
     vocab: int | None = None
     """The number of logits, if the call is only made on rows of one size."""
 
@@ -36,18 +36,18 @@ def _sample(name: str, about: str = "", vocab: int | None = None, **params: Any)
     return Call(name, f"{title} ({about})" if about else title, "sample", params, vocab)
 
 
-_BASE: Mapping[str, Any] = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
-_PENALIZED: Mapping[str, Any] = {**_BASE, "output_ids": make_history}
+_PENALIZED: Mapping[str, Any] = {"temperature": 0.7, "top_k": 50, "output_ids": make_history}
 
 
 CALLS = (
     Call("argmax", "argmax", "argmax"),
     Call("top_k", "top_k 50, sorted", "top_k", {"k": 50}),
     Call("softmax", "softmax, into an array", "softmax"),
-    _sample("top_k+top_p", **_BASE),
+    _sample("top_k+top_p", temperature=0.7, top_k=50, top_p=0.9),
     _sample("min_p", temperature=0.7, min_p=0.05),
     _sample("top_p", temperature=0.7, top_p=0.9),
     _sample("temperature", temperature=0.7),
+    # At this temperature thousands of tokens survive.
     _sample("top_p-hot", temperature=1.5, top_p=0.9),
     _sample("typical_p", temperature=0.7, typical_p=0.9),
     _sample("epsilon_cutoff", temperature=0.7, epsilon_cutoff=0.001),
@@ -55,18 +55,18 @@ CALLS = (
     _sample("repetition_penalty", about="1,000 tokens", **_PENALIZED, repetition_penalty=1.2),
     _sample("frequency_penalty", about="1,000 tokens", **_PENALIZED, frequency_penalty=0.5),
     _sample("presence_penalty", about="1,000 tokens", **_PENALIZED, presence_penalty=1.5),
-    _sample("logit_bias", about="20 biases", **_BASE, logit_bias=make_logit_bias),
-    _sample("16-logits", about="16 logits", vocab=16, **_BASE),
+    _sample("logit_bias", about="logit_bias of 20 tokens", temperature=0.7, top_k=50, logit_bias=make_logit_bias),
+    _sample("16-logits", about="16 logits", vocab=16, temperature=0.7, top_k=50, top_p=0.9),
     Call("bitmask", "ban the tokens of a bitmask", "bitmask"),
 )
 
 
 WIDER = 1e-4
-"""How much wider the exact filters are made before a token that another engine draws must be one that they keep."""
+"""How much wider than exact the filters are that decide which tokens an engine may draw: see `may_be_drawn`."""
 
 
 def check(call: Call, rows: Rows, answer: Any) -> None:
-    """Raise AssertionError unless the answer is right. A drawn token is right if it is one that `may_be_drawn`."""
+    """Raise AssertionError if the answer is wrong. A drawn token is right if `may_be_drawn` says so."""
     rows = np.atleast_2d(rows)
     match call.operation:
         case "sample":

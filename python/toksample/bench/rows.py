@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
 
-# How far below the largest logit the one of each rank is, in five rows of Gemma 3 270M, whose vocabulary is 262,144, and the
-# largest logit itself. The rows, from peaked to flat, are what follows: a Python function's "return"; an opening quotation
-# mark; "The government announced today that it will"; an open list in JSON; and a chat's next turn. In them 0.9 of the
-# probability is in 1, 132, 215, 1,414 and 4,263 tokens; at temperature 1.5 in 6, 3,140, 823, 8,216 and 48,963.
+# Five rows of Gemma 3 270M, whose vocabulary has 262,144 tokens, from peaked to flat. Each has its largest logit, and the
+# distances from it to the logits of the ranks in _RANKS. The texts before the predicted tokens were: a Python function up to
+# "return"; an opening quotation mark; "The government announced today that it will"; an open list in JSON; and a chat up to
+# its next turn. 0.9 of the probability is in 1, 132, 215, 1,414 and 4,263 tokens, and at temperature 1.5 in 6, 3,140, 823,
+# 8,216 and 48,963.
 # fmt: off
 _RANKS = (
     1, 2, 3, 4, 5, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512, 724, 1024, 1448, 2048, 2896, 4096,
@@ -70,8 +71,8 @@ KINDS = tuple(_GAPS)
 def make_row(kind: str, vocab: int, seed: int = 0) -> Rows:
     """Return a row like a real one.
 
-    The sorted logits are interpolated over the logarithm of the rank, which for another size of vocabulary is stretched.
-    As in a real vocabulary, where common tokens have low ids, large logits are more frequent at low ids.
+    The sorted logits are interpolated over the logarithm of the rank, which is stretched or compressed for another size of
+    the vocabulary. Large logits are more frequent at low ids, because in a real vocabulary common tokens have low ids.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def make_row(kind: str, vocab: int, seed: int = 0) -> Rows:
     vocab : int
         The number of logits.
     seed : int, optional
-        Rows of one kind with different seeds have the same logits in different places.
+        Rows of one kind have the same logits, and each seed puts them in different places.
     """
     largest, gaps = _GAPS[kind]
     stretch = math.log(_RANKS[-1]) / math.log(vocab) if vocab > 1 else 1.0

@@ -15,13 +15,14 @@ from toksample.bench.rows import Rows
 
 
 class LlamaCpp(Engine):
-    """A sampler chain of llama.cpp, by the low-level functions of llama-cpp-python."""
+    """A sampler chain of llama.cpp, made with the low-level functions of llama-cpp-python."""
 
     name = "llama.cpp"
     packages = ("llama-cpp-python",)
     note = (
         "llama_sampler_chain, with the llama_token_data_array filled for each token as llama.cpp does (here by numpy);"
-        " temperature first, to mean the same as the others: its own default order has it last; a batch is a loop"
+        " temperature before the filters and penalties before all filters, to mean the same as in the other engines: its own"
+        " default order has the temperature last, and it advises to penalize after a top_k; a batch is a loop"
     )
     _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
@@ -49,7 +50,7 @@ class LlamaCpp(Engine):
         llama, vocab = self._llama, rows.shape[-1]
         samplers = []
         if logit_bias:
-            biases = (llama.llama_logit_bias * len(logit_bias))(*logit_bias.items())  # which llama.cpp copies
+            biases = (llama.llama_logit_bias * len(logit_bias))(*logit_bias.items())  # llama.cpp copies them
             samplers.append(llama.llama_sampler_init_logit_bias(vocab, len(biases), biases))
         history = [] if output_ids is None else np.atleast_2d(output_ids)[0].tolist()  # it is the same for each row
         if history:
@@ -89,7 +90,7 @@ class LlamaCpp(Engine):
 
 
 class LlamaChain:
-    """Owns a sampler chain."""
+    """Owns a sampler chain, and frees it in the end."""
 
     def __init__(self, llama: Any, samplers: Iterable[Any]) -> None:
         self._free = llama.llama_sampler_free

@@ -1,4 +1,4 @@
-"""What one writes with numpy alone."""
+"""Sampling in numpy alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toksample.bench.rows import Rows, make_bitmask
 
 
 class Numpy(Engine):
-    """What one writes with numpy alone."""
+    """Sampling as people write it with numpy alone."""
 
     name = "numpy"
     packages = ("numpy",)
