@@ -1,4 +1,4 @@
-"""Prints how far toksample is from reading the logits once: each target, and what this machine reaches.
+"""Compares the time of each call with its target: a multiple of the time that it takes to read the logits once.
 
     python benches/targets.py [--logits rows.npy] [--rounds 41]
 
@@ -45,8 +45,8 @@ def in_turn(functions, rounds, threads=1):
     return [statistics.median(times) for times in time_in_turn(functions, rounds, threads=threads)]
 
 
-def calls(row, threads=1):
-    """Yield the name, function, must and aim of each target on one row."""
+def calls(row):
+    """Yield the name of each target, the function to time, and the limits `must` and `aim`."""
     out = np.empty(row.shape, np.float32)
     yield "argmax", lambda: toksample.argmax(row), 1.3, 1.1
     for name, (params, must, aim) in SAMPLE.items():
@@ -57,7 +57,7 @@ def calls(row, threads=1):
 
 
 def ratios(rows, rounds):
-    """Return for each target the ratio to np.max on each row."""
+    """Return for each target its limits, and on each row the ratio of its time to that of np.max."""
     found = {}
     with StatusLine() as status:
         for place, row in enumerate(rows):
@@ -90,7 +90,7 @@ def batch_speedup(rows, rounds):
 
 
 def reading_speedup(rows, rounds):
-    """Return how much faster two threads read the same batch with np.max. Memory does not allow for more than that."""
+    """Return how much faster two threads read the same batch with np.max. The memory does not allow any call to gain more."""
     batch = rows[np.arange(64) % len(rows)]
 
     def read(part):
@@ -109,7 +109,7 @@ def reading_speedup(rows, rounds):
 
 
 def small_call():
-    """Return the microseconds of a call that is so short that calling a function to make it would be a part of its time."""
+    """Return the microseconds of a call on 16 logits. `timeit` makes it, because calling a function adds to its time."""
     row = make_row("news", 16)
     setup = {"sample": toksample.sample, "row": row}
     statement = "sample(row, temperature=0.7, top_k=50, top_p=0.9, seed=1, position=3)"
@@ -118,7 +118,7 @@ def small_call():
 
 
 def narrow_ratios(rows, rounds):
-    """Yield each 16-bit type with the time of each call relative to float32, as the median over the rows."""
+    """Yield each 16-bit type, and for each call the median over the rows of its time relative to float32."""
     types = {"float16": np.float16}
     try:
         import ml_dtypes
@@ -136,7 +136,7 @@ def narrow_ratios(rows, rounds):
 
 
 def edits(vocab):
-    """Return what changes a row before its filters, by name: bitmasks, and penalties and biases."""
+    """Return the arguments that edit a row, by name: first the bitmasks, then the penalties and biases."""
     rng = np.random.default_rng(5)
     words = -(-vocab // 32)
     few = np.zeros(words, np.int32)
@@ -157,7 +157,11 @@ def edits(vocab):
 
 
 def edit_times(rows, rounds):
-    """Yield each edit with its limit, and on each row the time with it relative to, or less, that of the call without."""
+    """Yield the name of each edit, its limit, and a figure for each row.
+
+    The figure compares the call with the edit to the call without it. For a bitmask it is the ratio of the times, and for the
+    other edits the difference in microseconds.
+    """
     bitmasks, changes = edits(rows.shape[1])
     for name, edit in {**bitmasks, **changes}.items():
         found = []
@@ -170,7 +174,7 @@ def edit_times(rows, rounds):
 
 
 def hard_ratios(vocab, rounds):
-    """Yield the row, the call and the ratio to np.max, for each call on each hard row."""
+    """Yield the name of each hard row, the name of each call, and the ratio of its time to that of np.max."""
     for kind, make in ROWS.items():
         row = make(vocab)
         for name, function in hard_calls(row):

@@ -151,7 +151,7 @@ def test_a_wrong_answer_is_no_figure():
 
 
 class Clock:
-    """Stands in for the module `time`, for functions that take the time they are said to."""
+    """Stands in for the module `time`, and makes functions that seem to take a given time."""
 
     def __init__(self):
         self.seconds = 0.0

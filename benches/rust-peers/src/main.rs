@@ -15,6 +15,7 @@ use llm_samplers::prelude::{self as llm, Sampler as _};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use token_sampling as ts;
+use toksample::context::Context;
 use toksample::isa::Isa;
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
@@ -59,13 +60,13 @@ fn ours(row: &[f32], params: Params) -> Draw {
     let (row, isa, mut scratch, mut position) = (row.to_vec(), Isa::current().unwrap(), Scratch::default(), 0);
     Box::new(move || {
         position += 1;
-        recipe::sample(isa, &row, &params, draw_word(1, 0, position), &mut scratch).unwrap()
+        recipe::sample(isa, &row, &params, &Context::default(), draw_word(1, 0, position), &mut scratch).unwrap()
     })
 }
 
 /// In candle, top_p after top_k is a share of the whole probability, not of what top_k has kept.
 fn candle(row: &[f32], params: Params) -> Option<Draw> {
-    let Params { temperature, top_k, top_p: p, min_p } = params;
+    let Params { temperature, top_k, top_p: p, min_p, .. } = params;
     let k = top_k as usize;
     let sampling = match (temperature > 0.0, k > 0, p < 1.0) {
         _ if min_p > 0.0 => return None,
@@ -133,7 +134,8 @@ fn check(name: &str, row: &[f32], params: Params, token: usize) {
     if name == "candle" && params.top_k > 0 {
         wider.top_p = 1.0; // candle's top_p is a share of something else: see above
     }
-    let (ids, _) = recipe::candidates(Isa::PORTABLE, row, &wider, &mut Scratch::default()).unwrap();
+    let (ids, _) =
+        recipe::candidates(Isa::PORTABLE, row, &wider, &Context::default(), &mut Scratch::default()).unwrap();
     let least = row[*ids.last().unwrap() as usize];
     assert!(row[token] >= least, "{name}: token {token} of {params:?} is not legal");
 }

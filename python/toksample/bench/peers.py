@@ -21,7 +21,10 @@ KNOWN_TO_WORK = {
 
 @contextlib.contextmanager
 def peer(*packages: str) -> Iterator[None]:
-    """Run code that uses these packages. If it fails as code does whose library has changed, say which versions work."""
+    """Run code that uses these packages, and name the versions that are known to work if it fails.
+
+    Only errors that a changed interface explains are replaced, by a RuntimeError.
+    """
     try:
         yield
     except (AttributeError, ImportError, KeyError, TypeError) as error:
