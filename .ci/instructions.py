@@ -57,14 +57,14 @@ def main(arguments: list[str]) -> None:
         COMMITTED.write_text(json.dumps({"rustc": rustc, "instructions": counts}, indent=4) + "\n")
     committed = json.loads(COMMITTED.read_text())
 
-    print(f"{'case':34}{'instructions':>14}{'committed':>14}{'ratio':>8}")
+    print(f"{'case':47}{'instructions':>14}{'committed':>14}{'ratio':>8}")
     more = []
     for case, seen in counts.items():
         before = committed["instructions"].get(case, 0)
         ratio = seen / before if before else float("inf")
         verdict = "MORE" if ratio > 1 + MARGIN else "better: --update" if ratio < 1 - MARGIN else ""
         more += [case] if verdict == "MORE" else []
-        print(f"{case:34}{seen:14,}{before:14,}{ratio:8.3f}  {verdict}".rstrip())
+        print(f"{case:47}{seen:14,}{before:14,}{ratio:8.3f}  {verdict}".rstrip())
     print(f"{rustc}; committed: {committed['rustc']}")
     if more:
         sys.exit(f"more than {MARGIN:.0%} above instructions.json: {'; '.join(more)}")

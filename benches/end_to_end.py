@@ -38,8 +38,8 @@ from toksample.bench.peers import KNOWN_TO_WORK, peer
 
 PROMPT = "Once upon a time"
 SETTINGS = {
-    "T 0.7, top-k 50, top-p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
-    "T 0.7, top-p 0.9": {"temperature": 0.7, "top_p": 0.9},
+    "temperature 0.7, top_k 50, top_p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    "temperature 0.7, top_p 0.9": {"temperature": 0.7, "top_p": 0.9},
 }
 
 # ---- the programs ----------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def draw(report, path):
 
     groups = {name: [one for one in report["figures"] if one["program"] == name] for name in PROGRAMS}
     groups = {name: group for name, group in groups.items() if group}
-    canvas = Figure(figsize=(10.5, 0.28 * len(report["figures"]) + 1.4 + 0.6 * len(groups)), layout="constrained")
+    canvas = Figure(figsize=(11.5, 0.28 * len(report["figures"]) + 1.4 + 0.6 * len(groups)), layout="constrained")
     panels = canvas.subplots(len(groups), 1, height_ratios=[len(group) for group in groups.values()], squeeze=False)
     for axes, (program, group) in zip(panels[:, 0], groups.items(), strict=True):
         places = [number + number // 2 * 0.5 for number in range(len(group))]

@@ -32,14 +32,14 @@ ROWS = {
 def hard_params(vocab):
     """Return parameters that keep many tokens, by name."""
     return {
-        "T 0.7, top-k 50, top-p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
-        "T 0.7, top-p 0.9": {"temperature": 0.7, "top_p": 0.9},
-        "T 1.5, top-p 0.9": {"temperature": 1.5, "top_p": 0.9},
-        "T 2, top-p 0.9999": {"temperature": 2.0, "top_p": 0.9999},
-        "T 0.7": {"temperature": 0.7},
-        "T 0.7, min-p 0.05": {"temperature": 0.7, "min_p": 0.05},
-        "T 1, top-k V/2": {"top_k": vocab // 2},
-        "T 1, top-k V/2, top-p 0.9": {"top_k": vocab // 2, "top_p": 0.9},
+        "temperature 0.7, top_k 50, top_p 0.9": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+        "temperature 0.7, top_p 0.9": {"temperature": 0.7, "top_p": 0.9},
+        "temperature 1.5, top_p 0.9": {"temperature": 1.5, "top_p": 0.9},
+        "temperature 2, top_p 0.9999": {"temperature": 2.0, "top_p": 0.9999},
+        "temperature 0.7": {"temperature": 0.7},
+        "temperature 0.7, min_p 0.05": {"temperature": 0.7, "min_p": 0.05},
+        "temperature 1, top_k V/2": {"top_k": vocab // 2},
+        "temperature 1, top_k V/2, top_p 0.9": {"top_k": vocab // 2, "top_p": 0.9},
     }
 
 

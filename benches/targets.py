@@ -1,4 +1,4 @@
-"""Prints how far toksample is from reading the logits once: each target, and what this machine reaches.
+"""Compares the time of each call with its target: a multiple of the time that it takes to read the logits once.
 
     python benches/targets.py [--logits rows.npy] [--rounds 41]
 
@@ -26,14 +26,14 @@ from toksample.bench.rows import KINDS, make_row
 from toksample.bench.runner import time_in_turn
 
 SAMPLE = {
-    "sample: T 0.7, top-k 50, top-p 0.9": ({"temperature": 0.7, "top_k": 50, "top_p": 0.9}, 2.0, 1.4),
-    "sample: T 0.7, top-p 0.9": ({"temperature": 0.7, "top_p": 0.9}, 5, 3),
-    "sample: T 1.5, top-p 0.9": ({"temperature": 1.5, "top_p": 0.9}, 8, 4),
-    "sample: T 0.7": ({"temperature": 0.7}, 5, 3),
-    "sample: T 0.7, min-p 0.05": ({"temperature": 0.7, "min_p": 0.05}, 2.0, 1.4),
-    "sample: T 1, typical-p 0.9": ({"temperature": 1.0, "typical_p": 0.9}, 10, 8),
+    "sample: temperature 0.7, top_k 50, top_p 0.9": ({"temperature": 0.7, "top_k": 50, "top_p": 0.9}, 2.0, 1.4),
+    "sample: temperature 0.7, top_p 0.9": ({"temperature": 0.7, "top_p": 0.9}, 5, 3),
+    "sample: temperature 1.5, top_p 0.9": ({"temperature": 1.5, "top_p": 0.9}, 8, 4),
+    "sample: temperature 0.7": ({"temperature": 0.7}, 5, 3),
+    "sample: temperature 0.7, min_p 0.05": ({"temperature": 0.7, "min_p": 0.05}, 2.0, 1.4),
+    "sample: temperature 1, typical_p 0.9": ({"temperature": 1.0, "typical_p": 0.9}, 10, 8),
 }
-BASE = SAMPLE["sample: T 0.7, top-k 50, top-p 0.9"][0]
+BASE = SAMPLE["sample: temperature 0.7, top_k 50, top_p 0.9"][0]
 BITMASK_LIMIT = 1.15  # times the same call without a bitmask
 EDITS_LIMIT = 10  # microseconds more than the same call without edits
 AVX2_FACTOR = 1.6  # with AVX2 alone the targets may be missed by this factor
@@ -45,8 +45,8 @@ def in_turn(functions, rounds, threads=1):
     return [statistics.median(times) for times in time_in_turn(functions, rounds, threads=threads)]
 
 
-def calls(row, threads=1):
-    """Yield the name, function, must and aim of each target on one row."""
+def calls(row):
+    """Yield the name of each target, the function to time, and the limits `must` and `aim`."""
     out = np.empty(row.shape, np.float32)
     yield "argmax", lambda: toksample.argmax(row), 1.3, 1.1
     for name, (params, must, aim) in SAMPLE.items():
@@ -57,7 +57,7 @@ def calls(row, threads=1):
 
 
 def ratios(rows, rounds):
-    """Return for each target the ratio to np.max on each row."""
+    """Return for each target its limits, and on each row the ratio of its time to that of np.max."""
     found = {}
     with StatusLine() as status:
         for place, row in enumerate(rows):
@@ -90,7 +90,7 @@ def batch_speedup(rows, rounds):
 
 
 def reading_speedup(rows, rounds):
-    """Return how much faster two threads read the same batch with np.max. Memory does not allow for more than that."""
+    """Return how much faster two threads read the same batch with np.max. The memory does not allow any call to gain more."""
     batch = rows[np.arange(64) % len(rows)]
 
     def read(part):
@@ -109,7 +109,7 @@ def reading_speedup(rows, rounds):
 
 
 def small_call():
-    """Return the microseconds of a call that is so short that calling a function to make it would be a part of its time."""
+    """Return the microseconds of a call on 16 logits. `timeit` makes it, because calling a function adds to its time."""
     row = make_row("news", 16)
     setup = {"sample": toksample.sample, "row": row}
     statement = "sample(row, temperature=0.7, top_k=50, top_p=0.9, seed=1, position=3)"
@@ -118,7 +118,7 @@ def small_call():
 
 
 def narrow_ratios(rows, rounds):
-    """Yield each 16-bit type with the time of each call relative to float32, as the median over the rows."""
+    """Yield each 16-bit type, and for each call the median over the rows of its time relative to float32."""
     types = {"float16": np.float16}
     try:
         import ml_dtypes
@@ -136,7 +136,7 @@ def narrow_ratios(rows, rounds):
 
 
 def edits(vocab):
-    """Return what changes a row before its filters, by name: bitmasks, and penalties and biases."""
+    """Return the arguments that edit a row, by name: first the bitmasks, then the penalties and biases."""
     rng = np.random.default_rng(5)
     words = -(-vocab // 32)
     few = np.zeros(words, np.int32)
@@ -157,7 +157,11 @@ def edits(vocab):
 
 
 def edit_times(rows, rounds):
-    """Yield each edit with its limit, and on each row the time with it relative to, or less, that of the call without."""
+    """Yield the name of each edit, its limit, and a figure for each row.
+
+    The figure compares the call with the edit to the call without it. For a bitmask it is the ratio of the times, and for the
+    other edits the difference in microseconds.
+    """
     bitmasks, changes = edits(rows.shape[1])
     for name, edit in {**bitmasks, **changes}.items():
         found = []
@@ -170,7 +174,7 @@ def edit_times(rows, rounds):
 
 
 def hard_ratios(vocab, rounds):
-    """Yield the row, the call and the ratio to np.max, for each call on each hard row."""
+    """Yield the name of each hard row, the name of each call, and the ratio of its time to that of np.max."""
     for kind, make in ROWS.items():
         row = make(vocab)
         for name, function in hard_calls(row):
@@ -194,25 +198,25 @@ def main():
         f"toksample {toksample.__version__}, {isa}, {machine()['cpu']}, {source} of {rows.shape[1]:,} logits, one thread"
     )
     print(
-        f"\n{'x np.max(row), median over the rows':38}{'must':>6}{'aim':>6}{'median':>9}{'least':>8}{'most':>8}  reached"
+        f"\n{'x np.max(row), median over the rows':45}{'must':>6}{'aim':>6}{'median':>9}{'least':>8}{'most':>8}  reached"
     )
     for name, (must, aim, each) in ratios(rows, args.rounds).items():
         median = statistics.median(each)
         reached = verdict(median, must, aim, isa)
-        print(f"{name:38}{must:>6}{aim:>6}{median:>9.2f}{min(each):>8.2f}{max(each):>8.2f}  {reached}")
+        print(f"{name:45}{must:>6}{aim:>6}{median:>9.2f}{min(each):>8.2f}{max(each):>8.2f}  {reached}")
     speedup = batch_speedup(rows, args.rounds)
     reached = verdict(speedup, 1.8, 1.95, isa, more_is_better=True)
-    print(f"{'batch of 64, k + p: 2 threads, speed-up':38}{1.8:>5}{1.95:>6}{speedup:>9.2f}{'':16}  {reached}")
-    print(f"{'  of np.max on the same rows':49}{reading_speedup(rows, args.rounds):>9.2f}")
+    print(f"{'batch of 64, two threads: speed-up':45}{1.8:>5}{1.95:>6}{speedup:>9.2f}{'':16}  {reached}")
+    print(f"{'  of np.max on the same rows':56}{reading_speedup(rows, args.rounds):>9.2f}")
     small = small_call()
-    print(f"{'a sample call on 16 logits, us':38}{1:>6}{0.5:>6}{small:>9.2f}{'':16}  {verdict(small, 1, 0.5, isa)}")
+    print(f"{'a sample call on 16 logits, us':45}{1:>6}{0.5:>6}{small:>9.2f}{'':16}  {verdict(small, 1, 0.5, isa)}")
     print(
-        "\nT 0.7, top-k 50, top-p 0.9 with edits: bitmasks as a multiple of the same call without, others in us more than it"
+        "\nedits of temperature 0.7, top_k 50, top_p 0.9: with a bitmask as a multiple of the time without, others in us more"
     )
     for name, limit, each in edit_times(rows, args.rounds):
         median = statistics.median(each)
         reached = "must" if median <= limit else "MISSED"
-        print(f"{name:38}{limit:>6}{'':6}{median:>9.2f}{min(each):>8.2f}{max(each):>8.2f}  {reached}")
+        print(f"{name:45}{limit:>6}{'':6}{median:>9.2f}{min(each):>8.2f}{max(each):>8.2f}  {reached}")
     print("\n16-bit rows, time relative to float32, must be at most 1.3")
     for dtype, each in narrow_ratios(rows, args.rounds):
         worst = max(each, key=each.get)
@@ -220,9 +224,9 @@ def main():
     print(f"\nhard rows, x np.max(row), must be at most {HARD_LIMIT}")
     hard = list(hard_ratios(rows.shape[1], max(args.rounds // 4, 5)))
     names = list(dict.fromkeys(name for _, name, _ in hard))
-    print(f"{'':27}" + "".join(f"{kind:>12}" for kind in ROWS))
+    print(f"{'':39}" + "".join(f"{kind:>12}" for kind in ROWS))
     for name in names:
-        print(f"  {name:25}" + "".join(f"{ratio:>12.1f}" for _, other, ratio in hard if other == name))
+        print(f"  {name:37}" + "".join(f"{ratio:>12.1f}" for _, other, ratio in hard if other == name))
     kind, name, ratio = max(hard, key=lambda one: one[2])
     print(f"worst: {ratio:.1f} ({kind}; {name}): {'reached' if ratio <= HARD_LIMIT else 'MISSED'}")
 

@@ -10,9 +10,10 @@ import pytest
 
 import toksample
 from toksample.bench import command, runner
-from toksample.bench.calls import CALLS, check
+from toksample.bench.calls import CALLS, check, may_be_drawn
 from toksample.bench.engines import ENGINES
 from toksample.bench.engines.base import Engine
+from toksample.bench.engines.numpy import Numpy
 from toksample.bench.engines.toksample import Toksample
 from toksample.bench.report import from_json, table, to_json
 from toksample.bench.rows import KINDS, make_row, make_rows
@@ -30,7 +31,7 @@ QUICK = ("--quick", "--rounds", "2", "--seconds", "0.01", "--vocab", "512", "--e
 
 
 def test_a_table_with_every_engine_beside_np_max(capsys):
-    assert run(*QUICK, "--calls", "argmax,k-p,16") == 0
+    assert run(*QUICK, "--calls", "argmax,top_k+top_p,16-logits") == 0
     out, err = capsys.readouterr()
     assert err == ""  # progress is shown on a terminal only
     for text in (
@@ -46,7 +47,7 @@ def test_a_table_with_every_engine_beside_np_max(capsys):
 
 def test_the_json_holds_what_the_table_says(tmp_path, capsys):
     file = tmp_path / "figures.json"
-    assert run(*QUICK, "--calls", "p", "--batch", "1,3", "--threads", "1,2", "--json", str(file)) == 0
+    assert run(*QUICK, "--calls", "top_p", "--batch", "1,3", "--threads", "1,2", "--json", str(file)) == 0
     report = from_json(file.read_text(encoding="utf-8"))
     assert table(report) + "\n" == capsys.readouterr().out
     assert len(report.figures) == 2 * 2 * 3
@@ -59,7 +60,7 @@ def test_rows_from_a_file(options, tmp_path, capsys):
     file = tmp_path / "rows.npy"
     rows = make_rows(300, 4)
     np.save(file, (rows.view(np.uint32) >> 16).astype(np.uint16).view("V2") if options else rows.astype(np.float16))
-    arguments = ["--quick", "--rounds", "2", "--engines", "toksample", "--calls", "t"]
+    arguments = ["--quick", "--rounds", "2", "--engines", "toksample", "--calls", "temperature"]
     assert run(*arguments, "--logits", str(file), *options) == 0
     out = capsys.readouterr().out
     assert "rows: 4 from rows.npy" in out
@@ -70,7 +71,7 @@ def test_rows_from_a_file(options, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--calls", "argmin"], "calls must be some of argmax, top-k, .*, got 'argmin'"),
+        (["--calls", "argmin"], "calls must be some of argmax, top_k, .*, got 'argmin'"),
         (["--engines", "abacus"], "engines must be some of toksample, .*, got 'abacus'"),
         (["--vocab", "12"], r"vocab must be an integer in \[64, 4194304\], got '12'"),
         (["--batch", "0"], r"batch must be an integer in \[1, 4194304\], got '0'"),
@@ -111,7 +112,7 @@ def test_bad_rows(array, text, tmp_path):
 def test_a_picture(ending, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     file = tmp_path / f"picture{ending}"
-    assert run(*QUICK, "--calls", "argmax,k-p,16", "--plot", str(file)) == 0
+    assert run(*QUICK, "--calls", "argmax,top_k+top_p,16-logits", "--plot", str(file)) == 0
     assert file.stat().st_size > 5_000
 
 
@@ -150,7 +151,7 @@ def test_a_wrong_answer_is_no_figure():
 
 
 class Clock:
-    """Stands in for the module `time`, for functions that take the time they are said to."""
+    """Stands in for the module `time`, and makes functions that seem to take a given time."""
 
     def __init__(self):
         self.seconds = 0.0
@@ -217,11 +218,64 @@ def test_functions_that_take_no_time():
     assert all(each < SHORT * 1e6 for each in found)
 
 
-def test_an_illegal_draw_is_seen():
-    row = make_row("news", 5_000)
-    call = next(call for call in CALLS if call.name == "k-p")
-    with pytest.raises(AssertionError, match="is not a legal draw"):
-        check(call, row, int(row.argmin()))
+SAMPLE = {call.name: call for call in CALLS if call.operation == "sample"}
+EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "logit_bias")
+
+
+def test_every_method_has_a_case():
+    methods = set(toksample.SamplingParams.__slots__) - {"seed", "stream", "penalty_window"}
+    assert methods == {name for call in SAMPLE.values() for name in call.params} - {"output_ids"}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_each_case_with_the_engines_that_are_installed(call, batch):
+    engines = [engine for engine in ENGINES if engine.is_installed()]
+    vocab = call.vocab or 2_000
+    inputs = [make_rows(vocab, batch)] if batch > 1 else [make_row(kind, vocab) for kind in KINDS]
+    figures = measure(Case(call, vocab, batch, 1), engines, inputs, rounds=2, seconds=0.001)
+    assert [figure.engine for figure in figures] == ["np.max", *(one.name for one in engines if one.can(call))]
+    assert {figure.error for figure in figures} == {None}
+    assert all(figure.checked for figure in figures[1:])
+
+
+def test_which_calls_an_engine_can_do():
+    class Few(Engine):
+        def sample(self, rows, temperature, top_k=0):
+            raise NotImplementedError
+
+    assert [call.name for call in CALLS if Few.can(call)] == ["temperature"]
+    for name in SAMPLE:
+        assert Toksample.can(SAMPLE[name])
+        assert Numpy.can(SAMPLE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLE if name != "temperature"])
+def test_an_illegal_draw_is_seen(name):
+    call = SAMPLE[name]
+    row = make_row("news", call.vocab or 5_000)
+    for token in (int(row.argmin()), -1, len(row)):
+        with pytest.raises(AssertionError, match=r"is not a (legal draw|token)"):
+            check(call, row, token)
+
+
+def test_a_typical_draw_may_not_be_the_most_probable_token():
+    row = np.float32([3.0] + [0.0] * 40)  # a half of the probability, and tokens of an eightieth
+    call = SAMPLE["typical_p"]._replace(params={"typical_p": 0.4})
+    assert np.array_equal(may_be_drawn(call, row[None]), row[None] == 0)
+    with pytest.raises(AssertionError, match="token 0 is not a legal draw"):
+        check(call, row, 0)
+
+
+@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize(
+    "kind", KINDS[1:]
+)  # a token of the first kind is too probable for a penalty to change the draw
+def test_edits_change_what_may_be_drawn(name, kind):
+    rows = make_row(kind, 5_000)[None]
+    without = {parameter: value for parameter, value in SAMPLE[name].params.items() if parameter != name}
+    edited, plain = may_be_drawn(SAMPLE[name], rows), may_be_drawn(SAMPLE[name]._replace(params=without), rows)
+    assert not np.array_equal(edited, plain)
 
 
 def test_each_engine_has_a_name_of_its_own():

@@ -18,7 +18,7 @@ def parse(text):
 
 def test_a_record_holds_the_whole_report():
     figures = [
-        {"call": "T 0.7, top-p 0.9", "vocab": 262144, "microseconds": 1234.5678, "error": None},
+        {"call": "temperature 0.7, top_p 0.9", "vocab": 262144, "microseconds": 1234.5678, "error": None},
         {"call": "argmax", "vocab": 16, "microseconds": 0.25, "error": 'said "no"'},
     ]
     report = {
@@ -37,7 +37,7 @@ def test_a_record_holds_the_whole_report():
         "versions": "toksample 0.1.0, numpy 2.4.6",
     }
     assert rows == [
-        {"call": "T 0.7, top-p 0.9", "vocab": "262144", "microseconds": "1234.57", "error": ""},
+        {"call": "temperature 0.7, top_p 0.9", "vocab": "262144", "microseconds": "1234.57", "error": ""},
         {"call": "argmax", "vocab": "16", "microseconds": "0.25", "error": 'said "no"'},
     ]
 

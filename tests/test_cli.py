@@ -174,7 +174,9 @@ def test_commands_that_need_numpy_alone(command: str, logits_file: str) -> None:
 
 
 def test_bench_needs_numpy_alone() -> None:
-    modules = imported_by("bench", "--quick", "--calls", "16", "--engines", "toksample,toksample.reference,numpy")
+    modules = imported_by(
+        "bench", "--quick", "--calls", "16-logits", "--engines", "toksample,toksample.reference,numpy"
+    )
     assert "toksample.bench.runner" in modules
     assert "toksample.bench.plot" not in modules
     assert not names_below("toksample.demo", modules)
@@ -201,7 +203,7 @@ class TestStreams:
         *(f"{command.name} --help" for command in cli.COMMANDS),
         "generate text",
         "sample FILE",
-        "bench --quick --calls 16 --engines toksample",
+        "bench --quick --calls 16-logits --engines toksample",
     )
 
     @pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"], autouse=True)

@@ -15,6 +15,7 @@ use llm_samplers::prelude::{self as llm, Sampler as _};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use token_sampling as ts;
+use toksample::context::Context;
 use toksample::isa::Isa;
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
@@ -32,11 +33,14 @@ fn calls() -> Vec<Call> {
     let all = Params::default();
     vec![
         Call { title: "argmax", params: Params { temperature: 0.0, ..all } },
-        Call { title: "T 0.7, top-k 50, top-p 0.9", params: Params { temperature: 0.7, top_k: 50, top_p: 0.9, ..all } },
-        Call { title: "T 0.7, min-p 0.05", params: Params { temperature: 0.7, min_p: 0.05, ..all } },
-        Call { title: "T 0.7, top-p 0.9", params: Params { temperature: 0.7, top_p: 0.9, ..all } },
-        Call { title: "T 0.7", params: Params { temperature: 0.7, ..all } },
-        Call { title: "T 1.5, top-p 0.9", params: Params { temperature: 1.5, top_p: 0.9, ..all } },
+        Call {
+            title: "temperature 0.7, top_k 50, top_p 0.9",
+            params: Params { temperature: 0.7, top_k: 50, top_p: 0.9, ..all },
+        },
+        Call { title: "temperature 0.7, min_p 0.05", params: Params { temperature: 0.7, min_p: 0.05, ..all } },
+        Call { title: "temperature 0.7, top_p 0.9", params: Params { temperature: 0.7, top_p: 0.9, ..all } },
+        Call { title: "temperature 0.7", params: Params { temperature: 0.7, ..all } },
+        Call { title: "temperature 1.5, top_p 0.9", params: Params { temperature: 1.5, top_p: 0.9, ..all } },
     ]
 }
 
@@ -56,13 +60,13 @@ fn ours(row: &[f32], params: Params) -> Draw {
     let (row, isa, mut scratch, mut position) = (row.to_vec(), Isa::current().unwrap(), Scratch::default(), 0);
     Box::new(move || {
         position += 1;
-        recipe::sample(isa, &row, &params, draw_word(1, 0, position), &mut scratch).unwrap()
+        recipe::sample(isa, &row, &params, &Context::default(), draw_word(1, 0, position), &mut scratch).unwrap()
     })
 }
 
-/// candle's top-p after a top-k is of the whole probability, not of what top-k kept.
+/// In candle, top_p after top_k is a share of the whole probability, not of what top_k has kept.
 fn candle(row: &[f32], params: Params) -> Option<Draw> {
-    let Params { temperature, top_k, top_p: p, min_p } = params;
+    let Params { temperature, top_k, top_p: p, min_p, .. } = params;
     let k = top_k as usize;
     let sampling = match (temperature > 0.0, k > 0, p < 1.0) {
         _ if min_p > 0.0 => return None,
@@ -124,13 +128,14 @@ fn token_sampling(row: &[f32], params: Params) -> Draw {
     Box::new(move || chain.sample(&mut row, &[], &mut rng).unwrap() as usize)
 }
 
-/// Panics unless the token is legal: in the nucleus of a top-p wider by 1e-4, or of the logit of one that is.
+/// Panics unless the token is legal: kept by a top_p wider by 1e-4, or tied with a token that is.
 fn check(name: &str, row: &[f32], params: Params, token: usize) {
     let mut wider = Params { top_p: (params.top_p + 1e-4).min(1.0), min_p: params.min_p * 0.9999, ..params };
     if name == "candle" && params.top_k > 0 {
-        wider.top_p = 1.0; // a top-p of another whole: see above
+        wider.top_p = 1.0; // candle's top_p is a share of something else: see above
     }
-    let (ids, _) = recipe::candidates(Isa::PORTABLE, row, &wider, &mut Scratch::default()).unwrap();
+    let (ids, _) =
+        recipe::candidates(Isa::PORTABLE, row, &wider, &Context::default(), &mut Scratch::default()).unwrap();
     let least = row[*ids.last().unwrap() as usize];
     assert!(row[token] >= least, "{name}: token {token} of {params:?} is not legal");
 }

@@ -1,8 +1,9 @@
-"""``toksample bench``: toksample beside whatever else is installed, on the same rows in the same run.
+"""Measures toksample beside the other samplers that are installed: the command ``toksample bench``.
 
-Nothing outside of this package imports it but the command line, when the command is ``bench``, and the benches of the
-repository. It needs numpy alone: an engine imports its library when it is measured.
+Only the command line, for the command ``bench``, and the benches of the repository import this package. It works where only
+numpy is installed, because an engine imports its library when it is measured.
 
-`calls` says what is asked, and what a right answer is; `rows` makes what it is asked about; `engines` has one file for each
-way to answer. `runner` takes the times, `report` shows them, `plot` draws them, and `command` is the command line.
+`calls` defines what is measured and checks the answers, `rows` makes the logits, and `engines` has a file for each sampler.
+`runner` takes the times, `report` holds and prints the figures, `plot` draws them, and `command` has the options of the
+command line.
 """

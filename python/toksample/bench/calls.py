@@ -1,4 +1,4 @@
-"""What is asked of the engines, and what a right answer is."""
+"""The calls that the engines make, and the check of their answers."""
 
 from __future__ import annotations
 
@@ -6,55 +6,75 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 import toksample
-from toksample.bench.rows import Rows, make_bitmask, unpack_bitmask
+from toksample.bench.rows import Rows, make_bitmask, make_history, make_logit_bias, unpack_bitmask
+from toksample.reference import edited
 
 
 class Call(NamedTuple):
-    """What is asked of the engines."""
+    """A call that every engine makes that can."""
 
     name: str
+    """The operation, or what sets a `sample` call apart from the others: mostly the parameters besides the temperature."""
     title: str
-    operation: str  # argmax, softmax, top_k, sample or bitmask
+    operation: str
+    """argmax, softmax, top_k, sample or bitmask."""
     params: Mapping[str, Any] = {}
-    vocab: int | None = None  # if it is always the same
+    """The arguments besides the rows. A function stands for the value that it returns for the rows."""
+    vocab: int | None = None
+    """The number of logits, if the call is only made on rows of one size."""
+
+    def params_for(self, rows: Rows) -> dict[str, Any]:
+        """Return the arguments of the call on these rows."""
+        return {name: value(rows) if callable(value) else value for name, value in self.params.items()}
 
 
-def _sample(name: str, title: str, vocab: int | None = None, **params: Any) -> Call:
-    return Call(name, title, "sample", params, vocab)
+def _sample(name: str, about: str = "", vocab: int | None = None, **params: Any) -> Call:
+    title = "sample: " + ", ".join(f"{each} {value}" for each, value in params.items() if not callable(value))
+    return Call(name, f"{title} ({about})" if about else title, "sample", params, vocab)
+
+
+_PENALIZED: Mapping[str, Any] = {"temperature": 0.7, "top_k": 50, "output_ids": make_history}
 
 
 CALLS = (
     Call("argmax", "argmax", "argmax"),
-    Call("top-k", "top-k 50, sorted", "top_k", {"k": 50}),
+    Call("top_k", "top_k 50, sorted", "top_k", {"k": 50}),
     Call("softmax", "softmax, into an array", "softmax"),
-    _sample("k-p", "sample: T 0.7, top-k 50, top-p 0.9", temperature=0.7, top_k=50, top_p=0.9),
-    _sample("min-p", "sample: T 0.7, min-p 0.05", temperature=0.7, min_p=0.05),
-    _sample("p", "sample: T 0.7, top-p 0.9", temperature=0.7, top_p=0.9),
-    _sample("t", "sample: T 0.7", temperature=0.7),
-    _sample("p-hot", "sample: T 1.5, top-p 0.9", temperature=1.5, top_p=0.9),
-    _sample("16", "sample from 16 logits: T 0.7, top-k 50, top-p 0.9", 16, temperature=0.7, top_k=50, top_p=0.9),
+    _sample("top_k+top_p", temperature=0.7, top_k=50, top_p=0.9),
+    _sample("min_p", temperature=0.7, min_p=0.05),
+    _sample("top_p", temperature=0.7, top_p=0.9),
+    _sample("temperature", temperature=0.7),
+    # At this temperature thousands of tokens survive.
+    _sample("top_p-hot", temperature=1.5, top_p=0.9),
+    _sample("typical_p", temperature=0.7, typical_p=0.9),
+    _sample("epsilon_cutoff", temperature=0.7, epsilon_cutoff=0.001),
+    _sample("top_a", temperature=0.7, top_a=0.2),
+    _sample("repetition_penalty", about="1,000 tokens", **_PENALIZED, repetition_penalty=1.2),
+    _sample("frequency_penalty", about="1,000 tokens", **_PENALIZED, frequency_penalty=0.5),
+    _sample("presence_penalty", about="1,000 tokens", **_PENALIZED, presence_penalty=1.5),
+    _sample("logit_bias", about="logit_bias of 20 tokens", temperature=0.7, top_k=50, logit_bias=make_logit_bias),
+    _sample("16-logits", about="16 logits", vocab=16, temperature=0.7, top_k=50, top_p=0.9),
     Call("bitmask", "ban the tokens of a bitmask", "bitmask"),
 )
 
 
 WIDER = 1e-4
-"""Other engines' sums are not exact: a token counts as legal if it is in the nucleus of a top_p, or a min_p, so much wider,
-or if its logit equals that of a token that is."""
+"""How much wider than exact the filters are that decide which tokens an engine may draw: see `may_be_drawn`."""
 
 
 def check(call: Call, rows: Rows, answer: Any) -> None:
-    """Raise AssertionError unless the answer is right; a drawn token must be in the exact set of survivors (see `WIDER`)."""
+    """Raise AssertionError if the answer is wrong. A drawn token is right if `may_be_drawn` says so."""
     rows = np.atleast_2d(rows)
     match call.operation:
         case "sample":
             tokens = np.atleast_1d(answer)
             assert tokens.shape == rows.shape[:1], f"{call.name}: {tokens.shape} tokens for {rows.shape} logits"
-            for row, token in zip(rows, tokens.tolist(), strict=True):
-                least = _least_legal_logit(row, call.params)
-                legal = 0 <= token < len(row) and row[token] >= least
-                assert legal, f"{call.name}: token {token} is not a legal draw"
+            for legal, token in zip(may_be_drawn(call, rows), tokens.tolist(), strict=True):
+                assert 0 <= token < len(legal), f"{call.name}: {token} is not a token"
+                assert legal[token], f"{call.name}: token {token} is not a legal draw"
         case "argmax":
             assert np.array_equal(np.atleast_1d(answer), rows.argmax(axis=1)), f"{call.name}: {answer}"
         case "top_k":
@@ -71,11 +91,26 @@ def check(call: Call, rows: Rows, answer: Any) -> None:
             assert np.array_equal(np.atleast_2d(answer), np.where(allowed, rows, -np.inf)), f"{call.name}: wrong logits"
 
 
-def _least_legal_logit(row: Rows, params: Mapping[str, Any]) -> float:
+def may_be_drawn(call: Call, rows: Rows) -> npt.NDArray[np.bool_]:
+    """Return for each token of each row, in an array of shape (B, V), whether a `sample` call may draw it.
+
+    The sums and the logits of other engines are rounded, and some engines keep all tokens that tie with the last one. So the
+    exact filters are made wider by `WIDER`. What they keep is a range of the edited logits, and every token may be drawn
+    whose logit is in this range, or outside of it by at most `WIDER`.
+    """
+    params = call.params_for(rows)
+    histories = params.pop("output_ids", None)
     wider = dict(params)
-    if "top_p" in wider:
-        wider["top_p"] = min(1.0, wider["top_p"] + WIDER)
-    if "min_p" in wider:
-        wider["min_p"] = wider["min_p"] * (1 - WIDER)
-    ids, _ = toksample.candidates(row, **wider)
-    return float(row[ids[-1]])
+    for name in ("top_p", "typical_p"):
+        if name in params:
+            wider[name] = min(1.0, params[name] + WIDER)
+    for name in ("min_p", "epsilon_cutoff", "top_a"):
+        if name in params:
+            wider[name] = params[name] * (1 - WIDER)
+    legal = np.empty(rows.shape, np.bool_)
+    for b, row in enumerate(rows):
+        history = {} if histories is None else {"output_ids": histories[b]}
+        ids, _ = toksample.candidates(row, **wider, **history)
+        logits = edited(row, {**params, **history})
+        legal[b] = (logits >= logits[ids[-1]] - WIDER) & (logits <= logits[ids[0]] + WIDER)
+    return legal

@@ -30,7 +30,11 @@ BATCHES = (1, 8, 64)
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``toksample bench``."""
     names = {"calls": [call.name for call in CALLS], "engines": [engine.name for engine in ENGINES]}
-    parser.add_argument("--logits", metavar="FILE.npy", help="measure on these rows, (V,) or (B, V), not on made ones")
+    parser.add_argument(
+        "--logits",
+        metavar="FILE.npy",
+        help="measure on these rows, of shape (V,) or (B, V); by default the rows are made",
+    )
     add_dtype_option(parser)
     for option, all_names in names.items():
         parser.add_argument(f"--{option}", metavar="A,B", default="all", help=f"some of {', '.join(all_names)}")
@@ -48,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", metavar="X", help=seconds)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
-    picture = "draw the first shape (.png, .svg), or all of them and the tables (.html); needs matplotlib"
+    picture = "draw the first shape (.png, .svg), or all shapes with the table (.html); needs matplotlib"
     parser.add_argument("--plot", metavar="FILE", help=picture)
 
 
@@ -58,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     ValueError
-        For bad input, with a text for users.
+        If an option or a file of logits is bad. The text is meant for users.
     ModuleNotFoundError
         If a picture is wanted and matplotlib is not installed.
     """
@@ -109,7 +113,7 @@ def _measure_all(
 
 
 def _inputs(case: Case, logits: Rows | None) -> list[Rows]:
-    """Return what a case is measured on: for single rows one of each kind (or each of `logits`), else one batch."""
+    """Return the inputs of a case: for a single row each of `logits`, or a row of each kind, and otherwise one batch."""
     vocab = case.call.vocab or case.vocab
     if logits is not None and case.call.vocab is None:
         if case.batch == 1:
@@ -124,7 +128,7 @@ def _read_logits(path: str, dtype: str | None) -> Rows:
     array = np.atleast_2d(read_npy(path, dtype))
     if not array.size:
         raise ValueError(f"{path}: logits must have at least one row and one token, got shape {array.shape}")
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold is inf or nan, and reported next
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers that overflow become inf, which is an error below
         rows = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(rows).all():
         raise ValueError(f"{path}: the logits must be finite, since not every engine takes -inf")
@@ -142,7 +146,7 @@ def _list(values: Sequence[int]) -> str:
 
 
 def _given(args: argparse.Namespace) -> Iterator[str]:
-    """Return the options that were given, but for those that say where to write."""
+    """Yield the options that were given, except the names of the files to write."""
     for option in ("logits", "dtype", "calls", "engines", "vocab", "batch", "threads", "rounds", "seconds"):
         value = getattr(args, option)
         if value is not None and value != {"calls": "all", "engines": "all", "batch": "1", "threads": "1"}.get(option):

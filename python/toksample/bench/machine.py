@@ -1,4 +1,4 @@
-"""What the machine is that the times were taken on."""
+"""Describes the machine on which the times are taken."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import toksample
 def machine() -> dict[str, str]:
     """Describe this machine.
 
-    The bench must run where only numpy is installed, so no library is asked: on Linux the names of the CPU and the sizes of
-    its caches are in a few files, and on other systems the standard library's ``platform`` has to do.
+    No library is used for this, because the bench must run where only numpy is installed. On Linux, a few files have the name
+    of the CPU and the sizes of its caches. On other systems there is only what ``platform`` of the standard library knows.
     """
     facts = {"cpu": platform.processor() or platform.machine(), "cores": str(cores())}
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""The libraries that toksample is compared with, and what to say when one of them has changed."""
+"""The versions of the libraries beside which toksample is measured, and the error for a library that has changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ KNOWN_TO_WORK = {
 
 @contextlib.contextmanager
 def peer(*packages: str) -> Iterator[None]:
-    """Run code that uses these packages; if their interface has changed, the error says which versions are known to work."""
+    """Run code that uses these packages, and name the versions that are known to work if it fails.
+
+    Only errors that a changed interface explains are replaced, by a RuntimeError.
+    """
     try:
         yield
     except (AttributeError, ImportError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Pictures of a benchmark's report. Needs matplotlib, which is the extra ``plot``."""
+"""Draws the report of a benchmark. This needs matplotlib, which the extra ``plot`` installs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _LEFT_OUT = ("np.max", "toksample.reference")
 
 
 def draw(report: Report, path: str, calls: Sequence[str] | None = None) -> None:
-    """Draw a report: its first shape as .png or .svg, or all of it as one .html page.
+    """Draw the first shape of a report as .png or .svg, or all shapes as one .html page.
 
     Parameters
     ----------
     report : Report
         What to draw.
     path : str
-        Where to write; the ending says what.
+        The file to write. Its ending chooses the format.
     calls : sequence of str, optional
-        The names of the calls to draw; by default all.
+        The names of the calls to draw. By default all of them are drawn.
     """
     shapes = report.shapes()
     if path.endswith(".html"):
         Path(path).write_text(_page(report), encoding="utf-8")
         return
     figures = [figure for figure in shapes[0] if calls is None or figure.call in calls]
-    # The few calls with a size of their own go with the first shape.
+    # A call that is only made on short rows has a shape to itself. It is drawn with the first shape.
     figures += [figure for shape in shapes[1:] for figure in shape if figure.vocab == 16 and calls is None]
     picture = _picture(report, figures)
     picture.savefig(path, dpi=150, facecolor="white", metadata=_no_date(path))
@@ -82,7 +82,7 @@ def _bars(panel: Sequence[Figure]) -> list[Figure]:
 
 
 def _start(figures: Sequence[Figure]) -> float:
-    """Return where the axis of all the panels begins."""
+    """Return where the axes of the panels of these figures begin."""
     return min(figure.microseconds for figure in figures if figure.error is None) / 2.5
 
 
@@ -98,7 +98,7 @@ def _panel(axes: Any, panel: Sequence[Figure], height: float, start: float) -> N
         label = f"{number(bar.microseconds)} \N{MICRO SIGN}s"
         if not ours and bar.times_toksample is not None:
             label += f"  ({number(bar.times_toksample)}x)"
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # where the line of np.max would cross the text
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # keeps the line of np.max from crossing the text
         text = axes.text(
             bar.microseconds * 1.1, place, label, va="center", fontsize=8.5, color=_OURS if ours else _TEXT
         )
@@ -109,7 +109,7 @@ def _panel(axes: Any, panel: Sequence[Figure], height: float, start: float) -> N
     axes.plot([floor, floor], [-0.5, len(bars) - 0.5], color=_FAINT, linewidth=1, linestyle=(0, (3, 2)))
     axes.set_xlim(start, start * 20_000)
     axes.set_ylim(height - 1.4, -0.8)
-    axes.set_title(title, loc="left", fontsize=10, color=_TEXT, weight="bold", pad=1)
+    axes.set_title(title, loc="left", fontsize=9, color=_TEXT, weight="bold", pad=1)
     axes.axis("off")
 
 

@@ -1,4 +1,4 @@
-"""The figures of a run: what they are, as a table and as JSON."""
+"""The figures of a run, and their forms as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toksample.bench.calls import CALLS
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """How long an engine took for a case."""
+    """The time that an engine took for a case."""
 
     call: str
     vocab: int
@@ -34,16 +34,16 @@ class Figure:
     checked: int
     """How many answers were checked."""
     error: str | None = None
-    """Why there is no figure, or why it does not count."""
+    """What went wrong, if something did. Then the numbers above are NaN."""
 
     @property
     def shape(self) -> str:
-        """Say what is the same for a group of figures."""
+        """Describe the size of the call, which a group of figures has in common."""
         return shape_of(self.vocab, self.batch, self.threads)
 
 
 def shape_of(vocab: int, batch: int, threads: int) -> str:
-    """Say the size of the vocabulary, the rows and the threads."""
+    """Describe a size: the logits of a row, the rows and the threads."""
     rows = "1 row" if batch == 1 else f"batch of {batch}"
     return f"V = {vocab:,}, {rows}, {threads} thread{'' if threads == 1 else 's'}"
 

@@ -1,4 +1,4 @@
-"""What the calls are made on: rows of logits, made but with the statistics of a real model's rows, and bitmasks of tokens."""
+"""What the calls are made on: rows of logits with the statistics of a real model's rows, and what changes their logits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
 
-# How far below the largest logit the one of each rank is, in five rows of Gemma 3 270M, whose vocabulary is 262,144, and the
-# largest logit itself. The rows, from peaked to flat, are what follows: a Python function's "return"; an opening quotation
-# mark; "The government announced today that it will"; an open list in JSON; and a chat's next turn. In them 0.9 of the
-# probability is in 1, 132, 215, 1,414 and 4,263 tokens; at temperature 1.5 in 6, 3,140, 823, 8,216 and 48,963.
+# Five rows of Gemma 3 270M, whose vocabulary has 262,144 tokens, from peaked to flat. Each has its largest logit, and the
+# distances from it to the logits of the ranks in _RANKS. The texts before the predicted tokens were: a Python function up to
+# "return"; an opening quotation mark; "The government announced today that it will"; an open list in JSON; and a chat up to
+# its next turn. 0.9 of the probability is in 1, 132, 215, 1,414 and 4,263 tokens, and at temperature 1.5 in 6, 3,140, 823,
+# 8,216 and 48,963.
 # fmt: off
 _RANKS = (
     1, 2, 3, 4, 5, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512, 724, 1024, 1448, 2048, 2896, 4096,
@@ -70,8 +71,8 @@ KINDS = tuple(_GAPS)
 def make_row(kind: str, vocab: int, seed: int = 0) -> Rows:
     """Return a row like a real one.
 
-    The sorted logits are interpolated over the logarithm of the rank, which for another size of vocabulary is stretched.
-    As in a real vocabulary, where common tokens have low ids, large logits are more frequent at low ids.
+    The sorted logits are interpolated over the logarithm of the rank, which is stretched or compressed for another size of
+    the vocabulary. Large logits are more frequent at low ids, because in a real vocabulary common tokens have low ids.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def make_row(kind: str, vocab: int, seed: int = 0) -> Rows:
     vocab : int
         The number of logits.
     seed : int, optional
-        Rows of one kind with different seeds have the same logits in different places.
+        Rows of one kind have the same logits, and each seed puts them in different places.
     """
     largest, gaps = _GAPS[kind]
     stretch = math.log(_RANKS[-1]) / math.log(vocab) if vocab > 1 else 1.0
@@ -97,6 +98,28 @@ def make_row(kind: str, vocab: int, seed: int = 0) -> Rows:
 def make_rows(vocab: int, count: int) -> Rows:
     """Return rows of all kinds in turn, no two of them equal."""
     return np.stack([make_row(KINDS[b % len(KINDS)], vocab, b // len(KINDS)) for b in range(count)])
+
+
+def make_history(rows: Rows) -> npt.NDArray[np.int64]:
+    """Return the ids of 1,000 tokens that came before, the same for each row.
+
+    As in a text, common tokens, which have low ids, are there often, and most others once. So that the penalties matter, the
+    50 last tokens are every other one of the 100 most probable tokens of the first row.
+    """
+    common = (rows.shape[-1] * np.random.default_rng(3).random(950) ** 4).astype(np.int64)
+    ids = np.concatenate([common, np.resize(_most_probable(rows, 100)[::2], 50)])
+    return np.tile(ids, (*rows.shape[:-1], 1))
+
+
+def make_logit_bias(rows: Rows) -> dict[int, float]:
+    """Return biases for 20 tokens: they make the 10 most probable ones of the first row less likely, and others more."""
+    others = np.random.default_rng(4).choice(rows.shape[-1], min(10, rows.shape[-1]), replace=False)
+    return dict.fromkeys(others.tolist(), 5.0) | dict.fromkeys(_most_probable(rows, 10), -10.0)
+
+
+def _most_probable(rows: Rows, count: int) -> list[int]:
+    ids: list[int] = np.argsort(-np.atleast_2d(rows)[0])[:count].tolist()
+    return ids
 
 
 def make_bitmask(rows: Rows) -> npt.NDArray[np.int32]:

@@ -1,10 +1,10 @@
 """Takes the times.
 
-A case is a call on rows of one shape with a number of threads. In each round every engine does the call once on the same rows,
-in an order that rotates; a call that takes less than `LONG` is done once untimed right before, so that no engine pays for the
-caches that another one has swept. What is reported is the median, the quartiles, and the ratio of medians to ``np.max`` of the
-same rows in the same rounds, which is the time to read the logits once; for several inputs, the median of their ratios. Each
-engine's answers are checked before its time is taken: what is drawn must be a token that the exact filters keep.
+A case is a call on rows of one shape with a number of threads. In each round every engine makes the call once on the same
+rows, in an order that rotates. A call that takes less than `LONG` is made once without a clock right before, because the
+engine before it may have emptied the caches. The report has the median, the quartiles, and the ratio of the median to that of
+``np.max`` on the same rows in the same rounds, which is the time to read the logits once. If there are several inputs, it is
+the median of their ratios. The answers of each engine are checked before it is timed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from toksample.bench.report import Figure, shape_of
 from toksample.bench.rows import Rows
 
 LONG = 5e-3
-"""A call that takes so many seconds, or more, is not done twice in a round."""
+"""A call that takes this many seconds, or more, is not made twice in a round."""
 SHORT = 20e-6
-"""A call that takes fewer seconds is timed many times at once; otherwise reading the clock would be a part of its time."""
+"""Calls that take fewer seconds are timed together, because reading the clock would be a large part of the time of one."""
 MANY = 200e-6
-"""About how many seconds these many calls take together."""
+"""The seconds that calls which are timed together take, about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Case:
 
     @property
     def shape(self) -> str:
-        """Say what is the same for a group of cases."""
+        """Describe the size of the call, which a group of cases has in common."""
         return shape_of(self.vocab, self.batch, self.threads)
 
 
@@ -67,9 +67,10 @@ def time_in_turn(
     rounds : int
         The number of rounds.
     threads : int, optional
-        How many threads the functions use. With one, time in which another process had the core is not counted.
+        The number of threads that the functions use. With one, time during which another process had the core does not count.
     seconds : float, optional
-        About the time that a function may take. A slower one is timed in fewer rounds, evenly spread, and in 3 at least.
+        About the time that all rounds of a function may take. A slow function is timed in fewer rounds: evenly spread, and
+        at least 3.
     progress : callable, optional
         Called with a line of text before each round.
 
@@ -86,9 +87,9 @@ def time_in_turn(
         for number in range(len(functions)):
             place = (number + turn) % len(functions)
             if turn * shares[place] // rounds == (turn - 1) * shares[place] // rounds:
-                continue  # its rounds are fewer, and this is none of them
+                continue  # this function is timed in fewer rounds, and this is not one of them
             if threads > 1:
-                time.sleep(0.01)  # until the threads of the one before have gone to sleep
+                time.sleep(0.01)  # by then the threads of the function before have gone to sleep
             times[place].append(_time(functions[place], estimates[place], threads))
     return times
 
@@ -102,7 +103,7 @@ def _estimate(function: Callable[[], Any]) -> float:
         least = min(least, time.perf_counter() - start)
         if least >= LONG:
             break
-    return max(least, 1e-9)  # a clock may be too coarse to see it
+    return max(least, 1e-9)  # a coarse clock may see no time at all
 
 
 def _time(function: Callable[[], Any], estimate: float, threads: int) -> float:
@@ -117,7 +118,9 @@ def _time(function: Callable[[], Any], estimate: float, threads: int) -> float:
         function()
     elapsed = time.perf_counter_ns() - start
     if threads == 1:
-        elapsed = min(elapsed, time.thread_time_ns() - start_cpu)  # less only if another process had the core
+        elapsed = min(
+            elapsed, time.thread_time_ns() - start_cpu
+        )  # the CPU time is less if another process had the core
     return elapsed / count / 1e3
 
 
@@ -133,14 +136,14 @@ def measure(
     seconds: float = 1.0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Figure]:
-    """Check and time the engines that can do the case's call; those that fail have a figure with an error.
+    """Check and time each engine that can make the call of a case. The figure of an engine that fails has an error.
 
     Parameters
     ----------
     case : Case
-        What to do.
+        The call, the shape of its rows and the number of threads.
     engines : sequence of Engine types
-        Those that are installed.
+        The engines to time, all of them installed.
     inputs : sequence of arrays of shape (V,) or (B, V)
         The call is timed on each of them.
     rounds : int, optional
@@ -160,7 +163,7 @@ def measure(
         try:
             engine = engine_type(case.threads)
             lanes[engine.name] = [_checked(engine, case.call, rows, checks) for rows in inputs]
-        except Exception as error:  # whatever a peer does, the others are measured
+        except Exception as error:  # whatever goes wrong in one engine, the others are measured
             failed.append(_failure(case, engine_type.name, f"{type(error).__name__}: {error}"))
     times: dict[str, list[list[float]]] = {name: [] for name in lanes}
     for place in range(len(inputs)):
@@ -178,7 +181,7 @@ def measure(
 
 
 def _checked(engine: Engine, call: Call, rows: Rows, checks: int) -> Timed:
-    """Prepare an engine for the call on these rows, and check so many of its answers."""
+    """Prepare an engine for the call on these rows, and check the answers of this many calls."""
     function = engine.prepare(call, rows)
     for _ in range(checks):
         check(call, rows, engine.answer(call, function()))

@@ -1,4 +1,4 @@
-"""The engines: one file for each, which imports its library when it is measured, and a table of them all."""
+"""The engines: a file for each, which imports its library only when it is measured, and the list of them all."""
 
 from __future__ import annotations
 
@@ -28,4 +28,4 @@ ENGINES: tuple[type[Engine], ...] = (
     Llguidance,
     Xgrammar,
 )
-"""In the order in which they are listed."""
+"""All engines, in the order in which help and errors list them."""

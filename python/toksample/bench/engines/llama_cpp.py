@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from toksample.bench.engines.base import Engine, Timed, each_row
 from toksample.bench.rows import Rows
 
 
 class LlamaCpp(Engine):
-    """A sampler chain of llama.cpp, by the low-level functions of llama-cpp-python."""
+    """A sampler chain of llama.cpp, made with the low-level functions of llama-cpp-python."""
 
     name = "llama.cpp"
     packages = ("llama-cpp-python",)
     note = (
         "llama_sampler_chain, with the llama_token_data_array filled for each token as llama.cpp does (here by numpy);"
-        " temperature first, to mean the same as the others: its own default order has it last; a batch is a loop"
+        " temperature before the filters and penalties before all filters, to mean the same as in the other engines: its own"
+        " default order has the temperature last, and it advises to penalize after a top_k; a batch is a loop"
     )
     _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
@@ -31,20 +33,45 @@ class LlamaCpp(Engine):
     def argmax(self, rows: Rows) -> Timed:
         return self._chain(rows, [self._llama.llama_sampler_init_greedy()])
 
-    def sample(self, rows: Rows, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Timed:
-        llama = self._llama
-        samplers = [llama.llama_sampler_init_temp(temperature)]
+    def sample(
+        self,
+        rows: Rows,
+        temperature: float,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        output_ids: npt.NDArray[np.int64] | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+    ) -> Timed:
+        llama, vocab = self._llama, rows.shape[-1]
+        samplers = []
+        if logit_bias:
+            biases = (llama.llama_logit_bias * len(logit_bias))(*logit_bias.items())  # llama.cpp copies them
+            samplers.append(llama.llama_sampler_init_logit_bias(vocab, len(biases), biases))
+        history = [] if output_ids is None else np.atleast_2d(output_ids)[0].tolist()  # it is the same for each row
+        if history:
+            penalties = repetition_penalty, frequency_penalty, presence_penalty
+            samplers.append(llama.llama_sampler_init_penalties(vocab, len(history), *penalties))
+        samplers.append(llama.llama_sampler_init_temp(temperature))
         if top_k:
             samplers.append(llama.llama_sampler_init_top_k(top_k))
         if top_p < 1:
             samplers.append(llama.llama_sampler_init_top_p(top_p, 1))
         if min_p > 0:
             samplers.append(llama.llama_sampler_init_min_p(min_p, 1))
-        return self._chain(rows, [*samplers, llama.llama_sampler_init_dist(1)])
+        if typical_p < 1:
+            samplers.append(llama.llama_sampler_init_typical(typical_p, 1))
+        return self._chain(rows, [*samplers, llama.llama_sampler_init_dist(1)], history)
 
-    def _chain(self, rows: Rows, samplers: Iterable[Any]) -> Timed:
+    def _chain(self, rows: Rows, samplers: Iterable[Any], history: Iterable[int] = ()) -> Timed:
         llama = self._llama
         chain = LlamaChain(llama, samplers)
+        for token in history:
+            llama.llama_sampler_accept(chain.pointer, token)
         vocab = rows.shape[-1]
         data = np.empty(vocab, self._TOKEN_DATA)
         data_ids, data_logits, data_probs = data["id"], data["logit"], data["p"]
@@ -63,7 +90,7 @@ class LlamaCpp(Engine):
 
 
 class LlamaChain:
-    """Owns a sampler chain."""
+    """Owns a sampler chain, and frees it in the end."""
 
     def __init__(self, llama: Any, samplers: Iterable[Any]) -> None:
         self._free = llama.llama_sampler_free

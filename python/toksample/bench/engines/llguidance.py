@@ -11,7 +11,7 @@ from toksample.bench.rows import Rows, make_bitmask
 
 
 class Llguidance(Engine):
-    """llguidance, which applies bitmasks."""
+    """The function of llguidance that applies a bitmask."""
 
     name = "llguidance"
     packages = ("llguidance",)

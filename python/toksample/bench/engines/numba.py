@@ -1,4 +1,4 @@
-"""Loops that one writes with numba."""
+"""Loops compiled by numba."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toksample.bench.rows import Rows
 
 
 class Numba(Engine):
-    """Loops that one writes with numba."""
+    """Loops as people write them with numba."""
 
     name = "numba"
     packages = ("numba",)

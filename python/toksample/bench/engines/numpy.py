@@ -1,7 +1,8 @@
-"""What one writes with numpy alone."""
+"""Sampling in numpy alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from toksample.bench.rows import Rows, make_bitmask
 
 
 class Numpy(Engine):
-    """What one writes with numpy alone."""
+    """Sampling as people write it with numpy alone."""
 
     name = "numpy"
     packages = ("numpy",)
@@ -37,6 +38,8 @@ class Numpy(Engine):
 
     def sample(self, rows: Rows, **params: Any) -> Timed:
         rng = np.random.default_rng(1)
+        if "output_ids" in params:
+            params["output_ids"] = np.atleast_2d(params["output_ids"])[0]  # it is the same for each row
         return each_row(lambda row: numpy_sample(row, rng, **params), rows)
 
     def bitmask(self, rows: Rows) -> Timed:
@@ -60,9 +63,20 @@ def numpy_top_k(row: Rows, k: int) -> tuple[Rows, npt.NDArray[np.int64]]:
 
 
 def numpy_sample(
-    row: Rows, rng: np.random.Generator, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+    row: Rows,
+    rng: np.random.Generator,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    typical_p: float = 1.0,
+    epsilon_cutoff: float = 0.0,
+    top_a: float = 0.0,
+    **edits: Any,
 ) -> int:
-    """Draw a token from a row."""
+    """Draw a token from a row. Any further parameters are those of `numpy_edit`."""
+    if edits:
+        row = numpy_edit(row, **edits)
     if top_k:
         logits, ids = numpy_top_k(row, top_k)
     elif top_p < 1:
@@ -77,4 +91,35 @@ def numpy_sample(
         probs, ids = probs[:kept], ids[:kept]
     if min_p > 0:
         probs = np.where(probs >= min_p * probs.max(), probs, 0)
+    if typical_p < 1 or epsilon_cutoff > 0 or top_a > 0:
+        probs = probs / probs.sum()
+    if typical_p < 1:
+        surprise = -np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+        nearest = np.argsort(np.abs(surprise - np.sum(probs * surprise)))
+        kept = int(np.searchsorted(np.cumsum(probs[nearest]), typical_p)) + 1
+        probs, ids = probs[nearest[:kept]], ids[nearest[:kept]]
+    if epsilon_cutoff > 0:
+        probs = np.where(probs >= min(epsilon_cutoff, probs.max()), probs, 0)
+    if top_a > 0:
+        probs = np.where(probs >= top_a * probs.max() ** 2, probs, 0)
     return int(rng.choice(ids, p=probs / probs.sum()))
+
+
+def numpy_edit(
+    row: Rows,
+    repetition_penalty: float = 1.0,
+    frequency_penalty: float = 0.0,
+    presence_penalty: float = 0.0,
+    output_ids: npt.NDArray[np.int64] | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+) -> Rows:
+    """Return a copy of a row with biases and penalties."""
+    row = row.copy()
+    if logit_bias is not None:
+        row[list(logit_bias)] += np.fromiter(logit_bias.values(), np.float32)
+    if output_ids is not None:
+        ids, counts = np.unique(output_ids, return_counts=True)
+        logits = row[ids]
+        logits = np.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
+        row[ids] = logits - frequency_penalty * counts - presence_penalty
+    return row

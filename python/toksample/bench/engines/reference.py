@@ -1,4 +1,4 @@
-"""The definition of toksample, in numpy."""
+"""The numpy code that defines the answers of toksample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toksample.bench.rows import Rows
 
 
 class Reference(Engine):
-    """The definition of toksample, in numpy."""
+    """The numpy code that defines the answers of toksample."""
 
     name = "toksample.reference"
     note = "numpy code that defines every answer; not meant to be fast"

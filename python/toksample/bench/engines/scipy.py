@@ -9,7 +9,7 @@ from toksample.bench.rows import Rows
 
 
 class Scipy(Engine):
-    """scipy, which has a softmax."""
+    """The softmax of scipy."""
 
     name = "scipy"
     packages = ("scipy",)

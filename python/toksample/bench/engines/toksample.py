@@ -1,4 +1,4 @@
-"""The package itself."""
+"""toksample itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toksample.bench.rows import Rows
 
 
 class Toksample(Engine):
-    """The package itself."""
+    """toksample itself."""
 
     name = "toksample"
     packages = ("toksample",)

@@ -1,4 +1,4 @@
-"""What one writes with torch on the CPU."""
+"""Sampling in torch, on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toksample.bench.rows import Rows, make_bitmask, unpack_bitmask
 
 
 class TorchBased(Engine):
-    """Torch, with its number of threads, which is one for the whole process."""
+    """What the engines share that use torch: its number of threads belongs to the whole process."""
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -23,11 +23,11 @@ class TorchBased(Engine):
 
 
 class Torch(TorchBased):
-    """What one writes with torch on the CPU."""
+    """Sampling as people write it with torch."""
 
     name = "torch"
     packages = ("torch",)
-    note = "topk or sort, softmax, cumsum, multinomial; for a bitmask masked_fill with a mask of bools, made before"
+    note = "topk or sort, softmax, cumsum, multinomial; for a bitmask masked_fill with a mask of bools, made beforehand"
 
     def argmax(self, rows: Rows) -> Timed:
         tensor = self._torch.from_numpy(rows)

@@ -11,7 +11,7 @@ from toksample.bench.rows import Rows, make_bitmask
 
 
 class Xgrammar(TorchBased):
-    """xgrammar, which applies bitmasks."""
+    """The function of xgrammar that applies a bitmask."""
 
     name = "xgrammar"
     packages = ("xgrammar", "torch")
