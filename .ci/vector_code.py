@@ -16,7 +16,9 @@ from instructions import build
 
 REGISTER = {"avx2": "%ymm", "avx512": "%zmm"}
 RECIPE = re.compile(r"toksample::(recipe::\w+)::(portable|avx2|avx512)::<(.*)>")
-KERNEL = re.compile(r"<toksample::isa::vector::\w+ as toksample::isa::vector::Vector>::run::(avx2|avx512)::<.*?(toksample::.*)>")
+KERNEL = re.compile(
+    r"<toksample::isa::vector::\w+ as toksample::isa::vector::Vector>::run::(avx2|avx512)::<.*?(toksample::.*)>"
+)
 # Moves do not count: any copy of memory may use wide registers.
 SCALAR = re.compile(r"v(?!mov)\w+s[sd]\b")
 CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
@@ -55,7 +57,9 @@ def main() -> None:
         elif kernel:
             kind, isa, what = "kernel", kernel[1], kernel[2]
         else:
-            is_ours = "toksample::" in name and not name.startswith(("core::", "<core::", "<alloc::", "<&core::", "<&toksample::"))
+            is_ours = "toksample::" in name and not name.startswith(
+                ("core::", "<core::", "<alloc::", "<&core::", "<&toksample::")
+            )
             if is_ours and not recipe and re.search(r"toksample::(kernels|lanes|row|logit|isa::vector)::", name):
                 if not BASELINE.match(name):
                     wrong.append(f"compiled for the baseline: {name}")
@@ -64,7 +68,9 @@ def main() -> None:
         wide = sum(REGISTER[isa] in each and not each.startswith("vmov") for each in instructions)
         scalar = sum(SCALAR.match(each) is not None for each in instructions)
         print(f"{isa:7}{len(instructions):6} instructions,{wide:5} on {REGISTER[isa]},{scalar:4} scalar  {what[:120]}")
-        if kind == "recipe" and wide < max(FEWEST, scalar) or kind == "kernel" and wide == 0 and not SINGLE.match(what):
+        if (kind == "recipe" and wide < max(FEWEST, scalar)) or (
+            kind == "kernel" and wide == 0 and not SINGLE.match(what)
+        ):
             wrong.append(f"not vectorized: {what} for {isa}: {wide} instructions on {REGISTER[isa]}, {scalar} scalar")
     wrong += [f"the program has no clone of a {kind}" for kind, count in kinds.items() if not count]
     if wrong:
