@@ -57,12 +57,11 @@ def main() -> None:
         elif kernel:
             kind, isa, what = "kernel", kernel[1], kernel[2]
         else:
-            is_ours = "toksample::" in name and not name.startswith(
-                ("core::", "<core::", "<alloc::", "<&core::", "<&toksample::")
+            is_kernel = re.search(r"toksample::(kernels|lanes|row|logit|isa::vector)::", name) and not name.startswith(
+                OTHERS
             )
-            if is_ours and not recipe and re.search(r"toksample::(kernels|lanes|row|logit|isa::vector)::", name):
-                if not BASELINE.match(name):
-                    wrong.append(f"compiled for the baseline: {name}")
+            if is_kernel and not recipe and not BASELINE.match(name):
+                wrong.append(f"compiled for the baseline: {name}")
             continue
         kinds[kind] += 1
         wide = sum(REGISTER[isa] in each and not each.startswith("vmov") for each in instructions)
