@@ -16,9 +16,8 @@ from instructions import build
 
 REGISTER = {"avx2": "%ymm", "avx512": "%zmm"}
 RECIPE = re.compile(r"toksample::(recipe::\w+)::(portable|avx2|avx512)::<(.*)>")
-KERNEL = re.compile(
-    r"<toksample::isa::vector::\w+ as toksample::isa::vector::Vector>::run::(avx2|avx512)::<.*?(toksample::.*)>"
-)
+KERNEL = re.compile(r"<toksample::isa::vector::\w+ as [\w:]+::Vector>::run::(avx2|avx512)::<.*?(toksample::.*)>")
+OTHERS = ("core::", "<core::", "<alloc::", "<&core::", "<&toksample::")
 # Moves do not count: any copy of memory may use wide registers.
 SCALAR = re.compile(r"v(?!mov)\w+s[sd]\b")
 CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
