@@ -1,6 +1,7 @@
 """The configurations of other systems: what is read, what is written, and what is refused."""
 
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toksample import GenerationConfig, SamplingParams
+from toksample._stop_strings import StopStrings
 from toksample._systems import LLAMA_CPP, OPENAI, SYSTEMS, TRANSFORMERS, VLLM
 
 METHODS = Path(__file__).parent.parent / "docs" / "sampling-methods.md"
@@ -362,6 +364,28 @@ def test_type_errors(system, source, message):
         READ[system](source)
 
 
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda items: st.lists(items, max_size=3) | st.dictionaries(st.text(max_size=3), items, max_size=3),
+)
+
+
+@every_system
+@given(data=st.data())
+def test_any_json_is_read_or_refused(system, data):
+    names = st.sampled_from(sorted(system.names))
+    source = data.draw(st.dictionaries(names, ANYTHING | st.sampled_from([True, 0, 1, 1.0, 0.5]), max_size=4))
+    try:
+        params = READ[system](source)
+    except (ValueError, TypeError) as error:
+        message = str(error)
+    else:
+        assert isinstance(params, SamplingParams)
+        return
+    assert re.search(r" must .*got ", message, re.DOTALL)
+    assert any(name in message for name in source)
+
+
 def test_objects_of_other_systems():
     class Config:
         def to_dict(self):
@@ -583,3 +607,33 @@ def test_wrong_sources():
         GenerationConfig.from_file(5)
     with pytest.raises(ValueError, match=r"^num_beams of the generation config must be None or 1, got 2$"):
         GenerationConfig.from_dict({"num_beams": 2})
+
+
+# ---- stop strings ------------------------------------------------------------------------------------------------------
+
+
+@given(
+    text=st.text("ab", max_size=12),
+    strings=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+    cuts=st.lists(st.integers(0, 12), max_size=4),
+)
+def test_stop_strings_however_the_text_is_cut(text, strings, cuts):
+    want, found = text, False
+    for end in range(1, len(text) + 1):
+        complete = [string for string in strings if text[:end].endswith(string)]
+        if complete:
+            want, found = text[: end - max(map(len, complete))], True
+            break
+    stops, shown = StopStrings(strings), ""
+    edges = [0, *sorted(cuts), len(text)]
+    for start, end in itertools.pairwise(edges):
+        shown += stops.push(text[start:end])
+        assert want.startswith(shown)
+        if stops.found:
+            break
+    assert (shown + stops.finish(), stops.found) == (want, found)
+
+
+def test_stop_strings_hold_back_no_more_than_needed():
+    stops = StopStrings(["END", "\n\n"])
+    assert [stops.push(piece) for piece in ("one\n", "two E", "N", "E", "x")] == ["one", "\ntwo ", "", "EN", "Ex"]

@@ -207,7 +207,10 @@ def generation_config(args: argparse.Namespace) -> GenerationConfig:
     given = {name: getattr(args, name) for name, one in PARAMETERS.items() if one.metavar is not None and name in args}
     path = args.generation_config
     with _bad_input(ValueError, TypeError):
-        config = GenerationConfig() if path is None else GenerationConfig.from_file(path)
+        try:
+            config = GenerationConfig() if path is None else GenerationConfig.from_file(path)
+        except OSError as error:
+            raise CommandError(f"{error.filename or path}: {error.strerror or error}") from error
         return dataclasses.replace(config, params=dataclasses.replace(config.params, **given))
 
 
