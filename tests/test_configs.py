@@ -609,6 +609,28 @@ def test_wrong_sources():
         GenerationConfig.from_dict({"num_beams": 2})
 
 
+# ---- the documentation -------------------------------------------------------------------------------------------------
+
+
+def documented_row(name):
+    """The row of the table in docs/sampling-methods.md for a field of SamplingParams or of GenerationConfig."""
+
+    def cell(system):
+        options = [option for option in system.options if option.ours == name]
+        names = [option.theirs for option in options] + [theirs for theirs, ours in system.text.items() if ours == name]
+        defaults = [f" ({option.default})" for option in options if option.default is not None]
+        return ", ".join(f"`{theirs}`" for theirs in names) + "".join(defaults) or "–"  # noqa: RUF001
+
+    return f"| `{name}` | {' | '.join(map(cell, SYSTEMS))} |"
+
+
+def test_the_documentation_has_what_the_tables_say():
+    text = METHODS.read_text(encoding="utf-8").split("## Your system's option is called ...")[1]
+    rows = re.findall(r"^\| `.*\|$", text, re.MULTILINE)
+    fields = [field.name for config in (SamplingParams, GenerationConfig) for field in dataclasses.fields(config)]
+    assert sorted(rows) == sorted(documented_row(name) for name in fields if name != "params")
+
+
 # ---- stop strings ------------------------------------------------------------------------------------------------------
 
 

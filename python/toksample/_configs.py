@@ -184,8 +184,7 @@ class ExchangesConfigs:
     def from_openai(cls, source: object) -> Self:
         """Read a request to OpenAI's API, for chat or for completion.
 
-        Servers that imitate the API may take more fields, such as ``top_k``. For these, see :meth:`from_vllm` and
-        :meth:`from_llama_cpp`.
+        Servers that imitate the API may take more fields, such as ``top_k``. They are unknown here.
 
         Parameters
         ----------
