@@ -409,10 +409,11 @@ def write(system: System, params: Any) -> dict[str, Any]:
         off.add("penalty_window")
     is_greedy = keywords["temperature"] == 0
     ignored = {option.ours for option in system.options if option.is_filter} if is_greedy else set()
-    for name in sorted(system.lacks - off):
-        raise ValueError(
-            f"{name} must be {show(defaults[name])}, because {system.noun} does not have it, got {show(keywords[name])}"
-        )
+    lacking = sorted(system.lacks - off)
+    if lacking:
+        name = lacking[0]
+        why = f"because {system.noun} does not have it"
+        raise ValueError(f"{name} must be {show(defaults[name])}, {why}, got {show(keywords[name])}")
     result: dict[str, Any] = {} if system.switch is None else {system.switch: not is_greedy}
     for option in system.options:
         ours = keywords[option.ours]
