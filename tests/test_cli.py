@@ -339,6 +339,43 @@ def test_sample_options_out_of_range(
     assert error_of(capsys, "sample", logits_file, option) == f"toksample: error: {error}"
 
 
+def config_file(tmp_path: Path, **fields: Any) -> str:
+    path = tmp_path / "generation_config.json"
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    return str(path)
+
+
+def test_sample_with_a_generation_config(logits_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config_file(tmp_path, do_sample=True, temperature=2.5, top_p=0.9, eos_token_id=1, max_new_tokens=4)
+    file = {"temperature": 2.5, "top_k": 50, "top_p": 0.9}
+    for options, keywords in (
+        ("", {}),
+        ("--temperature 3", {"temperature": 3}),
+        ("--top-k 0 --top-p 1", {"top_k": 0, "top_p": 1}),  # the defaults, and yet given
+        ("--greedy", {"temperature": 0}),
+    ):
+        for given in (path, str(tmp_path)):
+            argv = ["sample", logits_file, "--seed", "3", "--generation-config", given, *options.split()]
+            assert cli.main(argv) == 0
+            tokens = [json.loads(line)["token"] for line in capsys.readouterr().out.splitlines()]
+            assert tokens == toksample.sample(LOGITS, seed=3, **{**file, **keywords}).tolist()
+
+
+@pytest.mark.parametrize("command", ["sample", "generate"])
+def test_generation_configs_that_are_refused(
+    command: str, logits_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "load_model", None)
+    argument = [command, logits_file, "--generation-config"]
+    path = config_file(tmp_path, num_beams=2)
+    want = "toksample: error: num_beams of the generation config must be None or 1, got 2"
+    assert error_of(capsys, *argument, path) == want
+    missing = str(tmp_path / "missing.json")
+    assert error_of(capsys, *argument, missing) == f"toksample: error: {missing}: No such file or directory"
+    (tmp_path / "text.json").write_text("text", encoding="utf-8")
+    assert "text.json must be a JSON file, got an error: " in error_of(capsys, *argument, str(tmp_path / "text.json"))
+
+
 # ---- toksample generate ----------------------------------------------------------------------------------------------
 
 
@@ -464,6 +501,42 @@ def test_generate_counts_what_it_has_drawn(stand_in: StandIn, capsys: pytest.Cap
         out, errors = capsys.readouterr()
         assert out == f"ab{output}\n"
         assert errors.endswith("check: all 6 tokens equal to the numpy reference\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "output", "tokens"),
+    [
+        ({}, [], "xyz{|}", 5),
+        ({"max_new_tokens": 2}, [], "xyz{", 2),
+        ({"max_new_tokens": 2}, ["--max-new-tokens=3"], "xyz{|", 3),
+        ({"max_length": 5}, [], "xyz{|", 3),
+        ({"eos_token_id": ord("|")}, [], "xyz{", 3),
+        ({"eos_token_id": [ord("|"), 200]}, [], "xyz{", 3),
+        ({"min_new_tokens": 6, "max_new_tokens": 6}, [], "xyz{|}>?", 6),  # ">" is second where the end is banned
+        ({"min_new_tokens": 6, "max_new_tokens": 9}, ["--max-new-tokens=5"], "xyz{|}>", 5),
+        ({"min_new_tokens": 5, "max_new_tokens": 6, "sequence_bias": [[[ord("<")], 9.0]]}, [], "xyz{|}<=", 6),
+        ({"stop_strings": "|}"}, [], "xyz{", 4),
+        ({"stop_strings": ["}|", "z"]}, [], "xy", 1),
+        ({"stop_strings": ["|}~"]}, [], "xyz{|}", 5),  # which never comes: what was held back is written at the end
+        ({"suppress_tokens": [ord("{")], "max_new_tokens": 3}, [], "xyz>?", 3),
+    ],
+    ids=str,
+)
+def test_generate_with_a_generation_config(
+    fields: dict[str, Any],
+    options: list[str],
+    output: str,
+    tokens: int,
+    stand_in: StandIn,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stand_in.also_likely = ord(">")
+    argv = ["generate", "xy", "--check", "--generation-config", config_file(tmp_path, **fields), *options]
+    assert cli.main(argv) == 0
+    out, errors = capsys.readouterr()
+    assert (out, errors.split()[0]) == (f"{output}\n", str(tokens))
+    assert f"all {tokens} tokens equal to the numpy reference" in errors
 
 
 def test_generate_ends_with_the_context(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import toksample
-from toksample import Sampler, SamplingParams, generate, reference
+from toksample import GenerationConfig, Sampler, SamplingParams, generate, reference
 
 LOGITS = np.random.default_rng(7).standard_normal(40).astype(np.float32)
 PARAMS = {"temperature": 1.3, "top_k": 30, "top_p": 0.95, "min_p": 0.001, "seed": 5, "stream": 3}
@@ -402,6 +402,43 @@ def test_generate_stops_before_a_stop_token():
         assert list(generate(Counting(), [1], **PARAMS, max_new_tokens=20, stop_token_ids=stops)) == want[:first]
 
 
+@pytest.mark.parametrize("own", [None, {7: 2.5, 8: -np.inf}])
+def test_generate_bans_stop_tokens_until_min_new_tokens(own):
+    stops, params = [0, 5, *range(20, 400)], {**PARAMS, "logit_bias": own}  # most of which are no tokens of the model
+    want = []
+    for position in range(12):
+        bans = dict.fromkeys((0, 5, *range(20, 40)), -np.inf) if position < 8 else {}
+        bias = {**(own or {}), **bans}
+        want.append(reference.sample(Counting()([1, *want]), **{**params, "logit_bias": bias}, position=position))
+    keywords = {"max_new_tokens": 12, "min_new_tokens": 8, "stop_token_ids": stops}
+    end = next((n for n, token in enumerate(want) if token in stops), 12)
+    assert 8 <= end < 12
+    assert list(generate(Counting(), [1], **params, **keywords)) == want[:end]
+    assert list(generate(Counting(), [1], Sampler(**params), **keywords)) == want[:end]
+    config = GenerationConfig(SamplingParams(**params), 12, None, 8, stops[:2], stops[2:])
+    assert list(generate(Counting(), [1], config)) == want[:end]
+    without = list(generate(Counting(), [1], **params, max_new_tokens=12, stop_token_ids=stops))
+    assert without != want[:end]
+
+
+def test_generate_with_a_config():
+    want = list(generate(Counting(), [1, 2], **PARAMS, max_new_tokens=300))
+    params = SamplingParams(**PARAMS)
+    for conditions, keywords, length in (
+        ({}, {}, 256),
+        ({"max_new_tokens": 9}, {}, 9),
+        ({"max_new_tokens": 9}, {"max_new_tokens": 4}, 4),
+        ({"max_length": 9}, {}, 7),
+        ({"max_length": 1}, {}, 0),
+        ({"max_length": 9, "max_new_tokens": 300}, {}, 300),
+        ({"eos_token_ids": want[3:4]}, {}, want.index(want[3])),
+        ({"stop_token_ids": want[3:4]}, {}, want.index(want[3])),
+        ({"eos_token_ids": want[3:4], "stop_token_ids": want[3:4]}, {"stop_token_ids": []}, 256),
+    ):
+        config = GenerationConfig(params, **conditions)
+        assert list(generate(Counting(), [1, 2], config, **keywords)) == want[:length], conditions
+
+
 def test_generate_stops_at_max_new_tokens():
     model = Counting()
     assert list(generate(model, [1], max_new_tokens=0)) == []
@@ -595,7 +632,14 @@ def test_an_error_of_the_model_comes_through():
         ({"prompt_ids": 5}, TypeError, "^prompt_ids must be .*, got 5$"),
         ({"max_new_tokens": -1}, ValueError, "max_new_tokens must be >= 0, got -1"),
         ({"max_new_tokens": 1.5}, TypeError, "^max_new_tokens must be an integer, got 1.5$"),
-        ({"max_new_tokens": None}, TypeError, "^max_new_tokens must be an integer, got None$"),
+        ({"max_new_tokens": "9"}, TypeError, "^max_new_tokens must be an integer, got '9'$"),
+        ({"min_new_tokens": -1}, ValueError, "^min_new_tokens must be >= 0, got -1$"),
+        (
+            {"params": GenerationConfig(stop_strings=["."])},
+            ValueError,
+            r"^stop_strings must be empty where there is no tokenizer, got \('\.',\)$",
+        ),
+        ({"params": GenerationConfig(), "seed": 1}, TypeError, "params and keywords must not both be given"),
         ({"stop_token_ids": 5}, TypeError, "^stop_token_ids must be .*, got 5$"),
         ({"params": 5}, TypeError, "^params must be .*, got 5$"),
         (
@@ -651,6 +695,9 @@ def test_generate_errors(keywords, error, message):
         ("toksample._sampler", 5),
         ("toksample._generate", 2),
         ("toksample._parameters", 2),
+        ("toksample._configs", 14),
+        ("toksample._generation_config", 7),
+        ("toksample._stop_strings", 3),
     ],
 )
 def test_examples(module, least):

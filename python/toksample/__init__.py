@@ -13,6 +13,7 @@ import os
 
 from toksample import _native, reference
 from toksample._generate import generate
+from toksample._generation_config import GenerationConfig
 from toksample._native import available_isas, isa
 from toksample._parameters import SamplingParams
 from toksample._sampler import Sampler
@@ -21,6 +22,7 @@ from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
 
 __all__ = [
+    "GenerationConfig",
     "Sampler",
     "SamplingParams",
     "__version__",

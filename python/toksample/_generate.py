@@ -8,7 +8,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from toksample._parameters import SamplingParams, TextParameters
+from toksample._generation_config import GenerationConfig
+from toksample._parameters import SamplingParams, TextParameters, at_least_0
 from toksample._sampler import Sampler
 from toksample._text import show
 
@@ -16,10 +17,11 @@ from toksample._text import show
 def generate(
     model: Callable[[list[int]], object],
     prompt_ids: Sequence[int],
-    params: SamplingParams | Callable[[Any], int] | None = None,
+    params: SamplingParams | GenerationConfig | Callable[..., int] | None = None,
     *,
-    max_new_tokens: int = 256,
-    stop_token_ids: Collection[int] = (),
+    max_new_tokens: int | None = None,
+    min_new_tokens: int | None = None,
+    stop_token_ids: Collection[int] | None = None,
     num_threads: int | None = None,
     **parameters: Unpack[TextParameters],
 ) -> Iterator[int]:
@@ -33,14 +35,18 @@ def generate(
         ids that are new.
     prompt_ids : sequence of int
         At least one token id, each in [0, 2**63).
-    params : SamplingParams or callable, optional
-        How to draw; or a sampler, which is called with logits of shape (V,) and returns a token id. Parameters may be given
-        as keywords instead. Unlike the sampler that is made of parameters, one that is given must know the prompt already, if
-        a penalty is to count it: ``Sampler(params, prompt_ids=prompt_ids)``.
-    max_new_tokens : int
-        >= 0. Stop after so many.
-    stop_token_ids : collection of int
-        Stop before one of these: it ends the text and is not yielded.
+    params : SamplingParams, GenerationConfig or callable, optional
+        How to draw; or a config, which also says when to stop; or a sampler, which is called with logits of shape (V,) and
+        returns a token id. Parameters may be given as keywords instead. Unlike the sampler that is made of parameters, one
+        that is given must know the prompt already, if a penalty is to count it: ``Sampler(params, prompt_ids=prompt_ids)``.
+    max_new_tokens : int, optional
+        >= 0. Stop after so many. Without it and without a config that has a limit, this is 256.
+    min_new_tokens : int, optional
+        >= 0. Ban the tokens that end the text until there are so many others. A sampler that is given is then called with
+        ``logit_bias`` as well, which a :class:`Sampler` takes.
+    stop_token_ids : collection of int, optional
+        Stop before one of these: it ends the text and is not yielded. A config has two kinds of them, and this takes the
+        place of both.
     num_threads : int, optional
         >= 1. Draw with at most so many threads; see :class:`Sampler`.
     **parameters
@@ -54,8 +60,9 @@ def generate(
     Raises
     ------
     ValueError, TypeError
-        At the call, for a parameter out of range. While the tokens are drawn, for logits of another shape, or of more than
-        one step, or without an answer; and for a sampler that does not return an integer.
+        At the call, for a parameter out of range, and for a config with ``stop_strings``, which need a tokenizer. While the
+        tokens are drawn, for logits of another shape, or of more than one step, or without an answer; and for a sampler that
+        does not return an integer.
 
     Examples
     --------
@@ -69,23 +76,25 @@ def generate(
     for token in ids:
         if not 0 <= token < 2**63:
             raise ValueError(f"prompt_ids must be in [0, 2**63), got {show(token)}")
-    try:
-        most = operator.index(max_new_tokens)
-    except TypeError:
-        raise TypeError(f"max_new_tokens must be an integer, got {show(max_new_tokens)}") from None
-    if most < 0:
-        raise ValueError(f"max_new_tokens must be >= 0, got {show(most)}")
+    config = params if isinstance(params, GenerationConfig) else GenerationConfig()
+    if config.stop_strings:
+        raise ValueError(f"stop_strings must be empty where there is no tokenizer, got {show(config.stop_strings)}")
+    most = at_least_0("max_new_tokens", config.limit(len(ids)) if max_new_tokens is None else max_new_tokens)
+    least = at_least_0("min_new_tokens", config.min_new_tokens if min_new_tokens is None else min_new_tokens)
+    stops = config.stops if stop_token_ids is None else frozenset(_token_ids("stop_token_ids", stop_token_ids))
     keywords = [*parameters, *([] if num_threads is None else ["num_threads"])]
+    if isinstance(params, GenerationConfig):
+        params = params.params
     if params is None or isinstance(params, SamplingParams):
         prompt = np.array(ids, np.int64)  # a copy, for `ids` will grow
-        sampler: Callable[[Any], Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **parameters)
+        sampler: Callable[..., Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **parameters)
     elif not callable(params):
         raise TypeError(f"params must be a SamplingParams or a sampler, got {show(params)}")
     elif keywords:
         raise TypeError(f"a sampler and keywords must not both be given, got {', '.join(keywords)}")
     else:
         sampler = params
-    return _tokens(model, ids, sampler, most, frozenset(_token_ids("stop_token_ids", stop_token_ids)))
+    return _tokens(model, ids, sampler, most, least, stops)
 
 
 def _token_ids(name: str, ids: Collection[int]) -> list[int]:
@@ -98,12 +107,14 @@ def _token_ids(name: str, ids: Collection[int]) -> list[int]:
 def _tokens(
     model: Callable[[list[int]], object],
     ids: list[int],
-    sampler: Callable[[Any], Any],
+    sampler: Callable[..., Any],
     max_new_tokens: int,
+    min_new_tokens: int,
     stop_token_ids: frozenset[int],
 ) -> Iterator[int]:
-    for _ in range(max_new_tokens):
-        drawn = sampler(_one_row(model(ids)))
+    for step in range(max_new_tokens):
+        row = _one_row(model(ids))
+        drawn = sampler(row, logit_bias=_bans(sampler, row, stop_token_ids)) if step < min_new_tokens else sampler(row)
         try:
             token = operator.index(drawn)
         except TypeError:
@@ -112,6 +123,13 @@ def _tokens(
             return
         yield token
         ids.append(token)
+
+
+def _bans(sampler: Callable[..., Any], row: Any, stop_token_ids: frozenset[int]) -> dict[int, float]:
+    """Give the biases of a step that must not end the text: those of the sampler, and bans of these tokens."""
+    tokens = (_shape(row) or (0,))[-1]
+    own = sampler.params.logit_bias if isinstance(sampler, Sampler) else None
+    return {**(own or {}), **{token: -np.inf for token in stop_token_ids if 0 <= token < tokens}}
 
 
 def _one_row(logits: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn, TypedDict, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from toksample._configs import ExchangesConfigs
 from toksample._text import show
 
 Ids = npt.NDArray[np.int64]
@@ -77,8 +78,11 @@ def _word(**rest: Any) -> dict[str, Parameter]:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
+class SamplingParams(ExchangesConfigs):
     """The parameters of :func:`toksample.sample` for one text; the fields have the same names, ranges and defaults.
+
+    ``from_generation_config``, ``from_vllm``, ``from_llama_cpp`` and ``from_openai`` read the configurations of other systems,
+    and ``to_generation_config`` and so on write them.
 
     Each field takes one value, and ``logit_bias`` one mapping. None turns a filter or a penalty off. The parameters that
     belong to a single call (``position``, ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
@@ -383,6 +387,14 @@ def count(name: str, value: object, most: int | None = None) -> int:
     if number < 1 or (most is not None and number > most):
         rule = ">= 1" if most is None else f"in [1, {most}]"
         raise ValueError(f"{name} must be {rule}, got {show(number)}")
+    return number
+
+
+def at_least_0(name: str, value: object) -> int:
+    """Give an integer of at least 0."""
+    number = integer(name, value)
+    if number < 0:
+        raise ValueError(f"{name} must be >= 0, got {show(number)}")
     return number
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -28,16 +29,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 import numpy as np
 
 import toksample
-from toksample import Sampler, SamplingParams, reference
+from toksample import GenerationConfig, Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
 from toksample._parameters import DEFAULTS, PARAMETERS, Parameter
 from toksample._progress import StatusLine
+from toksample._stop_strings import StopStrings
 from toksample._text import show
 
 if TYPE_CHECKING:
     from toksample.demo.model import Gemma
 
-__all__ = ["COMMANDS", "Command", "CommandError", "add_sampling_options", "main", "sampling_params"]
+__all__ = [
+    "COMMANDS",
+    "Command",
+    "CommandError",
+    "add_sampling_options",
+    "generation_config",
+    "main",
+    "sampling_params",
+]
 
 
 class CommandError(Exception):
@@ -162,8 +172,10 @@ def _integer(text: str) -> int:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool = False) -> None:
-    """Add the options that `sampling_params` reads; those of penalties if there is a text for them."""
+    """Add the options that `generation_config` reads; those of penalties if there is a text for them."""
     group = parser.add_argument_group("sampling")
+    config = "take what is not given from a generation_config.json of transformers, or from the one in a folder"
+    group.add_argument("--generation-config", metavar="FILE", help=config)
     for name, parameter in PARAMETERS.items():
         if parameter.metavar is None or (parameter.needs_history and not has_history):
             continue
@@ -171,7 +183,9 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool =
             either = group.add_mutually_exclusive_group()
             _add(either, name, parameter)
             greedy = "take the most probable token: temperature 0"
-            either.add_argument("--greedy", dest="temperature", action="store_const", const=0.0, help=greedy)
+            either.add_argument(
+                "--greedy", dest="temperature", action="store_const", const=0.0, help=greedy, default=argparse.SUPPRESS
+            )
         else:
             _add(group, name, parameter)
 
@@ -182,17 +196,27 @@ def _add(group: argparse._ActionsContainer, name: str, parameter: Parameter) -> 
     group.add_argument(
         f"--{name.replace('_', '-')}",
         type=_number if parameter.convert is float else _integer,
-        default=default,
+        default=argparse.SUPPRESS,  # so that the options that are given can be told from the others
         metavar=parameter.metavar,
         help=f"{parameter.meaning} (default: {shown})",
     )
 
 
+def generation_config(args: argparse.Namespace) -> GenerationConfig:
+    """Return the parameters, each in its range, and the conditions that end a text: given options, then those of the file."""
+    given = {name: getattr(args, name) for name, one in PARAMETERS.items() if one.metavar is not None and name in args}
+    path = args.generation_config
+    with _bad_input(ValueError, TypeError):
+        try:
+            config = GenerationConfig() if path is None else GenerationConfig.from_file(path)
+        except OSError as error:
+            raise CommandError(f"{error.filename or path}: {error.strerror or error}") from error
+        return dataclasses.replace(config, params=dataclasses.replace(config.params, **given))
+
+
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
     """Return the sampler's parameters, each in its range."""
-    given = {name: getattr(args, name) for name, one in PARAMETERS.items() if one.metavar is not None and name in args}
-    with _bad_input(ValueError, TypeError):
-        return SamplingParams(**given)
+    return generation_config(args).params
 
 
 # ---- toksample generate ----------------------------------------------------------------------------------------------
@@ -201,16 +225,18 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 def _add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue")
     add_sampling_options(parser, has_history=True)
-    length = "stop after so many tokens, if the text has not ended before (default: %(default)s)"
-    parser.add_argument("--max-new-tokens", type=_integer, default=256, metavar="N", help=length)
+    length = (
+        "stop after so many tokens, if the text has not ended before (default: that of the generation config, or 256)"
+    )
+    parser.add_argument("--max-new-tokens", type=_integer, metavar="N", help=length)
     check = "draw every token a second time with the numpy reference, and fail if one differs"
     parser.add_argument("--check", action="store_true", help=check)
 
 
 def _run_generate(args: argparse.Namespace) -> int:
-    params = sampling_params(args)
+    config = generation_config(args)
     _check_prompt(args.prompt)
-    if args.max_new_tokens < 0:
+    if args.max_new_tokens is not None and args.max_new_tokens < 0:
         raise CommandError(f"max_new_tokens must be >= 0, got {show(args.max_new_tokens)}")
     with _bad_input(ValueError, TypeError):
         toksample.sample([0.0])  # an environment variable may be wrong, which must not wait for the first token
@@ -220,10 +246,12 @@ def _run_generate(args: argparse.Namespace) -> int:
     if room < 1:
         limit = f"at most {model.context_length} tokens (the model's context)"
         raise CommandError(f"the prompt must be {limit}, got {len(prompt_ids)}")
-    stopwatch = _Stopwatch(model, Sampler(params, prompt_ids=prompt_ids), args.check)
+    limit_of_config = config.limit(len(prompt_ids))
+    most = min(room, limit_of_config if args.max_new_tokens is None else args.max_new_tokens)
+    stopwatch = _Stopwatch(model, Sampler(config.params, prompt_ids=prompt_ids), args.check)
     exit_code = 0
     try:
-        _stream_text(stopwatch, args.prompt, prompt_ids, min(args.max_new_tokens, room))
+        _stream_text(stopwatch, args.prompt, prompt_ids, config, most)
     except KeyboardInterrupt:
         exit_code = 130
     print(flush=True)  # before the figures, where both go to one terminal
@@ -278,14 +306,19 @@ class _Stopwatch:
         self._model_ns.append(time.perf_counter_ns() - start)
         return logits
 
-    def sampler(self, logits: Any) -> int:
+    def sampler(self, logits: Any, logit_bias: dict[int, float] | None = None) -> int:
         position, output_ids = self._sampler.position, self._sampler.output_ids
+        params = self._sampler.params.keywords()
+        if logit_bias is not None:  # at the steps that must not end the text
+            logit_bias = {**(params["logit_bias"] or {}), **logit_bias}
         start = time.perf_counter_ns()
-        token: int = self._sampler(logits)
+        token: int = self._sampler(logits, logit_bias=logit_bias)
         self._sampler_ns.append(time.perf_counter_ns() - start)
         if self._check:
-            keywords = {**self._sampler.params.keywords(), "seed": self._sampler.seed, "output_ids": output_ids}
+            keywords = {**params, "seed": self._sampler.seed, "output_ids": output_ids}
             keywords["prompt_ids"] = self._sampler.prompt_ids
+            if logit_bias is not None:
+                keywords["logit_bias"] = logit_bias
             expected = reference.sample(logits, position=position, **keywords)
             if token != expected:
                 self.differences.append(f"token {token} at position {position}, the numpy reference draws {expected}")
@@ -310,16 +343,25 @@ class _Stopwatch:
         return f"check: {len(self.differences)} of {count} tokens differ: {'; '.join(self.differences)}"
 
 
-def _stream_text(stopwatch: _Stopwatch, prompt: str, prompt_ids: list[int], max_new_tokens: int) -> None:
+def _stream_text(
+    stopwatch: _Stopwatch, prompt: str, prompt_ids: list[int], config: GenerationConfig, max_new_tokens: int
+) -> None:
     """Write the prompt and what follows it to stdout, each token as soon as it is drawn."""
     _write(prompt)
-    text = stopwatch.tokenizer.stream()
-    ends = stopwatch.tokenizer.eos_ids
+    text, stops = stopwatch.tokenizer.stream(), StopStrings(config.stop_strings)
     for token in toksample.generate(
-        stopwatch.model, prompt_ids, stopwatch.sampler, max_new_tokens=max_new_tokens, stop_token_ids=ends
+        stopwatch.model,
+        prompt_ids,
+        stopwatch.sampler,
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=config.min_new_tokens,
+        stop_token_ids=config.stops or stopwatch.tokenizer.eos_ids,
     ):
-        _write(text.push(token))
-    _write(text.finish())
+        _write(stops.push(text.push(token)))
+        if stops.found:
+            return
+    _write(stops.push(text.finish()))
+    _write(stops.finish())
 
 
 def _write(text: str) -> None:

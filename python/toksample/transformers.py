@@ -20,9 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from toksample._configs import read_filters
 from toksample._parameters import SamplingParams, TextParameters
 from toksample._sampler import Sampler
 from toksample._sampling import sample
+from toksample._systems import TRANSFORMERS
 
 __all__ = ["SamplingLogitsProcessor"]
 
@@ -108,16 +110,17 @@ class _SamplingLogitsProcessor:
     def from_generation_config(
         cls, config: Any, *, seed: int | None = None, stream: int | None = None, num_threads: int | None = None
     ) -> Self:
-        """Make a processor with the temperature, top_k, top_p, min_p, typical_p and epsilon_cutoff of a generation config.
+        """Make a processor with the temperature and the filters of a generation config.
 
-        The repetition penalty is left to ``generate``, which applies that of its config before the processor sees the scores,
-        whether it samples or not. Here it would be applied a second time.
+        All else is left to ``generate``: it applies the repetition penalty of its config, for example, before the processor
+        sees the scores, whether it samples or not. Here it would be applied a second time. To read all of a config, use
+        :meth:`toksample.SamplingParams.from_generation_config`.
 
         Parameters
         ----------
         config : transformers.GenerationConfig
-            For example ``model.generation_config``. None means off, also for top_k, where ``do_sample=True`` of transformers
-            would take 50.
+            For example ``model.generation_config``. ``do_sample`` does not matter. None means off, also for top_k, where
+            ``do_sample=True`` of transformers would take 50.
         seed, stream, num_threads : int, optional
             As for the class.
 
@@ -137,16 +140,8 @@ class _SamplingLogitsProcessor:
         >>> toksample.transformers.SamplingLogitsProcessor.from_generation_config(config, seed=1).params.top_p
         0.95
         """
-        off = {"num_beams": 1, "eta_cutoff": 0.0, "top_h": None}
-        for name, value in off.items():
-            got = getattr(config, name, None)  # top_h is not in all versions
-            if got not in (None, value):
-                allowed = "None" if value is None else f"None or {value}"
-                raise ValueError(f"{name} of the generation config must be {allowed}, got {got}")
-        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff")
-        values = {name: getattr(config, name) for name in names}
-        given = {name: value for name, value in values.items() if value is not None}
-        return cls(**given, seed=seed, stream=stream, num_threads=num_threads)
+        filters = read_filters(TRANSFORMERS, config, others=("num_beams",))
+        return cls(**filters, seed=seed, stream=stream, num_threads=num_threads)
 
     def reset(self) -> None:
         """Forget the texts so far: what comes next begins at position 0."""

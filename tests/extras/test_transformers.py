@@ -23,6 +23,7 @@ import transformers
 
 import toksample
 import toksample.transformers
+from toksample._systems import TRANSFORMERS
 from toksample.transformers import SamplingLogitsProcessor
 
 pytestmark = pytest.mark.filterwarnings("default")  # those of torch and transformers are not ours
@@ -637,6 +638,54 @@ def test_generation_configs_that_are_refused(option, message):
     with pytest.raises(ValueError, match=r".") as caught:
         SamplingLogitsProcessor.from_generation_config(config)
     assert str(caught.value).startswith(message)
+
+
+# ---- generation configs as a whole -----------------------------------------------------------------------------------
+
+
+def test_every_field_of_a_generation_config_is_known():
+    fields = {name for name in transformers.GenerationConfig().to_dict() if not name.startswith("_")}
+    assert fields <= TRANSFORMERS.names
+    assert toksample.SamplingParams.from_generation_config(transformers.GenerationConfig()).temperature == 0
+
+
+def draw(model, **config):
+    """Return the logits of each step, the scores from which transformers draws, and all ids."""
+    config = transformers.GenerationConfig(
+        **config, max_new_tokens=12, eos_token_id=None, pad_token_id=PAD, output_logits=True, output_scores=True
+    )
+    result = model.generate(prompt(), generation_config=config, return_dict_in_generate=True)
+    return torch.cat(result.logits), torch.cat(result.scores), result.sequences[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"do_sample": True},
+        {"do_sample": True, "top_k": 0},
+        {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8},
+        {"do_sample": True, "top_k": 0, "min_p": 0.1, "typical_p": 0.9},
+        {"do_sample": True, "top_k": 0, "epsilon_cutoff": 0.001, "repetition_penalty": 1.3},
+        {"do_sample": True, "top_k": 0, "epsilon_cutoff": 1.0},
+        {"do_sample": True, "suppress_tokens": [9, 20, 33], "sequence_bias": [[[7], 2.0], [[20], 9.0]]},
+        {"repetition_penalty": 1.3, "suppress_tokens": [*range(40)]},
+    ],
+    ids=str,
+)
+def test_a_generation_config_means_what_it_means_in_transformers(small, config):
+    torch.manual_seed(0)
+    params = toksample.SamplingParams.from_generation_config(config)
+    for given in (config, params.to_generation_config()):
+        logits, scores, ids = draw(small, **given)
+        for step, (row, score) in enumerate(zip(logits, scores, strict=True)):
+            history = {"prompt_ids": ids[:5], "output_ids": ids[5 : 5 + step]}
+            if not config.get("do_sample"):
+                assert toksample.sample(row, **params.keywords(), **history) == score.argmax() == ids[5 + step]
+                continue
+            tokens, ours = toksample.candidates(row, **params.keywords(), **history)
+            theirs = score.softmax(-1)
+            assert sorted(tokens.tolist()) == np.flatnonzero(theirs).tolist()
+            assert np.allclose(ours, theirs[tokens], atol=1e-6, rtol=1e-4)
 
 
 # ---- the module ------------------------------------------------------------------------------------------------------

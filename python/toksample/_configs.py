@@ -1,0 +1,436 @@
+"""Reads the configurations of other systems, and writes them, by the tables of `_systems`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import numbers
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Self, TypeVar
+
+from toksample._systems import LLAMA_CPP, OPENAI, TRANSFORMERS, VLLM, Option, System
+from toksample._text import show
+
+Made = TypeVar("Made")
+
+FILE_NAME = "generation_config.json"
+"""What transformers calls the file in a model's folder."""
+
+
+class ExchangesConfigs:
+    """The methods of :class:`toksample.SamplingParams` that read and write the configurations of other systems."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_generation_config(cls, source: object) -> Self:
+        """Read a generation config of transformers, which most models bring as ``generation_config.json``.
+
+        Without ``do_sample=True`` transformers takes the most probable token, which is temperature 0 here. With it, a
+        ``top_k`` that is absent or None is 50, as in transformers; 0 turns it off.
+
+        Parameters
+        ----------
+        source : str, path, mapping or transformers.GenerationConfig
+            The file or the folder that it is in, its content, or any object with ``to_dict()``.
+
+        Returns
+        -------
+        SamplingParams
+            Fields that say when a text ends are left to :class:`toksample.GenerationConfig`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a field that is unknown, that is out of range, that contradicts another one, or that is on and has no
+            counterpart in toksample. For a file that is not JSON.
+        OSError
+            When the file cannot be read.
+
+        Examples
+        --------
+        >>> gemma = {"do_sample": True, "eos_token_id": [1, 106], "top_k": 64, "top_p": 0.95}
+        >>> params = toksample.SamplingParams.from_generation_config(gemma)
+        >>> params.temperature, params.top_k, params.top_p
+        (1.0, 64, 0.95)
+        >>> toksample.SamplingParams.from_generation_config({"num_beams": 4})
+        Traceback (most recent call last):
+        ValueError: num_beams of the generation config must be None or 1, got 4
+        """
+        return _make(cls, TRANSFORMERS, load(source))
+
+    def to_generation_config(self) -> dict[str, Any]:
+        """Return the keywords of ``transformers.GenerationConfig`` that have the same meaning.
+
+        What is off is there as well, because ``generate`` takes what is absent from the config of the model.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that transformers does not have, such as the seed, or that it cannot express.
+
+        Examples
+        --------
+        >>> toksample.SamplingParams(temperature=0.7, top_p=0.9).to_generation_config()
+        {'do_sample': True, 'temperature': 0.7, 'top_k': 0, 'top_p': 0.9, 'min_p': 0.0, 'typical_p': 1.0,
+         'epsilon_cutoff': 0.0, 'repetition_penalty': 1.0}
+        >>> toksample.SamplingParams(temperature=0).to_generation_config()
+        {'do_sample': False, 'repetition_penalty': 1.0}
+        """
+        return write(TRANSFORMERS, self)
+
+    @classmethod
+    def from_vllm(cls, source: object) -> Self:
+        """Read the sampling parameters of vLLM.
+
+        vLLM raises temperatures above 0 and below 0.01 to 0.01, and so does this method. It applies min_p before top_k and
+        top_p, toksample after them.
+
+        Parameters
+        ----------
+        source : mapping or vllm.SamplingParams
+            The keywords, or the object.
+
+        Returns
+        -------
+        SamplingParams
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in :meth:`from_generation_config`.
+
+        Examples
+        --------
+        >>> toksample.SamplingParams.from_vllm({"temperature": 0.6, "top_k": -1, "max_tokens": 100}).top_k
+        0
+        """
+        return _make(cls, VLLM, source)
+
+    def to_vllm(self) -> dict[str, Any]:
+        """Return the keywords of ``vllm.SamplingParams`` that have the same meaning.
+
+        The same seed does not give the same tokens there.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that vLLM does not have, or that it cannot express.
+
+        Examples
+        --------
+        >>> toksample.SamplingParams(temperature=0.7, min_p=0.05, seed=1).to_vllm()
+        {'temperature': 0.7, 'top_k': 0, 'top_p': 1.0, 'min_p': 0.05, 'repetition_penalty': 1.0,
+         'frequency_penalty': 0.0, 'presence_penalty': 0.0, 'seed': 1}
+        """
+        return write(VLLM, self)
+
+    @classmethod
+    def from_llama_cpp(cls, source: object) -> Self:
+        """Read a request to the server of llama.cpp, or the keywords of ``create_completion`` of llama-cpp-python.
+
+        What is absent has the defaults of llama.cpp: temperature 0.8, top_k 40, top_p 0.95 and min_p 0.05. If a penalty is
+        on, it looks at the last 64 tokens.
+
+        The order of the steps is that of toksample, which divides by the temperature before it filters. llama.cpp divides
+        last, so that the same top_p keeps more tokens there at a temperature below 1. It also counts the tokens of the
+        prompt for the frequency and the presence penalty.
+
+        Parameters
+        ----------
+        source : mapping
+            The fields of the request, or the keywords.
+
+        Returns
+        -------
+        SamplingParams
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in :meth:`from_generation_config`.
+
+        Examples
+        --------
+        >>> params = toksample.SamplingParams.from_llama_cpp({"repeat_penalty": 1.1, "n_predict": 100})
+        >>> params.temperature, params.top_k, params.repetition_penalty, params.penalty_window
+        (0.8, 40, 1.1, 64)
+        """
+        return _make(cls, LLAMA_CPP, source)
+
+    def to_llama_cpp(self) -> dict[str, Any]:
+        """Return the fields of a request to the server of llama.cpp.
+
+        They are also keywords of ``create_completion`` of llama-cpp-python, except ``repeat_last_n``, which is there only
+        if a penalty is on and its window is not the last 64 tokens. A bias of -inf stays one; for the server, which reads
+        JSON, write False in its place. The order of the steps there differs: see :meth:`from_llama_cpp`.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that llama.cpp does not have, or that it cannot express.
+
+        Examples
+        --------
+        >>> toksample.SamplingParams(temperature=0.7, top_k=50).to_llama_cpp()
+        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'repeat_penalty': 1.0,
+         'frequency_penalty': 0.0, 'presence_penalty': 0.0}
+        """
+        return write(LLAMA_CPP, self)
+
+    @classmethod
+    def from_openai(cls, source: object) -> Self:
+        """Read a request to OpenAI's API, for chat or for completion.
+
+        Servers that imitate the API may take more fields, such as ``top_k``. They are unknown here.
+
+        Parameters
+        ----------
+        source : mapping
+            The fields of the request.
+
+        Returns
+        -------
+        SamplingParams
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in :meth:`from_generation_config`.
+
+        Examples
+        --------
+        >>> request = {"model": "gpt-4o", "messages": [], "top_p": 0.9, "logit_bias": {"50256": -100}}
+        >>> toksample.SamplingParams.from_openai(request).logit_bias
+        {50256: -100.0}
+        """
+        return _make(cls, OPENAI, source)
+
+    def to_openai(self) -> dict[str, Any]:
+        """Return the fields of a request to OpenAI's API that have the same meaning.
+
+        The same seed does not give the same tokens there.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that the API does not have, or that it cannot express.
+
+        Examples
+        --------
+        >>> toksample.SamplingParams(temperature=0.7, presence_penalty=0.5, logit_bias={7: -100}).to_openai()
+        {'temperature': 0.7, 'top_p': 1.0, 'frequency_penalty': 0.0, 'presence_penalty': 0.5, 'logit_bias': {'7': -100.0}}
+        """
+        return write(OPENAI, self)
+
+
+def _make(make: Callable[..., Made], system: System, source: object) -> Made:
+    """Make parameters of a configuration. An error about a field names it as its system does."""
+    keywords: dict[str, Any] = {}
+    for option, value in read(system, source):
+        try:
+            make(**{option.ours: value})
+        except (ValueError, TypeError) as error:
+            if option.theirs == option.ours:
+                raise
+            raise type(error)(f"{option.theirs} of {system.noun}: {error}") from None
+        known = keywords.get(option.ours)
+        keywords[option.ours] = {**known, **value} if isinstance(known, Mapping) else value
+    return make(**keywords)
+
+
+# ---- sources ---------------------------------------------------------------------------------------------------------
+
+
+def load(source: object) -> object:
+    """Read the file, if the source is the path of one or of its folder."""
+    if not isinstance(source, (str, os.PathLike)):
+        return source
+    path = Path(source)
+    if path.is_dir():
+        path /= FILE_NAME
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} must be a JSON file, got an error: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must have a JSON object, got {show(content)}")
+    return content
+
+
+def as_dict(system: System, source: Any) -> dict[Any, Any]:
+    """Give the fields of a mapping or of another system's object, without those that begin with an underscore."""
+    if isinstance(source, Mapping):
+        fields = dict(source)
+    elif hasattr(source, "to_dict"):
+        fields = dict(source.to_dict())
+    elif hasattr(source, "__struct_fields__"):  # of msgspec, on which vLLM's class is built
+        fields = {name: getattr(source, name) for name in source.__struct_fields__}
+    else:
+        raise TypeError(f"{system.noun} must be a mapping or an object of {system.name}, got {show(source)}")
+    return {name: value for name, value in fields.items() if not (isinstance(name, str) and name.startswith("_"))}
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(system: System, source: object) -> list[tuple[Option, Any]]:
+    """Give the options of a configuration that are on, each with the value that it has in toksample.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :meth:`ExchangesConfigs.from_generation_config`, except for values that only SamplingParams refuses.
+    """
+    fields = as_dict(system, source)
+    for name, value in fields.items():
+        if name not in system.names:
+            _unknown(system, name, value)
+    for refused in system.refused:
+        _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
+    samples = system.switch is None or _is_on(system, system.switch, fields.get(system.switch))
+    found: list[tuple[Option, Any]] = []
+    names: set[str] = set()
+    for option in system.options:
+        value = fields.get(option.theirs)
+        if option.is_filter and system.switch is not None:
+            _check_switch(system, option, value, samples)
+        if option.is_filter and not samples:
+            if option.ours == "temperature":
+                found.append((option, 0.0))
+            continue
+        value = option.default if value is None else value
+        if option.setting_of and names.isdisjoint(option.setting_of):
+            continue
+        ours = _value_of(system, option, value)
+        if ours is not None:
+            found.append((option, ours))
+            names.add(option.ours)
+    if any(option.ours == "temperature" and value == 0 for option, value in found):
+        found = [(option, value) for option, value in found if option.ours == "temperature" or not option.is_filter]
+    return found
+
+
+def read_filters(system: System, source: object, others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give the temperature and the filters of a configuration, with None as off, and look at nothing else.
+
+    A filter that toksample does not have must be off, and so must the refused fields named in ``others``.
+    """
+    fields = as_dict(system, source)
+    for refused in system.refused:
+        if refused.is_filter or refused.theirs in others:
+            _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
+    filters = [option for option in system.options if option.is_filter]
+    values = {option.ours: _value_of(system, option, fields.get(option.theirs)) for option in filters}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _value_of(system: System, option: Option, value: Any) -> Any:
+    """Give what their value is in toksample; None if it is off."""
+    if value is None or _is_one_of(value, option.off):
+        return None
+    kind = numbers.Integral if option.number is int else numbers.Real
+    if option.number is not None and not isinstance(value, kind):
+        what = "an integer" if option.number is int else "a number"
+        raise TypeError(f"{option.theirs} of {system.noun} must be {what}, got {show(value)}")
+    try:
+        if option.holds(value):
+            return option.read(value)
+    except (TypeError, ValueError, AttributeError):
+        pass  # a value that is not a number may be anything
+    raise ValueError(f"{option.theirs} of {system.noun} must be {option.rule}, got {show(value)}")
+
+
+def _is_on(system: System, name: str, value: object) -> bool:
+    if not _is_one_of(value, (None, True, False)):
+        raise ValueError(f"{name} of {system.noun} must be None, True or False, got {show(value)}")
+    return bool(value)
+
+
+def _check_switch(system: System, option: Option, value: object, samples: bool) -> None:
+    """See that a filter is off where the system does not sample, and that a temperature of 0 does not ask it to."""
+    name = f"{option.theirs} of {system.noun}"
+    is_zero = option.ours == "temperature" and _is_one_of(value, (0,))
+    if samples and is_zero:
+        raise ValueError(f"{name} must be above 0 where {system.switch} is True, got {show(value)}")
+    if not samples and not is_zero and not _is_one_of(value, (None, option.default, *option.off)):
+        rule = f"None or {show(option.off[0])} where {system.switch} is not True"
+        raise ValueError(f"{name} must be {rule}, got {show(value)}")
+
+
+def _check_off(system: System, name: str, value: object, off: tuple[object, ...]) -> None:
+    """See that a field without a counterpart is off."""
+    if value is not None and not _is_one_of(value, off):
+        allowed = f"None or {show(off[0])}" if off else "None"
+        raise ValueError(f"{name} of {system.noun} must be {allowed}, got {show(value)}")
+
+
+def _is_one_of(value: Any, others: tuple[object, ...]) -> bool:
+    """Whether a value equals one of others. An array, which is compared element by element, equals none of them."""
+    try:
+        return any(bool(value == other) for other in others)
+    except Exception:
+        return False
+
+
+def _unknown(system: System, name: object, value: object) -> NoReturn:
+    """Raise the error for a field that is not known, and name the one that may be meant."""
+    other_names = {option.ours: option.theirs for option in system.options}
+    close = difflib.get_close_matches(str(name), sorted(system.names), n=1)
+    meant = other_names.get(str(name)) or (close[0] if close else None)
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    raise ValueError(f"{system.noun} must have fields that are known, got {show(name)} with {show(value)}{hint}")
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+_ALSO_OFF: dict[str, tuple[object, ...]] = {"top_k": (-1,), "logit_bias": ({},)}
+"""Values of SamplingParams that mean off, besides None and the default."""
+
+
+def write(system: System, params: Any) -> dict[str, Any]:
+    """Give the fields of another system that have the meaning of a :class:`toksample.SamplingParams`.
+
+    What is off is written as well, because a field that is absent may be taken from the configuration of the model or of
+    the server. A setting of methods that are off is left out.
+
+    Raises
+    ------
+    ValueError
+        For a parameter that is on and that the system does not have, or cannot express.
+    """
+    keywords, defaults = params.keywords(), type(params)().keywords()
+    off = {
+        name for name, value in keywords.items() if _is_one_of(value, (None, defaults[name], *_ALSO_OFF.get(name, ())))
+    }
+    if not params.has_penalty:
+        off.add("penalty_window")
+    is_greedy = keywords["temperature"] == 0
+    ignored = {option.ours for option in system.options if option.is_filter} if is_greedy else set()
+    lacking = sorted(system.lacks - off)
+    if lacking:
+        name = lacking[0]
+        why = f"because {system.noun} does not have it"
+        raise ValueError(f"{name} must be {show(defaults[name])}, {why}, got {show(keywords[name])}")
+    result: dict[str, Any] = {} if system.switch is None else {system.switch: not is_greedy}
+    for option in system.options:
+        ours = keywords[option.ours]
+        if option.ours in ignored and (option.ours != "temperature" or system.switch):
+            continue
+        if option.setting_of and off.issuperset(option.setting_of):
+            continue
+        if option.ours in off:
+            if option.off and option.number is not None:
+                result[option.theirs] = option.off[0]
+            continue
+        theirs = option.write(ours) if option.number is None else option.number(ours)
+        if theirs is None:
+            continue
+        if not option.holds(theirs):
+            raise ValueError(f"{option.ours} must be {option.rule} in {system.noun}, got {show(ours)}")
+        if option.number is not None and _value_of(system, option, theirs) != ours:
+            raise ValueError(f"{option.ours} must be a value that {system.noun} can express, got {show(ours)}")
+        result[option.theirs] = theirs
+    return result

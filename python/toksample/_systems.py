@@ -1,0 +1,461 @@
+"""What other systems call the parameters of :class:`toksample.SamplingParams`: one table for each system.
+
+`_configs` reads and writes their configurations by these tables. To add a parameter, give each table an :class:`Option` for
+it, or name it in ``lacks``. If the parameter was in ``refused`` or ``ignored`` until then, take it out there.
+
+The tables follow transformers 5.24, vLLM 0.33, the request schema of llama.cpp's server and ``create_completion`` of
+llama-cpp-python from 2026, and the chat and completion requests of OpenAI's API.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["LLAMA_CPP", "OPENAI", "SYSTEMS", "TRANSFORMERS", "VLLM", "Option", "Refused", "System"]
+
+
+class Option(NamedTuple):
+    """A field of another system that stands for a field of SamplingParams."""
+
+    theirs: str
+    ours: str
+    off: tuple[object, ...] = ()
+    """The values with which the system leaves the method out. The first one is written if the field is a number."""
+    default: object = None
+    """What the system takes if the field is absent or None. None is off."""
+    number: type[float] | type[int] | None = float
+    """float, int, or None for a value that is not a number."""
+    rule: str = ""
+    """Which values the system takes, where it takes fewer than SamplingParams. Not checked for values that are off."""
+    holds: Callable[[Any], bool] = lambda value: True
+    read: Callable[[Any], Any] = lambda value: value
+    """From their value to ours; None is off. It may raise TypeError or ValueError: the rule says what was expected."""
+    write: Callable[[Any], Any] = lambda value: value
+    """From our value to theirs; None to leave the field out."""
+    is_filter: bool = False
+    """Whether it has no effect on greedy decoding."""
+    setting_of: tuple[str, ...] = ()
+    """Our names of the methods that it is a setting of: it has no meaning while all of these are off."""
+
+
+class Refused(NamedTuple):
+    """A field that changes which tokens are drawn, and that toksample has no counterpart for."""
+
+    theirs: str
+    off: tuple[object, ...] = ()
+    """The values with which the field changes nothing, besides None."""
+    is_filter: bool = False
+    """Whether it has no effect on greedy decoding."""
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """What toksample knows of the configuration of another system."""
+
+    name: str
+    noun: str
+    """What error messages call the configuration."""
+    options: tuple[Option, ...]
+    refused: tuple[Refused, ...]
+    text: Mapping[str, str]
+    """The fields that say when a text ends, and the names of these in :class:`toksample.GenerationConfig`."""
+    ignored: frozenset[str]
+    """The fields that do not change which tokens are drawn."""
+    lacks: frozenset[str]
+    """The fields of SamplingParams that the system does not have."""
+    switch: str | None = None
+    """The field that is True if the system samples. Otherwise it takes the most probable token."""
+    names: frozenset[str] = field(init=False)
+    """All fields that are known."""
+
+    def __post_init__(self) -> None:
+        names = {option.theirs for option in self.options} | {refused.theirs for refused in self.refused}
+        names |= self.text.keys() | self.ignored
+        object.__setattr__(self, "names", frozenset(names | ({self.switch} if self.switch else set())))
+
+
+def _filter(theirs: str, ours: str, off: tuple[object, ...], default: object = None, **rest: Any) -> Option:
+    return Option(theirs, ours, off, default, is_filter=True, **rest)
+
+
+def _seed(*random: int, **rest: Any) -> Option:
+    """Make the option for a seed, with the values that stand for fresh entropy, which is written as no seed at all."""
+    return Option("seed", "seed", number=int, read=lambda seed: None if seed in random else seed, **rest)
+
+
+# ---- logit biases, which every system writes in its own way ----------------------------------------------------------
+
+
+def _token(key: Any) -> Any:
+    """Give a token id; as the key of a JSON object it is a text."""
+    return int(key) if isinstance(key, str) else operator.index(key)
+
+
+def _from_mapping(biases: Any) -> dict[int, Any]:
+    return {_token(key): bias for key, bias in dict(biases).items()}
+
+
+def _to_openai(biases: Mapping[int, float]) -> dict[str, float]:
+    return {str(token): float(bias) for token, bias in biases.items()}
+
+
+def _to_mapping(biases: Mapping[int, float]) -> dict[int, float]:
+    return {token: float(bias) for token, bias in biases.items()}
+
+
+def _from_llama_cpp(biases: Any) -> dict[int, float]:
+    """Read a mapping or pairs, in which False bans a token; the biases of a token that is there twice are added."""
+    result: dict[int, float] = {}
+    for key, bias in biases.items() if isinstance(biases, Mapping) else biases:
+        if bias is True:
+            raise TypeError("the server ignores True")
+        token = _token(key)
+        result[token] = result.get(token, 0.0) + (float("-inf") if bias is False else bias)
+    return result
+
+
+def _from_sequences(biases: Any) -> dict[int, Any]:
+    """Read ``sequence_bias`` of transformers: pairs of a sequence of tokens and a bias, or a mapping."""
+    pairs = biases.items() if isinstance(biases, Mapping) else biases
+    return {_token(token): bias for (token,), bias in pairs}
+
+
+def _to_sequences(biases: Mapping[int, float]) -> list[list[Any]] | None:
+    return [[[token], float(bias)] for token, bias in biases.items() if bias != float("-inf")] or None
+
+
+def _from_banned(tokens: Any) -> dict[int, float]:
+    return dict.fromkeys(map(operator.index, tokens), float("-inf"))
+
+
+def _to_banned(biases: Mapping[int, float]) -> list[int] | None:
+    return [token for token, bias in biases.items() if bias == float("-inf")] or None
+
+
+# ---- transformers ----------------------------------------------------------------------------------------------------
+
+TRANSFORMERS = System(
+    name="transformers",
+    noun="the generation config",
+    switch="do_sample",
+    options=(
+        _filter("temperature", "temperature", (1.0,)),
+        _filter("top_k", "top_k", (0,), 50, number=int),
+        _filter("top_p", "top_p", (1.0,)),
+        _filter("min_p", "min_p", (0.0,)),
+        _filter("typical_p", "typical_p", (1.0,), rule="above 0", holds=lambda p: p != 0),
+        _filter("epsilon_cutoff", "epsilon_cutoff", (0.0, 1.0)),
+        Option("repetition_penalty", "repetition_penalty", (1.0,)),
+        Option(
+            "sequence_bias",
+            "logit_bias",
+            ([], {}),
+            number=None,
+            rule="pairs of one token in a list and a number",
+            read=_from_sequences,
+            write=_to_sequences,
+        ),
+        Option(
+            "suppress_tokens",
+            "logit_bias",
+            ([],),
+            number=None,
+            rule="a list of token ids",
+            read=_from_banned,
+            write=_to_banned,
+        ),
+    ),
+    refused=(
+        Refused("top_h", is_filter=True),
+        Refused("eta_cutoff", (0.0, 1.0), is_filter=True),
+        Refused("no_repeat_ngram_size", (0,)),
+        Refused("encoder_no_repeat_ngram_size", (0,)),
+        Refused("encoder_repetition_penalty", (1.0,)),
+        Refused("bad_words_ids", ([],)),
+        Refused("begin_suppress_tokens", ([],)),
+        Refused("exponential_decay_length_penalty"),
+        Refused("forced_bos_token_id"),
+        Refused("forced_eos_token_id"),
+        Refused("forced_decoder_ids", ([],)),  # of Whisper, as is the next one
+        Refused("return_timestamps", (False,)),
+        Refused("guidance_scale", (1.0,)),
+        Refused("min_length", (0,)),
+        Refused("max_time"),
+        Refused("remove_invalid_values", (False,)),
+        Refused("token_healing", (False,)),
+        Refused("assistant_ensemble_weight"),
+        Refused("watermarking_config"),
+        # Other ways to search than drawing one token after the other.
+        Refused("num_beams", (1,)),
+        Refused("num_beam_groups", (1,)),
+        Refused("diversity_penalty", (0.0,)),
+        Refused("penalty_alpha", (0.0,)),
+        Refused("dola_layers"),
+        Refused("constraints", ([],)),
+        Refused("force_words_ids", ([],)),
+    ),
+    text={
+        "max_new_tokens": "max_new_tokens",
+        "max_length": "max_length",
+        "min_new_tokens": "min_new_tokens",
+        "eos_token_id": "eos_token_ids",
+        "stop_strings": "stop_strings",
+    },
+    ignored=frozenset(
+        {
+            # Tokens and the version.
+            *("bos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"),
+            # The cache, compilation and memory.
+            *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "return_legacy_cache"),
+            *("compile_config", "disable_compile", "continuous_batching_config", "low_memory", "prefill_chunk_size"),
+            # Beams, which are refused; and a normalization that changes no probability.
+            *("early_stopping", "length_penalty", "renormalize_logits"),
+            # What is returned.
+            *("num_return_sequences", "return_dict_in_generate", "output_attentions", "output_hidden_states"),
+            *("output_scores", "output_logits"),
+            # Assistants, which do not change the distribution of the text.
+            *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_early_exit"),
+            *("assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind"),
+            *("prompt_lookup_num_tokens", "max_matching_ngram_size", "speculation_type", "use_mtp"),
+            # What Whisper needs to know of its vocabulary and of its input.
+            *("alignment_heads", "is_multilingual", "lang_to_id", "task_to_id", "language", "task"),
+            *("no_timestamps_token_id", "prev_sot_token_id", "max_initial_timestamp_index"),
+        }
+    ),
+    lacks=frozenset({"seed", "stream", "top_a", "frequency_penalty", "presence_penalty", "penalty_window"}),
+)
+
+
+# ---- vLLM ------------------------------------------------------------------------------------------------------------
+
+_penalty_of_openai: dict[str, Any] = {"rule": "in [-2, 2]", "holds": lambda p: -2 <= p <= 2}
+
+VLLM = System(
+    name="vLLM",
+    noun="vLLM's SamplingParams",
+    options=(
+        _filter(
+            "temperature",
+            "temperature",
+            (1.0,),
+            rule="in [0, 2]",
+            holds=lambda t: 0 <= t <= 2,
+            read=lambda t: 0.01 if 0 < t < 0.01 else t,  # as vLLM does, with a warning
+        ),
+        _filter("top_k", "top_k", (0, -1), number=int),
+        _filter("top_p", "top_p", (1.0,), rule="in (0, 1]", holds=lambda p: 0 < p <= 1),
+        _filter("min_p", "min_p", (0.0,)),
+        Option("repetition_penalty", "repetition_penalty", (1.0,)),
+        Option("frequency_penalty", "frequency_penalty", (0.0,), **_penalty_of_openai),
+        Option("presence_penalty", "presence_penalty", (0.0,), **_penalty_of_openai),
+        Option(
+            "logit_bias",
+            "logit_bias",
+            ({},),
+            number=None,
+            rule="a mapping from token ids to numbers",
+            read=_from_mapping,
+            write=_to_mapping,
+        ),
+        _seed(-1),
+    ),
+    refused=(
+        Refused("allowed_token_ids"),
+        Refused("bad_words", ([],)),
+        Refused("structured_outputs"),
+        Refused("guided_decoding"),
+        Refused("logits_processors", ([],)),
+        Refused("thinking_token_budget", (-1,)),
+        Refused("trace_decode_token_ids", ([],)),
+        Refused("extra_args", ({},)),
+    ),
+    text={
+        "max_tokens": "max_new_tokens",
+        "min_tokens": "min_new_tokens",
+        "stop_token_ids": "stop_token_ids",
+        "stop": "stop_strings",
+    },
+    ignored=frozenset(
+        {
+            # When the text ends, and what of it is returned.
+            *("ignore_eos", "repetition_detection", "truncate_prompt_tokens", "n", "include_stop_str_in_output"),
+            *("detokenize", "skip_special_tokens", "spaces_between_special_tokens", "output_kind", "stream_interval"),
+            *("logprobs", "prompt_logprobs", "prompt_logprob_token_ids", "prompt_logprob_start", "logprob_token_ids"),
+            *("flat_logprobs", "output_text_buffer_length", "routed_experts_prompt_start"),
+            # How the request is processed.
+            *("skip_clone", "skip_reading_prefix_cache"),
+        }
+    ),
+    lacks=frozenset({"stream", "typical_p", "epsilon_cutoff", "top_a", "penalty_window"}),
+)
+
+
+# ---- llama.cpp -------------------------------------------------------------------------------------------------------
+
+_PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
+
+LLAMA_CPP = System(
+    name="llama.cpp",
+    noun="the llama.cpp request",
+    options=(
+        _filter("temperature", "temperature", (1.0,), 0.8),
+        _filter("top_k", "top_k", (0, -1), 40, number=int, rule="below 2**31", holds=lambda k: k < 2**31),
+        _filter("top_p", "top_p", (1.0,), 0.95),
+        _filter("min_p", "min_p", (0.0,), 0.05),
+        _filter("typical_p", "typical_p", (1.0,)),
+        Option("repeat_penalty", "repetition_penalty", (1.0,)),
+        Option("frequency_penalty", "frequency_penalty", (0.0,)),
+        Option("presence_penalty", "presence_penalty", (0.0,)),
+        Option(
+            "repeat_last_n",
+            "penalty_window",
+            (-1,),
+            64,
+            number=int,
+            rule="-1 or in [1, 2**31) where a penalty is on",
+            holds=lambda n: n == -1 or 1 <= n < 2**31,
+            setting_of=_PENALTIES,
+        ),
+        Option(
+            "logit_bias",
+            "logit_bias",
+            ({}, []),
+            number=None,
+            rule="a mapping or pairs of token ids and numbers",
+            read=_from_llama_cpp,
+            write=_to_mapping,
+        ),
+        _seed(-1, 2**32 - 1, rule="below 2**32", holds=lambda n: n < 2**32),
+    ),
+    refused=(
+        Refused("top_n_sigma", (-1.0, 0.0)),
+        Refused("xtc_probability", (0.0,)),
+        Refused("dynatemp_range", (0.0,)),
+        Refused("dry_multiplier", (0.0,)),
+        Refused("mirostat", (0,)),  # called mirostat_mode in llama-cpp-python
+        Refused("mirostat_mode", (0,)),
+        Refused("adaptive_target", (-1.0,)),
+        Refused("tfs_z", (1.0,)),
+        Refused("min_keep", (0, 1)),
+        Refused("ignore_eos", (False,)),  # it bans the tokens that end a text
+        # The order of the steps, which is fixed in toksample. A parameter for it will read this field.
+        Refused(
+            "samplers",
+            (["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"],),
+        ),
+        Refused("grammar", ("",)),
+        Refused("grammar_lazy", (False,)),
+        Refused("json_schema", ({},)),
+        Refused("response_format", ({"type": "text"},)),
+        Refused("logits_processor"),
+        Refused("reasoning_budget_tokens", (-1,)),
+    ),
+    text={
+        "n_predict": "max_new_tokens",
+        "max_tokens": "max_new_tokens",
+        "max_completion_tokens": "max_new_tokens",
+        "stop": "stop_strings",
+    },
+    ignored=frozenset(
+        {
+            # The prompt.
+            *(
+                "prompt",
+                "suffix",
+                "messages",
+                "tools",
+                "tool_choice",
+                "functions",
+                "function_call",
+                "parallel_tool_calls",
+            ),
+            *("echo", "chat_format", "chat_template_kwargs", "generation_prompt", "continue_final_message"),
+            *("add_generation_prompt", "input_prefix", "input_suffix", "input_extra"),
+            # When the text ends, and what of it is returned.
+            *("n", "n_cmpl", "n_indent", "t_max_predict_ms", "stopping_criteria", "model", "user"),
+            *("n_probs", "logprobs", "top_logprobs", "post_sampling_probs", "return_tokens", "return_progress"),
+            *("response_fields", "stream", "stream_options", "sse_ping_interval", "timings_per_token", "verbose"),
+            *("reasoning_format", "parse_tool_calls", "chat_parser", "preserved_tokens", "grammar_triggers"),
+            *(
+                "reasoning_control",
+                "reasoning_budget_start_tag",
+                "reasoning_budget_end_tag",
+                "reasoning_budget_end_tags",
+            ),
+            *("reasoning_budget_message", "reasoning_in_content"),
+            # How the request is processed.
+            *("cache_prompt", "id_slot", "n_keep", "n_discard", "n_cache_reuse", "lora", "backend_sampling"),
+            *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
+            # Settings of methods that are refused unless they are off.
+            *("xtc_threshold", "dynatemp_exponent", "mirostat_tau", "mirostat_eta", "adaptive_decay"),
+            *("dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
+        }
+    ),
+    lacks=frozenset({"stream", "epsilon_cutoff", "top_a"}),
+)
+
+
+# ---- OpenAI ----------------------------------------------------------------------------------------------------------
+
+OPENAI = System(
+    name="OpenAI",
+    noun="the OpenAI request",
+    options=(
+        _filter("temperature", "temperature", (1.0,), rule="in [0, 2]", holds=lambda t: 0 <= t <= 2),
+        _filter("top_p", "top_p", (1.0,)),
+        Option("frequency_penalty", "frequency_penalty", (0.0,), **_penalty_of_openai),
+        Option("presence_penalty", "presence_penalty", (0.0,), **_penalty_of_openai),
+        Option(
+            "logit_bias",
+            "logit_bias",
+            ({},),
+            number=None,
+            rule="a mapping from token ids to numbers in [-100, 100]",
+            holds=lambda biases: all(-100 <= bias <= 100 for bias in biases.values()),
+            read=_from_mapping,
+            write=_to_openai,
+        ),
+        _seed(rule="below 2**63", holds=lambda n: n < 2**63),
+    ),
+    refused=(
+        Refused("best_of", (1,)),
+        Refused("response_format", ({"type": "text"},)),
+        Refused("extra_body", ({},)),
+    ),
+    text={
+        "max_completion_tokens": "max_new_tokens",
+        "max_tokens": "max_new_tokens",
+        "stop": "stop_strings",
+    },
+    ignored=frozenset(
+        {
+            # The prompt and the model.
+            *(
+                "model",
+                "messages",
+                "prompt",
+                "suffix",
+                "echo",
+                "prediction",
+                "audio",
+                "modalities",
+                "web_search_options",
+            ),
+            *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
+            *("reasoning_effort", "verbosity"),
+            # What is returned.
+            *("n", "logprobs", "top_logprobs", "stream", "stream_options"),
+            # How the request is processed.
+            *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+            *("prompt_cache_retention", "extra_headers", "extra_query", "timeout"),
+        }
+    ),
+    lacks=frozenset(
+        {"stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "top_a", "repetition_penalty", "penalty_window"}
+    ),
+)
+
+SYSTEMS = (TRANSFORMERS, VLLM, LLAMA_CPP, OPENAI)

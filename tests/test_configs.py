@@ -1,0 +1,661 @@
+"""The configurations of other systems: what is read, what is written, and what is refused."""
+
+import dataclasses
+import itertools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toksample import GenerationConfig, SamplingParams
+from toksample._stop_strings import StopStrings
+from toksample._systems import LLAMA_CPP, OPENAI, SYSTEMS, TRANSFORMERS, VLLM
+
+METHODS = Path(__file__).parent.parent / "docs" / "sampling-methods.md"
+FIELDS = {field.name for field in dataclasses.fields(SamplingParams)}
+READ = {
+    TRANSFORMERS: SamplingParams.from_generation_config,
+    VLLM: SamplingParams.from_vllm,
+    LLAMA_CPP: SamplingParams.from_llama_cpp,
+    OPENAI: SamplingParams.from_openai,
+}
+WRITE = {
+    TRANSFORMERS: SamplingParams.to_generation_config,
+    VLLM: SamplingParams.to_vllm,
+    LLAMA_CPP: SamplingParams.to_llama_cpp,
+    OPENAI: SamplingParams.to_openai,
+}
+every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+
+# As models on the Hugging Face Hub have them.
+GEMMA_3 = {
+    "cache_implementation": "hybrid",
+    "do_sample": True,
+    "eos_token_id": [1, 106],
+    "bos_token_id": 2,
+    "pad_token_id": 0,
+    "top_k": 64,
+    "top_p": 0.95,
+    "transformers_version": "4.50.0.dev0",
+}
+LLAMA_3 = {
+    "bos_token_id": 128000,
+    "do_sample": True,
+    "eos_token_id": [128001, 128008, 128009],
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "transformers_version": "4.42.3",
+}
+LLAMA_2 = {
+    "bos_token_id": 1,
+    "do_sample": True,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "temperature": 0.6,
+    "max_length": 4096,
+    "top_p": 0.9,
+    "transformers_version": "4.31.0.dev0",
+}
+QWEN_2_5 = {
+    "bos_token_id": 151643,
+    "pad_token_id": 151643,
+    "do_sample": True,
+    "eos_token_id": [151645, 151643],
+    "repetition_penalty": 1.05,
+    "temperature": 0.7,
+    "top_p": 0.8,
+    "top_k": 20,
+    "transformers_version": "4.37.0",
+}
+GPT_2 = {
+    "_from_model_config": True,
+    "bos_token_id": 50256,
+    "eos_token_id": 50256,
+    "transformers_version": "4.26.0.dev0",
+}
+WHISPER = {
+    "alignment_heads": [[5, 3], [5, 9]],
+    "begin_suppress_tokens": [220, 50257],
+    "bos_token_id": 50257,
+    "decoder_start_token_id": 50258,
+    "eos_token_id": 50257,
+    "is_multilingual": True,
+    "lang_to_id": {"<|en|>": 50259},
+    "max_initial_timestamp_index": 50,
+    "max_length": 448,
+    "no_timestamps_token_id": 50363,
+    "pad_token_id": 50257,
+    "prev_sot_token_id": 50361,
+    "return_timestamps": False,
+    "suppress_tokens": [1, 2, 7],
+    "task_to_id": {"transcribe": 50359},
+    "transformers_version": "4.31.0.dev0",
+}
+
+
+# ---- the tables --------------------------------------------------------------------------------------------------------
+
+
+@every_system
+def test_every_parameter_has_its_place(system):
+    has = {option.ours for option in system.options}
+    assert has | system.lacks == FIELDS
+    assert not has & system.lacks
+
+
+@every_system
+def test_every_field_of_a_system_has_one_place(system):
+    names = [*(option.theirs for option in system.options), *(refused.theirs for refused in system.refused)]
+    names += [*system.text, *system.ignored]
+    assert len(names) == len(set(names))
+    assert all(len(name) > 1 or name == "n" for name in names)  # a text that was taken apart
+    assert set(system.text.values()) <= {field.name for field in dataclasses.fields(GenerationConfig)}
+
+
+@every_system
+def test_the_tables_agree_with_the_parameters(system):
+    """What is off in the system is off here, and a setting belongs to methods that are fields."""
+    defaults = SamplingParams()
+    for option in system.options:
+        assert set(option.setting_of) <= FIELDS
+        for off in option.off:
+            given = {option.theirs: off} | ({system.switch: True} if system.switch else {})
+            assert getattr(READ[system](given), option.ours) == getattr(defaults, option.ours), (option.theirs, off)
+
+
+@every_system
+def test_refused_fields_are_refused_unless_they_are_off(system):
+    for refused in system.refused:
+        for off in (None, *refused.off):
+            assert READ[system]({refused.theirs: off}) == READ[system]({})
+        with pytest.raises(ValueError, match=rf"^{refused.theirs} of {system.noun} must be None( or .*)?, got 7$"):
+            READ[system]({refused.theirs: 7})
+
+
+@every_system
+def test_other_fields_change_nothing(system):
+    for name in (*system.text, *system.ignored, "_private"):
+        assert READ[system]({name: object()}) == READ[system]({})
+
+
+@every_system
+def test_a_field_that_is_none_is_absent(system):
+    assert READ[system](dict.fromkeys(sorted(system.names))) == READ[system]({})
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "want"),
+    [
+        (GEMMA_3, {"top_k": 64, "top_p": 0.95}),
+        (LLAMA_3, {"temperature": 0.6, "top_k": 50, "top_p": 0.9}),
+        (LLAMA_2, {"temperature": 0.6, "top_k": 50, "top_p": 0.9}),
+        (QWEN_2_5, {"temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}),
+        (GPT_2, {"temperature": 0}),
+        ({}, {"temperature": 0}),
+        ({"do_sample": True}, {"top_k": 50}),
+        ({"do_sample": True, "top_k": None}, {"top_k": 50}),
+        ({"do_sample": True, "top_k": 0}, {}),
+        ({"do_sample": True, "top_k": 0, "epsilon_cutoff": 1.0, "min_p": 0.1}, {"min_p": 0.1}),
+        # What an object has that was made by an old transformers without any options.
+        ({"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_length": 0}, {"temperature": 0}),
+        ({"temperature": 0.0}, {"temperature": 0}),
+        ({"repetition_penalty": 1.2}, {"temperature": 0, "repetition_penalty": 1.2}),
+        (
+            {"sequence_bias": [[[5], 2.0], [[6], -1]], "suppress_tokens": [6, 9]},
+            {"temperature": 0, "logit_bias": {5: 2.0, 6: -np.inf, 9: -np.inf}},
+        ),
+        ({"sequence_bias": {(5,): 2.0}}, {"temperature": 0, "logit_bias": {5: 2.0}}),
+        ({"suppress_tokens": []}, {"temperature": 0}),
+    ],
+    ids=str,
+)
+def test_generation_configs(source, want):
+    assert SamplingParams.from_generation_config(source) == SamplingParams(**want)
+
+
+@pytest.mark.parametrize(
+    ("source", "want"),
+    [
+        ({}, {}),
+        ({"max_tokens": 100, "top_k": -1, "seed": -1, "stop": ["END"]}, {}),
+        ({"temperature": 0.6, "top_k": 20, "top_p": 0.9, "min_p": 0.1, "seed": 3}, None),
+        (
+            {"temperature": 0, "top_k": 20, "top_p": 0.9, "presence_penalty": 1},
+            {"temperature": 0, "presence_penalty": 1},
+        ),
+        ({"temperature": 1e-6}, {"temperature": 0.01}),
+        ({"temperature": 0.009}, {"temperature": 0.01}),
+        ({"logit_bias": {"5": -1, 6: 2}}, {"logit_bias": {5: -1.0, 6: 2.0}}),
+    ],
+    ids=str,
+)
+def test_vllm(source, want):
+    assert SamplingParams.from_vllm(source) == SamplingParams(**(source if want is None else want))
+
+
+LLAMA_CPP_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("source", "want"),
+    [
+        ({}, {}),
+        ({"n_predict": 5, "prompt": "Once", "stop": ["\n"], "cache_prompt": True, "seed": -1}, {}),
+        ({"seed": 2**32 - 1}, {}),
+        ({"seed": 2**32 - 2}, {"seed": 2**32 - 2}),
+        ({"top_k": -1, "top_p": 1, "min_p": 0}, {"top_k": 0, "top_p": 1.0, "min_p": 0.0}),
+        ({"temperature": 0}, dict(zip(LLAMA_CPP_DEFAULTS, (0, 0, 1.0, 0.0), strict=True))),
+        ({"repeat_penalty": 1.1}, {"repetition_penalty": 1.1, "penalty_window": 64}),
+        ({"presence_penalty": 1, "repeat_last_n": -1}, {"presence_penalty": 1, "penalty_window": 0}),
+        ({"repeat_last_n": 0}, {}),
+        ({"repeat_last_n": 20}, {}),
+        ({"xtc_threshold": 0.1, "xtc_probability": 0, "mirostat": 0, "dry_base": 1.75}, {}),
+        (
+            {"logit_bias": [[5, -1], ["6", False], [5, 3]]},
+            {"logit_bias": {5: 2.0, 6: -np.inf}},
+        ),
+        ({"logit_bias": {"5": 1.5}}, {"logit_bias": {5: 1.5}}),
+    ],
+    ids=str,
+)
+def test_llama_cpp(source, want):
+    assert SamplingParams.from_llama_cpp(source) == SamplingParams(**{**LLAMA_CPP_DEFAULTS, **want})
+
+
+@pytest.mark.parametrize(
+    ("source", "want"),
+    [
+        ({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "n": 2}, {}),
+        ({"temperature": 0.2, "top_p": 0.9, "seed": 7, "frequency_penalty": -2, "presence_penalty": 2}, None),
+        ({"temperature": 0, "top_p": 0.9}, {"temperature": 0}),
+        ({"logit_bias": {"50256": -100}, "response_format": {"type": "text"}}, {"logit_bias": {50256: -100.0}}),
+    ],
+    ids=str,
+)
+def test_openai(source, want):
+    assert SamplingParams.from_openai(source) == SamplingParams(**(source if want is None else want))
+
+
+@pytest.mark.parametrize(
+    ("system", "source", "message"),
+    [
+        (
+            TRANSFORMERS,
+            {"topk": 5},
+            "the generation config must have fields that are known, got 'topk' with 5; did you",
+        ),
+        (
+            TRANSFORMERS,
+            {"logit_bias": {}},
+            "the generation config must .*'logit_bias' with {}; did you mean 'suppress_to",
+        ),
+        (LLAMA_CPP, {"repetition_penalty": 2}, "the llama.cpp request must .* with 2; did you mean 'repeat_penalty'"),
+        (TRANSFORMERS, {3: 5}, "the generation config must have fields that are known, got 3 with 5$"),
+        (
+            TRANSFORMERS,
+            WHISPER,
+            r"begin_suppress_tokens of the generation config must be None or \[\], got \[220, 50257\]",
+        ),
+        (TRANSFORMERS, {"num_beams": 4}, "num_beams of the generation config must be None or 1, got 4"),
+        # Fields that contradict one another.
+        (
+            TRANSFORMERS,
+            {"temperature": 0.6},
+            "temperature of the .* must be None or 1.0 where do_sample is not True, got 0.6",
+        ),
+        (
+            TRANSFORMERS,
+            {"do_sample": False, "top_k": 20},
+            "top_k of the .* None or 0 where do_sample is not True, got 20",
+        ),
+        (TRANSFORMERS, {"do_sample": True, "temperature": 0}, "temperature .* above 0 where do_sample is True, got 0"),
+        (
+            TRANSFORMERS,
+            {"do_sample": "yes"},
+            "do_sample of the generation config must be None, True or False, got 'yes'",
+        ),
+        (
+            LLAMA_CPP,
+            {"repeat_penalty": 1.1, "repeat_last_n": 0},
+            "repeat_last_n of .* where a penalty is on, got 0",
+        ),
+        # Values out of range, of the system or of toksample.
+        (VLLM, {"temperature": 2.5}, r"temperature of vLLM's SamplingParams must be in \[0, 2\], got 2.5"),
+        (VLLM, {"top_p": 0}, r"top_p of vLLM's SamplingParams must be in \(0, 1\], got 0"),
+        (VLLM, {"top_k": -2}, r"top_k must be in \[0, 2\*\*64\), or -1, got -2"),
+        (OPENAI, {"presence_penalty": 3}, r"presence_penalty of the OpenAI request must be in \[-2, 2\], got 3"),
+        (
+            OPENAI,
+            {"logit_bias": {"5": -101}},
+            r"logit_bias of the OpenAI request must be .* in \[-100, 100\], got {'5': -101}",
+        ),
+        (OPENAI, {"seed": -1}, r"seed must be in \[0, 2\*\*64\), got -1"),
+        (
+            LLAMA_CPP,
+            {"repeat_penalty": -1},
+            r"repeat_penalty of the llama.cpp request: repetition_penalty must be in .*, got -1",
+        ),
+        (
+            LLAMA_CPP,
+            {"logit_bias": [["Hello", -1]]},
+            r"logit_bias of .* must be a mapping or pairs .*, got \[\['Hello', -1\]\]",
+        ),
+        (
+            LLAMA_CPP,
+            {"logit_bias": [[5, True]]},
+            r"logit_bias of the llama.cpp request must be .*, got \[\[5, True\]\]",
+        ),
+        (
+            LLAMA_CPP,
+            {"samplers": ["top_k", "temperature"]},
+            r"samplers of the llama.cpp request must be None or .*, got \['to",
+        ),
+        (
+            TRANSFORMERS,
+            {"suppress_tokens": [-1]},
+            "suppress_tokens of the generation config: logit_bias must have token ids",
+        ),
+        (
+            TRANSFORMERS,
+            {"suppress_tokens": 5},
+            "suppress_tokens of the generation config must be a list of token ids, got 5",
+        ),
+        (
+            TRANSFORMERS,
+            {"sequence_bias": [[[5, 6], 2.0]]},
+            r"sequence_bias of .* one token in a list .*, got \[\[\[5, 6\], 2.0\]\]",
+        ),
+    ],
+    ids=str,
+)
+def test_value_errors(system, source, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        READ[system](source)
+
+
+@pytest.mark.parametrize(
+    ("system", "source", "message"),
+    [
+        (
+            TRANSFORMERS,
+            {"do_sample": True, "top_k": "20"},
+            "top_k of the generation config must be an integer, got '20'",
+        ),
+        (
+            TRANSFORMERS,
+            {"do_sample": True, "top_k": 20.0},
+            "top_k of the generation config must be an integer, got 20.0",
+        ),
+        (VLLM, {"temperature": np.ones(2)}, r"temperature of vLLM's SamplingParams must be a number, got array"),
+        (OPENAI, 5, "the OpenAI request must be a mapping or an object of OpenAI, got 5"),
+        (VLLM, "file", "vLLM's SamplingParams must be a mapping or an object of vLLM, got 'file'"),
+    ],
+    ids=str,
+)
+def test_type_errors(system, source, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        READ[system](source)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda items: st.lists(items, max_size=3) | st.dictionaries(st.text(max_size=3), items, max_size=3),
+)
+
+
+@every_system
+@given(data=st.data())
+def test_any_json_is_read_or_refused(system, data):
+    names = st.sampled_from(sorted(system.names))
+    source = data.draw(st.dictionaries(names, ANYTHING | st.sampled_from([True, 0, 1, 1.0, 0.5]), max_size=4))
+    try:
+        params = READ[system](source)
+    except (ValueError, TypeError) as error:
+        message = str(error)
+    else:
+        assert isinstance(params, SamplingParams)
+        return
+    assert re.search(r" must .*got ", message, re.DOTALL)
+    assert any(name in message for name in source)
+
+
+def test_objects_of_other_systems():
+    class Config:
+        def to_dict(self):
+            return {**QWEN_2_5, "_commit_hash": "abc"}
+
+    class Struct:  # as msgspec makes them
+        __struct_fields__ = ("temperature", "top_k", "_all_stop_token_ids")
+        temperature, top_k, _all_stop_token_ids = 0.5, -1, {1}
+
+    assert SamplingParams.from_generation_config(Config()) == SamplingParams.from_generation_config(QWEN_2_5)
+    assert SamplingParams.from_vllm(Struct()) == SamplingParams(temperature=0.5)
+
+
+def test_files(tmp_path):
+    (tmp_path / "generation_config.json").write_text(json.dumps(GEMMA_3), encoding="utf-8")
+    want = SamplingParams(top_k=64, top_p=0.95)
+    for path in (tmp_path, str(tmp_path), tmp_path / "generation_config.json"):
+        assert SamplingParams.from_generation_config(path) == want
+        assert GenerationConfig.from_file(path) == GenerationConfig(want, eos_token_ids=(1, 106))
+    with pytest.raises(FileNotFoundError):
+        SamplingParams.from_generation_config(tmp_path / "missing.json")
+    for content, got in (
+        (b"{", "an error: "),
+        (b"\xff\xfe\xff", "an error: "),
+        (b"[" * 10**5, "an error: "),
+        (b"[1]", r"\[1\]"),
+    ):
+        (tmp_path / "bad.json").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"bad.json must (be a JSON file|have a JSON object), got {got}"):
+            GenerationConfig.from_file(tmp_path / "bad.json")
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------------
+
+
+def meaning(params):
+    """The fields of parameters, without those that change nothing: filters of a greedy draw, a window without a penalty."""
+    normal = SamplingParams()
+    fields = {name: getattr(normal, name) if value is None else value for name, value in params.keywords().items()}
+    if fields["top_k"] == -1:
+        fields["top_k"] = 0
+    if not fields["logit_bias"]:
+        fields["logit_bias"] = None
+    if fields["temperature"] == 0:
+        for name in ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a"):
+            fields[name] = getattr(normal, name)
+    if not params.has_penalty:
+        fields["penalty_window"] = 0
+    return fields
+
+
+def some_params(system):
+    """Parameters that a system has, often at their boundaries."""
+    shares = st.sampled_from([0.0, 0.25, 1.0, None]) | st.floats(0, 1)
+    penalties = st.sampled_from([0.0, -2.0, 2.0, 3.0, None])
+    biases = st.sampled_from([-100.0, 0.5, 100.0, 101.0, -np.inf])
+    values = {
+        "temperature": st.sampled_from([0, 1e-30, 0.005, 0.01, 0.7, 1, 2, 5.0, None]),
+        "top_k": st.sampled_from([-1, 0, 1, 40, 50, 2**40, None]),
+        "top_p": shares,
+        "min_p": shares,
+        "typical_p": shares,
+        "epsilon_cutoff": shares,
+        "top_a": shares,
+        "repetition_penalty": st.sampled_from([0.5, 1, 1.1, None]),
+        "frequency_penalty": penalties,
+        "presence_penalty": penalties,
+        "penalty_window": st.sampled_from([0, 1, 64, 2**31, None]),
+        "seed": st.sampled_from([None, 0, 1, 2**32 - 1, 2**63]),
+        "stream": st.sampled_from([None, 3]),
+        "logit_bias": st.none() | st.dictionaries(st.integers(0, 9), biases, max_size=3),
+    }
+    assert values.keys() == FIELDS
+    return st.fixed_dictionaries({}, optional={name: values[name] for name in sorted(FIELDS - system.lacks)})
+
+
+CANNOT_EXPRESS = {  # of the values above
+    TRANSFORMERS: {"typical_p": {0.0}, "epsilon_cutoff": {1.0}},
+    VLLM: {
+        "temperature": {1e-30, 0.005, 5.0},
+        "top_p": {0.0},
+        "frequency_penalty": {3.0},
+        "presence_penalty": {3.0},
+    },
+    LLAMA_CPP: {"top_k": {2**40}, "penalty_window": {2**31}, "seed": {2**32 - 1, 2**63}},
+    OPENAI: {"temperature": {5.0}, "frequency_penalty": {3.0}, "presence_penalty": {3.0}, "seed": {2**63}},
+}
+
+
+@every_system
+@given(data=st.data())
+def test_what_is_written_is_read_with_the_same_meaning(system, data):
+    params = SamplingParams(**data.draw(some_params(system)))
+    try:
+        written = WRITE[system](params)
+    except ValueError as error:
+        refusal = str(error)
+    else:
+        assert meaning(READ[system](written)) == meaning(params)
+        assert meaning(READ[system](json.loads(json.dumps(written)))) == meaning(params)
+        return
+    name = refusal.split(" must be ")[0]
+    value = getattr(params, name)
+    if name == "logit_bias":
+        assert system is OPENAI
+        assert any(abs(bias) > 100 for bias in value.values())
+    else:
+        assert value in CANNOT_EXPRESS[system][name]
+        assert refusal.endswith(f", got {value!r}")
+
+
+@every_system
+def test_what_a_system_lacks_must_be_off(system):
+    some = {"seed": 1, "stream": 0, "top_k": 5, "repetition_penalty": 1.1}
+    for name in system.lacks - {"penalty_window"}:
+        value = some.get(name, 0.25)
+        with pytest.raises(
+            ValueError, match=rf"^{name} must be .*, because {system.noun} does not have it, got {value}$"
+        ):
+            WRITE[system](SamplingParams(**{name: value}))
+        assert WRITE[system](SamplingParams(**{name: None})) == WRITE[system](SamplingParams())
+
+
+def test_a_penalty_window_that_a_system_lacks():
+    window = SamplingParams(penalty_window=5)  # which has no effect without a penalty
+    assert window.to_generation_config() == SamplingParams().to_generation_config()
+    with pytest.raises(ValueError, match=r"^penalty_window must be 0, because .* does not have it, got 5$"):
+        SamplingParams(repetition_penalty=1.1, penalty_window=5).to_generation_config()
+    with pytest.raises(ValueError, match=r"^penalty_window must be 0, because .* does not have it, got 5$"):
+        SamplingParams(presence_penalty=1, penalty_window=5).to_vllm()
+
+
+def test_what_is_written_says_all():
+    """Every number is there, so that nothing is taken from the configuration of a model or of a server."""
+    for system in SYSTEMS:
+        numbers = {option.theirs for option in system.options if option.number and option.off and not option.setting_of}
+        assert numbers <= WRITE[system](SamplingParams()).keys()
+        assert numbers <= WRITE[system](SamplingParams(temperature=0.5, top_k=-1, min_p=None)).keys()
+
+
+def test_a_window_is_written_where_a_penalty_is_on():
+    assert "repeat_last_n" not in SamplingParams(penalty_window=9).to_llama_cpp()
+    for window, want in ((0, -1), (64, 64), (9, 9)):
+        written = SamplingParams(repetition_penalty=1.1, penalty_window=window).to_llama_cpp()
+        assert written["repeat_last_n"] == want
+
+
+# ---- GenerationConfig --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "want"),
+    [
+        (GEMMA_3, {"eos_token_ids": (1, 106)}),
+        (LLAMA_2, {"eos_token_ids": (2,), "max_length": 4096}),
+        (GPT_2, {"eos_token_ids": (50256,)}),
+        ({"stop_strings": "END", "max_new_tokens": 9, "min_new_tokens": 3}, None),
+        ({"stop_strings": ["a", "b"], "eos_token_id": []}, {"stop_strings": ("a", "b")}),
+    ],
+    ids=str,
+)
+def test_generation_config_from_dict(source, want):
+    if want is None:
+        want = {"stop_strings": ("END",), "max_new_tokens": 9, "min_new_tokens": 3}
+    config = GenerationConfig.from_dict(source)
+    assert config == GenerationConfig(SamplingParams.from_generation_config(source), **want)
+    assert GenerationConfig.from_dict(config.to_dict()) == config
+    assert hash(config) == hash(GenerationConfig.from_dict(source))
+
+
+def test_generation_config_is_saved(tmp_path):
+    params = SamplingParams(temperature=0.6, top_p=0.9, logit_bias={3: -np.inf, 5: 1.5})
+    config = GenerationConfig(params, 9, 50, 2, [1, 2], [], ["END"])
+    config.save(tmp_path)
+    config.save(str(tmp_path / "other.json"))
+    assert GenerationConfig.from_file(tmp_path) == GenerationConfig.from_file(tmp_path / "other.json") == config
+    content = (tmp_path / "other.json").read_text(encoding="utf-8")
+    assert json.loads(content, parse_constant=pytest.fail) == config.to_dict()
+    both = dataclasses.replace(config, stop_token_ids=[2, 7])
+    assert both.to_dict()["eos_token_id"] == [1, 2, 7]
+    assert both.stops == {1, 2, 7}
+
+
+def test_the_limit_of_a_generation_config():
+    assert GenerationConfig().limit(5) == 256
+    assert GenerationConfig(max_length=20).limit(5) == 15
+    assert GenerationConfig(max_length=20).limit(25) == 0
+    assert GenerationConfig(max_length=20, max_new_tokens=300).limit(25) == 300
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"params": {}}, TypeError, "params must be a SamplingParams, got {}"),
+        ({"max_new_tokens": -1}, ValueError, "max_new_tokens must be >= 0, got -1"),
+        ({"max_length": 1.5}, TypeError, "max_length must be an integer, got 1.5"),
+        ({"min_new_tokens": -1}, ValueError, "min_new_tokens must be >= 0, got -1"),
+        (
+            {"min_new_tokens": 5, "max_new_tokens": 4},
+            ValueError,
+            "min_new_tokens must be at most max_new_tokens, which is 4, got 5",
+        ),
+        ({"eos_token_ids": 5}, TypeError, "eos_token_ids must be a list of token ids, got 5"),
+        ({"eos_token_ids": [-5]}, ValueError, "eos_token_ids must be >= 0, got -5"),
+        ({"stop_token_ids": ["a"]}, TypeError, "stop_token_ids must be an integer, got 'a'"),
+        ({"stop_strings": "END"}, TypeError, "stop_strings must be a list of texts, got 'END'"),
+        ({"stop_strings": [5]}, TypeError, "stop_strings must be a list of texts, got [5]"),
+        ({"stop_strings": [""]}, ValueError, "stop_strings must be texts that are not empty, got ['']"),
+    ],
+    ids=str,
+)
+def test_wrong_generation_configs(wrong, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        GenerationConfig(**wrong)
+
+
+def test_wrong_sources():
+    with pytest.raises(TypeError, match=r"^path must be a str or a path, got 5$"):
+        GenerationConfig.from_file(5)
+    with pytest.raises(ValueError, match=r"^num_beams of the generation config must be None or 1, got 2$"):
+        GenerationConfig.from_dict({"num_beams": 2})
+
+
+# ---- the documentation -------------------------------------------------------------------------------------------------
+
+
+def documented_row(name):
+    """The row of the table in docs/sampling-methods.md for a field of SamplingParams or of GenerationConfig."""
+
+    def cell(system):
+        options = [option for option in system.options if option.ours == name]
+        names = [option.theirs for option in options] + [theirs for theirs, ours in system.text.items() if ours == name]
+        defaults = [f" ({option.default})" for option in options if option.default is not None]
+        return ", ".join(f"`{theirs}`" for theirs in names) + "".join(defaults) or "–"  # noqa: RUF001
+
+    return f"| `{name}` | {' | '.join(map(cell, SYSTEMS))} |"
+
+
+def test_the_documentation_has_what_the_tables_say():
+    text = METHODS.read_text(encoding="utf-8").split("## Your system's option is called ...")[1]
+    rows = re.findall(r"^\| `.*\|$", text, re.MULTILINE)
+    fields = [field.name for config in (SamplingParams, GenerationConfig) for field in dataclasses.fields(config)]
+    assert sorted(rows) == sorted(documented_row(name) for name in fields if name != "params")
+
+
+# ---- stop strings ------------------------------------------------------------------------------------------------------
+
+
+@given(
+    text=st.text("ab", max_size=12),
+    strings=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+    cuts=st.lists(st.integers(0, 12), max_size=4),
+)
+def test_stop_strings_however_the_text_is_cut(text, strings, cuts):
+    want, found = text, False
+    for end in range(1, len(text) + 1):
+        complete = [string for string in strings if text[:end].endswith(string)]
+        if complete:
+            want, found = text[: end - max(map(len, complete))], True
+            break
+    stops, shown = StopStrings(strings), ""
+    edges = [0, *sorted(cuts), len(text)]
+    for start, end in itertools.pairwise(edges):
+        shown += stops.push(text[start:end])
+        assert want.startswith(shown)
+        if stops.found:
+            break
+    assert (shown + stops.finish(), stops.found) == (want, found)
+
+
+def test_stop_strings_hold_back_no_more_than_needed():
+    stops = StopStrings(["END", "\n\n"])
+    assert [stops.push(piece) for piece in ("one\n", "two E", "N", "E", "x")] == ["one", "\ntwo ", "", "EN", "Ex"]
