@@ -12,11 +12,12 @@ use toksample::isa::Isa;
 use toksample::logit::Logit;
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
+use toksample::rng::Words;
 
 /// Tokens of a row.
 const V: usize = 262_144;
 /// The random word of the draws.
-const WORD: u64 = 0x9e37_79b9_7f4a_7c15;
+const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0 };
 
 /// What a case does with a number of repeats.
 type Case = fn(usize);
@@ -120,14 +121,14 @@ fn argmax<T: Logit>(repeats: usize, row: &[T]) {
 }
 
 fn sample<T: Logit>(repeats: usize, row: &[T], params: Params) {
-    repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, &Context::default(), WORD, scratch));
+    repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, &Context::default(), WORDS, scratch));
 }
 
 /// Draws with penalties, which are for what the context knows of the history.
 fn sample_in(repeats: usize, context: &Context<'_>) {
     let (row, filters) = (typical(), filters(0.7, 50, 0.9, 0.0));
     let params = Params { repetition_penalty: 1.1, frequency_penalty: 0.1, ..filters };
-    repeat(repeats, |isa, scratch| recipe::sample(isa, &row, &params, context, WORD, scratch));
+    repeat(repeats, |isa, scratch| recipe::sample(isa, &row, &params, context, WORDS, scratch));
 }
 
 fn softmax<T: Logit>(repeats: usize, row: &[T]) {
@@ -147,14 +148,14 @@ fn top_k<T: Logit>(repeats: usize, row: &[T], k: usize) {
 
 fn candidates<T: Logit>(repeats: usize, row: &[T], params: Params) {
     repeat(repeats, |isa, scratch| {
-        recipe::candidates(isa, row, &params, &Context::default(), scratch).map(|(ids, _)| ids.len())
+        recipe::candidates(isa, row, &params, &Context::default(), WORDS, scratch).map(|(ids, _)| ids.len())
     });
 }
 
 fn mask_logits<T: Logit>(repeats: usize, row: &[T], params: Params) {
     let mut out = vec![T::NEG_INFINITY; row.len()];
     repeat(repeats, |isa, scratch| {
-        recipe::mask_logits(isa, row, &params, &Context::default(), &mut out, scratch).map(|()| out[0].to_f32())
+        recipe::mask_logits(isa, row, &params, &Context::default(), WORDS, &mut out, scratch).map(|()| out[0].to_f32())
     });
 }
 

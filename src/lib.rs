@@ -17,7 +17,8 @@
 //! | `lanes.rs` | arithmetic on blocks of values |
 //! | `rng.rs` | Philox4x64-10, the random word of a seed, a stream and a position |
 //! | `context.rs` | what a caller knows about the tokens of a draw: history, biases and a bitmask |
-//! | `params.rs`, `error.rs` | the parameters and their ranges; what can be wrong with a row |
+//! | `params.rs`, `steps.rs` | the parameters and their ranges; the order in which they are applied |
+//! | `error.rs` | what can be wrong with a row |
 //!
 //! Everything is exact: the same row, parameters and random word give the same token whatever the instruction set, the
 //! batch or the number of threads, and the same token as `toksample.reference`, which is written in numpy. The reason is
@@ -37,6 +38,7 @@ pub mod recipe;
 pub mod rng;
 mod row;
 mod search;
+pub mod steps;
 
 pub use kernels::mass::MAX_TOKENS;
 

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::steps::Steps;
+
 /// A line of the table, for a caller that finds parameters by their names.
 #[derive(Debug)]
 pub struct Parameter {
@@ -14,6 +16,15 @@ pub struct Parameter {
     pub is_edit: bool,
     /// How to check a value and put it into its place.
     pub set: Set,
+    /// Returns its value.
+    pub get: fn(&Params) -> f64,
+}
+
+impl Parameter {
+    /// True if it does nothing.
+    pub fn is_off(&self, params: &Params) -> bool {
+        (self.get)(params) == (self.get)(&Params::default())
+    }
 }
 
 /// How to check a value of a parameter and put it into its place.
@@ -37,11 +48,13 @@ macro_rules! table {
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub struct Params {
             $($(#[$doc])* pub $name: table!(@type $kind),)*
+            /// The order of the filters and the temperature; None stands for that of the table.
+            pub order: Option<Steps>,
         }
 
         impl Default for Params {
             fn default() -> Self {
-                Params { $($name: $default,)* }
+                Params { $($name: $default,)* order: None }
             }
         }
 
@@ -57,7 +70,12 @@ macro_rules! table {
 
         /// All parameters, in the order in which they are applied.
         pub static TABLE: &[Parameter] = &[
-            $(Parameter { name: stringify!($name), is_edit: table!(@is $step), set: table!(@set $kind, $name, $holds) },)*
+            $(Parameter {
+                name: stringify!($name),
+                is_edit: table!(@is $step),
+                set: table!(@set $kind, $name, $holds),
+                get: |params| params.$name as f64,
+            },)*
         ];
     };
 }
@@ -85,6 +103,10 @@ table! {
     filter real epsilon_cutoff = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens with at least this many times the square of the largest probability. 0 is off.
     filter real top_a = 0.0, "in [0, 1]", is_share;
+    /// How often `xtc` drops the most probable tokens. 0 is off.
+    filter real xtc_probability = 0.0, "in [0, 1]", is_share;
+    /// The tokens that `xtc` may drop have at least this probability.
+    filter real xtc_threshold = 0.1, "in [0, 1]", is_share;
 }
 
 // Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the

@@ -18,6 +18,7 @@ use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
 use crate::methods;
 use crate::params::Params;
+use crate::rng::Words;
 use crate::row::{Changed, Plain, Row};
 use crate::search::Search;
 
@@ -59,11 +60,11 @@ pub fn sample<T: Logit>(
     row: &[T],
     params: &Params,
     context: &Context<'_>,
-    word: u64,
+    words: Words,
     scratch: &mut Scratch,
 ) -> Result<usize, RowError> {
     let mut token = 0;
-    keep_and(isa, row, params, context, Then::Draw(word, &mut token), scratch)?;
+    keep_and(isa, row, params, context, words, Then::Draw(&mut token), scratch)?;
     Ok(token)
 }
 
@@ -73,10 +74,11 @@ pub fn candidates<T: Logit>(
     row: &[T],
     params: &Params,
     context: &Context<'_>,
+    words: Words,
     scratch: &mut Scratch,
 ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
     let (mut ids, mut probs) = (Vec::new(), Vec::new());
-    keep_and(isa, row, params, context, Then::List(&mut ids, &mut probs), scratch)?;
+    keep_and(isa, row, params, context, words, Then::List(&mut ids, &mut probs), scratch)?;
     Ok((ids, probs))
 }
 
@@ -86,16 +88,17 @@ pub fn mask_logits<T: Logit>(
     row: &[T],
     params: &Params,
     context: &Context<'_>,
+    words: Words,
     out: &mut [T],
     scratch: &mut Scratch,
 ) -> Result<(), RowError> {
-    keep_and(isa, row, params, context, Then::Mask(out), scratch)
+    keep_and(isa, row, params, context, words, Then::Mask(out), scratch)
 }
 
 /// What to do with the tokens that the parameters keep.
 enum Then<'a, T> {
-    /// Draw one of them with a word.
-    Draw(u64, &'a mut usize),
+    /// Draw one of them.
+    Draw(&'a mut usize),
     /// List their ids and probabilities.
     List(&'a mut Vec<i64>, &'a mut Vec<f64>),
     /// Write their logits to a row of -inf.
@@ -106,15 +109,15 @@ per_isa! {
     /// Finds the tokens that the parameters keep, and does something with them. This is one function, because the filters are
     /// most of its code and would otherwise be compiled for each of these uses.
     fn keep_and<I: Vector, T: Logit>(
-        row: &[T], params: &Params, context: &Context<'_>, then: Then<'_, T>, scratch: &mut Scratch,
+        row: &[T], params: &Params, context: &Context<'_>, words: Words, then: Then<'_, T>, scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let Scratch { maxima, changes, search, .. } = scratch;
         match methods::changing(params, context) {
-            None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, then, search),
+            None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, words, then, search),
             Some(context) => {
                 let edit = methods::edit(params);
                 let row = Changed::<I, T>::read(row, &context, params.penalty_window, edit, maxima, changes)?;
-                keep_of_row_and(row, params, then, search)
+                keep_of_row_and(row, params, words, then, search)
             }
         }
     }
@@ -124,13 +127,14 @@ per_isa! {
 fn keep_of_row_and<R: Row>(
     row: R,
     params: &Params,
+    words: Words,
     then: Then<'_, R::Logit>,
     search: &mut Search,
 ) -> Result<(), RowError> {
     if params.temperature == 0.0 {
         let id = argmax::argmax(&row)?;
         match then {
-            Then::Draw(_, token) => *token = id,
+            Then::Draw(token) => *token = id,
             Then::List(ids, probs) => (*ids, *probs) = (vec![id as i64], vec![1.0]),
             Then::Mask(out) => {
                 out.fill(R::Logit::NEG_INFINITY);
@@ -139,13 +143,12 @@ fn keep_of_row_and<R: Row>(
         }
         return Ok(());
     }
-    let mass = Mass::new(row.maximum(), params.temperature);
-    let kept = methods::keep(&row, mass, params, search)?;
+    let (mass, kept) = methods::keep(&row, params, words.filter, search)?;
     match then {
-        Then::Draw(word, token) => {
+        Then::Draw(token) => {
             *token = match kept {
-                Some(kept) => search.draw(&row, mass, kept, word)?,
-                None => search.draw_from_all(&row, mass, word)?,
+                Some(kept) => search.draw(&row, mass, kept, words.draw)?,
+                None => search.draw_from_all(&row, mass, words.draw)?,
             };
         }
         Then::List(ids, probs) => {
@@ -239,6 +242,7 @@ mod changing_rows {
 
     use super::*;
     use crate::lanes::{LANES, lanes, max};
+    use crate::steps::{Step, Steps};
 
     thread_local! {
         /// The state of a random generator, and in how many reads a logit changes once on average.
@@ -324,13 +328,25 @@ mod changing_rows {
                     Params { temperature: 2.0, epsilon_cutoff: 1e-4, ..Params::default() },
                     Params { temperature: 5.0, typical_p: 0.9, epsilon_cutoff: 1e-9, top_a: 1.0, ..Params::default() },
                     Params { temperature: 5.0, top_k: k as u64, top_a: 0.2, ..Params::default() },
+                    Params { temperature: 5.0, xtc_probability: 1.0, xtc_threshold: 1e-9, ..Params::default() },
+                    Params { top_k: k as u64, xtc_probability: 0.5, xtc_threshold: 0.01, ..Params::default() },
+                    Params {
+                        temperature: 0.1,
+                        top_k: k as u64,
+                        top_p: 0.9,
+                        typical_p: 0.5,
+                        xtc_probability: 1.0,
+                        order: Steps::new(Step::ALL.iter().rev().copied()),
+                        ..Params::default()
+                    },
                 ];
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {
                     for context in [Context::default(), changed] {
-                        count(sample(isa, &row, &params, &context, random(1 << 40) << 24, &mut scratch).err());
-                        count(candidates(isa, &row, &params, &context, &mut scratch).err());
-                        count(mask_logits(isa, &row, &params, &context, &mut out, &mut scratch).err());
+                        let words = Words { draw: random(1 << 40) << 24, filter: random(1 << 40) << 24 };
+                        count(sample(isa, &row, &params, &context, words, &mut scratch).err());
+                        count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
+                        count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }
                     count(softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                     count(log_softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());

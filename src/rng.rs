@@ -28,10 +28,20 @@ pub fn philox4x64(key: [u64; 2], counter: [u64; 4]) -> [u64; 4] {
     [c0, c1, c2, c3]
 }
 
-/// The random word that draws a token: `philox4x64(key=(seed, 0), counter=(position, stream, 0, 0))[0]`.
+/// The random words of a token.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words {
+    /// The word that draws the token from those that are kept.
+    pub draw: u64,
+    /// The word of the filter that is random itself.
+    pub filter: u64,
+}
+
+/// Returns the random words of a token: `philox4x64(key=(seed, 0), counter=(position, stream, 0, 0))[:2]`.
 #[inline]
-pub fn draw_word(seed: u64, stream: u64, position: u64) -> u64 {
-    philox4x64([seed, 0], [position, stream, 0, 0])[0]
+pub fn words(seed: u64, stream: u64, position: u64) -> Words {
+    let [draw, filter, _, _] = philox4x64([seed, 0], [position, stream, 0, 0]);
+    Words { draw, filter }
 }
 
 #[cfg(test)]

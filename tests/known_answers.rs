@@ -7,7 +7,7 @@ use toksample::isa::Isa;
 use toksample::logit::Logit;
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
-use toksample::rng::draw_word;
+use toksample::rng::{Words, words};
 
 const FILE: &str = include_str!("known_answers.txt");
 
@@ -105,7 +105,8 @@ fn check<T: Logit>(isa: Isa, row: &[T], case: &Case) {
     let (params, mut scratch) = (&case.params, Scratch::default());
     let of = format!("{}, {} tokens, {params:?}", isa.name(), row.len());
 
-    let (ids, probs) = recipe::candidates(isa, row, params, &Context::default(), &mut scratch).expect(&of);
+    let (ids, probs) =
+        recipe::candidates(isa, row, params, &Context::default(), Words::default(), &mut scratch).expect(&of);
     // A probability is a mass divided by their sum: with the sum that the file gives, it tells the mass.
     let total = case.total as f64;
     let masses: Vec<u64> = probs.iter().map(|p| (p * total).round_ties_even() as u64).collect();
@@ -119,16 +120,16 @@ fn check<T: Logit>(isa: Isa, row: &[T], case: &Case) {
     assert_eq!(digest, case.digest, "{of}");
 
     let mut masked = row.to_vec();
-    recipe::mask_logits(isa, row, params, &Context::default(), &mut masked, &mut scratch).expect(&of);
+    recipe::mask_logits(isa, row, params, &Context::default(), Words::default(), &mut masked, &mut scratch).expect(&of);
     let mut kept: Vec<i64> = ids;
     kept.sort_unstable();
     let finite = (0..).zip(&masked).filter(|(_, x)| x.to_f32() > f32::NEG_INFINITY).map(|(id, _)| id);
     assert!(finite.eq(kept), "{of}: mask_logits");
 
     for (position, &token) in (case.position..=u64::MAX).zip(&case.tokens) {
-        let word = draw_word(case.seed, case.stream, position);
+        let words = words(case.seed, case.stream, position);
         assert_eq!(
-            recipe::sample(isa, row, params, &Context::default(), word, &mut scratch),
+            recipe::sample(isa, row, params, &Context::default(), words, &mut scratch),
             Ok(token),
             "{of}, position {position}"
         );

@@ -8,6 +8,7 @@ use toksample::error::RowError;
 use toksample::isa::Isa;
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
+use toksample::rng::Words;
 
 use crate::input::{self, Case, Element, LONG, Row, SHORT};
 use crate::oracle;
@@ -84,12 +85,17 @@ fn bits<T: Element>(row: &[T]) -> Vec<u32> {
     row.iter().map(|x| x.raw()).collect()
 }
 
+/// The words of a draw. No filter of a case is random.
+fn words(draw: u64) -> Words {
+    Words { draw, filter: 0 }
+}
+
 struct Sample;
 
 impl Check for Sample {
     fn check<T: Element>(row: &[T], Case { params, edits, word, .. }: &Case) {
         let context = &edits.context();
-        let sample = |isa, scratch: &mut Scratch| recipe::sample(isa, row, params, context, *word, scratch);
+        let sample = |isa, scratch: &mut Scratch| recipe::sample(isa, row, params, context, words(*word), scratch);
         let Some(wide) = valid(edited(row, params, context), |isa, scratch| sample(isa, scratch).err()) else { return };
         let want = oracle::sample(&wide, params, *word);
         let mut scratch = Scratch::default();
@@ -105,7 +111,7 @@ fn leave_other_changes<T: Element>(isa: Isa, row: &[T], params: &Params, context
     let Context { prompt_ids, output_ids, bitmask, .. } = *context;
     if bitmask.is_some() || !(prompt_ids.is_empty() && output_ids.is_empty()) {
         let other = Context { prompt_ids: output_ids, output_ids: prompt_ids, ..Context::default() };
-        let _ = recipe::sample(isa, &row[..row.len().div_ceil(2)], params, &other, 0, scratch);
+        let _ = recipe::sample(isa, &row[..row.len().div_ceil(2)], params, &other, Words::default(), scratch);
     }
 }
 
@@ -114,9 +120,9 @@ struct Candidates;
 impl Check for Candidates {
     fn check<T: Element>(row: &[T], Case { params, edits, .. }: &Case) {
         let context = &edits.context();
-        let candidates = |isa, scratch: &mut Scratch| recipe::candidates(isa, row, params, context, scratch);
+        let candidates = |isa, scratch: &mut Scratch| recipe::candidates(isa, row, params, context, Words::default(), scratch);
         let mask_logits =
-            |isa, out: &mut [T], scratch: &mut Scratch| recipe::mask_logits(isa, row, params, context, out, scratch);
+            |isa, out: &mut [T], scratch: &mut Scratch| recipe::mask_logits(isa, row, params, context, Words::default(), out, scratch);
         let edited = edited(row, params, context);
         valid(edited.clone(), |isa, scratch| mask_logits(isa, &mut row.to_vec(), scratch).err());
         let Some(wide) = valid(edited, |isa, scratch| candidates(isa, scratch).err()) else { return };

@@ -164,6 +164,20 @@ class SamplingParams(ExchangesConfigs):
             meaning="keep tokens with a probability of at least A times the square of the largest one; 0 is off",
         ),
     )
+    xtc_probability: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="P",
+            meaning="with this probability, drop the most probable tokens down to the threshold, but not the last of them; "
+            "0 is off",
+        ),
+    )
+    xtc_threshold: float | None = field(
+        default=0.1,
+        metadata=_share(off=0.1, metavar="P", meaning="the least probability of the tokens that xtc_probability drops"),
+    )
+    order: str | Sequence[str] | None = None
     repetition_penalty: float | None = field(
         default=1.0,
         metadata=_real(
@@ -211,6 +225,9 @@ class SamplingParams(ExchangesConfigs):
                 continue
             if name == "logit_bias":
                 object.__setattr__(self, name, dict(_mapping(value, _ONE_MAPPING)))
+            elif name == "order":
+                object.__setattr__(self, name, value if isinstance(value, str) else steps(value))
+                check_order(steps(value), self.keywords())
             else:
                 one(name, value)
 
@@ -238,11 +255,14 @@ class TextParameters(TypedDict, total=False):
     typical_p: Real
     epsilon_cutoff: Real
     top_a: Real
+    xtc_probability: Real
+    xtc_threshold: Real
     repetition_penalty: Real
     frequency_penalty: Real
     presence_penalty: Real
     penalty_window: Integer
     logit_bias: Bias
+    order: str | Sequence[str] | None
     seed: Integer
     stream: Integer
 
@@ -303,6 +323,65 @@ def unexpected(name: object) -> NoReturn:
     meant = other_names.get(str(name)) or (close[0] if close else None)
     hint = f"; did you mean {meant!r}?" if meant else ""
     raise TypeError(f"got an unexpected keyword argument {show(name)}{hint}")
+
+
+# ---- the order of the steps --------------------------------------------------------------------------------------------
+
+STEPS = {name: name for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a")} | {
+    "xtc": "xtc_probability",
+    "top_k_with_ties": "top_k",
+    "top_p_beyond": "top_p",
+}
+"""The steps that an order may have, and the parameter that each applies."""
+
+ORDERS = {
+    "toksample": ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "xtc"),
+    "transformers": ("temperature", "top_k_with_ties", "top_p", "min_p", "typical_p", "epsilon_cutoff"),
+    "vllm": ("temperature", "min_p", "top_k_with_ties", "top_p"),
+    "sglang": ("temperature", "top_p_beyond", "top_k", "min_p"),
+    "llama.cpp": ("top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
+    "mlx-lm": ("top_p", "min_p", "xtc", "top_k", "temperature"),
+}
+"""The orders that have a name: those of other systems, and that of toksample, which is the default."""
+
+
+def steps(order: object) -> tuple[str, ...]:
+    """Read the parameter ``order``: the name of an order, or its steps."""
+    if order is None:
+        return ORDERS["toksample"]
+    if isinstance(order, str) and order in ORDERS:
+        return ORDERS[order]
+    rule = f"order must be one of {', '.join(map(repr, ORDERS))}, or a sequence of steps"
+    if isinstance(order, str):
+        raise ValueError(f"{rule}, got {show(order)}")
+    if not isinstance(order, Sequence) or isinstance(order, _TEXT):
+        raise TypeError(f"{rule}, got {show(order)}")
+    result = tuple(order)
+    for step in result:
+        if not isinstance(step, str) or step not in STEPS:
+            raise ValueError(f"order must have steps among {', '.join(STEPS)}, got {show(step)}")
+    applied = [STEPS[step] for step in result]
+    for name in applied:
+        if applied.count(name) > 1:
+            raise ValueError(f"order must apply each parameter once, got {name} twice in {show(result)}")
+    return result
+
+
+def check_order(order: tuple[str, ...], parameters: Mapping[str, object]) -> None:
+    """See that the order has a step for each filter that is on."""
+    applied = {STEPS[step] for step in order}
+    for name in STEPS.values():
+        value = parameters.get(name)
+        off = PARAMETERS[name].off
+        if name not in applied and value is not None and np.any(np.asarray(value) != off):
+            not_in_order(name, order)
+
+
+def not_in_order(name: str, order: Sequence[str]) -> NoReturn:
+    """Raise the error for a filter that is on, and for which the order has no step."""
+    raise ValueError(
+        f"{name} must be off where the order has no step for it, got order {', '.join(order) or 'without steps'}"
+    )
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from toksample._parameters import (
     biases,
     bitmask,
     check_count,
+    check_order,
     per_row,
+    steps,
     token_ids,
     unexpected,
 )
@@ -43,9 +45,9 @@ def check_tokens(native: npt.NDArray[Any]) -> None:
 
 
 def numbers(parameters: Mapping[str, object], rows: int, is_batch: bool) -> list[dict[str, Any]]:
-    """Give, for each row, the parameters that are numbers. What is not given has its default."""
+    """Give, for each row, the parameters that are numbers, and the steps of the order. What is not given has its default."""
     random = int.from_bytes(os.urandom(8))
-    columns = {}
+    columns: dict[str, list[Any]] = {}
     for name in PARAMETERS:
         value = parameters.get(name, DEFAULTS[name])
         if value is None and name == "seed":
@@ -54,6 +56,9 @@ def numbers(parameters: Mapping[str, object], rows: int, is_batch: bool) -> list
             columns[name] = list(range(rows))
         else:
             columns[name] = _column(name, value, rows, is_batch)
+    order = steps(parameters.get("order"))
+    check_order(order, parameters)
+    columns["order"] = [order] * rows
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -7,8 +7,8 @@ short and says what the method is. The one idea is the exact mass:
 2. A token's probability is an integer, its **mass** (:func:`mass`). Every step of it is one float32 operation that IEEE 754
    rounds correctly, so every machine computes the same integer, and integer sums do not depend on the order.
 3. Tokens have a **total order** (:func:`order`): logit descending, then id ascending. The mass never decreases with the
-   logit, so every filter keeps an interval of this order: a filter is a function from the masses of what was kept to the
-   place where the interval starts and the place where it stops.
+   logit, so every filter keeps an interval of what was kept before it: a filter is a function from the masses of that to the
+   place where the interval starts and the place where it stops. Their order is a parameter.
 4. The **draw** (:func:`draw`) takes one random 64-bit word, which is a function of seed, stream and position
    (:func:`philox4x64`).
 """
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_given, as_native, like
-from toksample._parameters import Parameters, count, errors_mode, show_parameters
+from toksample._parameters import ORDERS, Parameters, count, errors_mode, show_parameters
 from toksample._rows import Edits, check_names, check_tokens, edits, numbers, raise_row_errors, row_error
 
 Row = npt.NDArray[np.float32]
@@ -170,6 +170,13 @@ def keep_top_k(masses: Masses, k: int) -> tuple[int, int]:
     return 0, min(k, len(masses)) if k > 0 else len(masses)
 
 
+def keep_top_k_with_ties(logits: Row, k: int) -> tuple[int, int]:
+    """Keep the k first, and all tokens whose logit equals that of the last of them; 0 is off."""
+    if not 0 < k < len(logits):
+        return 0, len(logits)
+    return 0, int(np.count_nonzero(logits >= logits[k - 1]))
+
+
 def keep_top_p(masses: Masses, p: float) -> tuple[int, int]:
     """Keep the smallest prefix whose mass is at least the share p of the whole; 1 is off.
 
@@ -178,6 +185,15 @@ def keep_top_p(masses: Masses, p: float) -> tuple[int, int]:
     if p == 1:
         return 0, len(masses)
     return 0, int(np.searchsorted(np.cumsum(masses), _share_of(masses, p))) + 1
+
+
+def keep_top_p_beyond(masses: Masses, p: float) -> tuple[int, int]:
+    """Keep the smallest prefix whose mass is more than the share p of the whole; 1 is off. This is the rule of SGLang."""
+    if p == 1:
+        return 0, len(masses)
+    total = int(masses.sum())
+    need = np.uint64(min(total, int(float(p) * float(total)) + 1))
+    return 0, int(np.searchsorted(np.cumsum(masses), need)) + 1
 
 
 def keep_min_p(masses: Masses, p: float) -> tuple[int, int]:
@@ -197,6 +213,8 @@ def keep_typical_p(masses: Masses, surprises: Ids, p: float) -> tuple[int, int]:
 
     C. Meister, T. Pimentel, G. Wiher, R. Cotterell, "Locally typical sampling", TACL 2023.
     """
+    if p == 1:
+        return 0, len(masses)
     total = int(masses.sum())
     mean = (2 * int(np.dot(masses.astype(object), surprises.astype(object))) + total) // (2 * total)
     distances = np.abs(surprises - mean)
@@ -227,6 +245,18 @@ def keep_top_a(masses: Masses, a: float) -> tuple[int, int]:
     return _keep_at_least(masses, float(a) * first * first / total)
 
 
+def keep_xtc(masses: Masses, probability: float, threshold: float, word: int) -> tuple[int, int]:
+    """With a probability, drop all tokens with a probability of at least the threshold but the last of them.
+
+    The random word decides; a probability of 0 is off. XTC, "exclude top choices", is from p-e-w, in text-generation-webui
+    (2024).
+    """
+    if word >= int(float(probability) * 2.0**64):
+        return 0, len(masses)
+    least = np.uint64(max(1, math.ceil(float(threshold) * float(int(masses.sum())))))
+    return max(0, int(np.count_nonzero(masses >= least)) - 1), len(masses)
+
+
 def _keep_at_least(masses: Masses, least: float) -> tuple[int, int]:
     """Keep the tokens with at least this mass, rounded up to at least 1, and those as heavy as the first in any case."""
     return 0, int(np.count_nonzero(masses >= min(masses[0], np.uint64(max(1, math.ceil(least))))))
@@ -239,7 +269,7 @@ def _share_of(masses: Masses, p: float) -> np.uint64:
 
 
 class Filters(NamedTuple):
-    """The filters' parameters of one row, in their order."""
+    """The parameters of one row that decide which tokens are kept."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -248,6 +278,44 @@ class Filters(NamedTuple):
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     top_a: float = 0.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    word: int = 0
+    """The random word of the filters."""
+    order: tuple[str, ...] = ORDERS["toksample"]
+
+
+class Kept(NamedTuple):
+    """The tokens that are kept, in the total order."""
+
+    ids: Ids
+    logits: Row
+    masses: Masses
+    surprises: Ids
+
+    def at(self, temperature: float) -> Kept:
+        """Return the same tokens with the masses that they have at a temperature, relative to the first of them."""
+        masses, surprises = mass(self.logits, temperature), surprise(self.logits, temperature)
+        return self._replace(masses=masses, surprises=surprises)
+
+    def part(self, start: int, stop: int) -> Kept:
+        """Return some of them."""
+        part = slice(start, stop)
+        return Kept(self.ids[part], self.logits[part], self.masses[part], self.surprises[part])
+
+
+STEPS: dict[str, Callable[[Kept, Filters], tuple[int, int]]] = {
+    "top_k": lambda kept, filters: keep_top_k(kept.masses, filters.top_k),
+    "top_k_with_ties": lambda kept, filters: keep_top_k_with_ties(kept.logits, filters.top_k),
+    "top_p": lambda kept, filters: keep_top_p(kept.masses, filters.top_p),
+    "top_p_beyond": lambda kept, filters: keep_top_p_beyond(kept.masses, filters.top_p),
+    "min_p": lambda kept, filters: keep_min_p(kept.masses, filters.min_p),
+    "typical_p": lambda kept, filters: keep_typical_p(kept.masses, kept.surprises, filters.typical_p),
+    "epsilon_cutoff": lambda kept, filters: keep_epsilon_cutoff(kept.masses, filters.epsilon_cutoff),
+    "top_a": lambda kept, filters: keep_top_a(kept.masses, filters.top_a),
+    "xtc": lambda kept, filters: keep_xtc(kept.masses, filters.xtc_probability, filters.xtc_threshold, filters.word),
+}
+"""The filters: from the tokens that were kept before and the parameters to where what each filter keeps starts and stops."""
 
 
 def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
@@ -255,17 +323,10 @@ def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     if filters.temperature == 0:
         return order(row)[:1], np.array([2**S], np.uint64)
     ids = order(row)[: np.count_nonzero(row > -np.inf)]
-    masses = mass(row, filters.temperature)[ids]
-    masses = masses[slice(*keep_top_k(masses, filters.top_k))]
-    masses = masses[slice(*keep_top_p(masses, filters.top_p))]
-    masses = masses[slice(*keep_min_p(masses, filters.min_p))]
-    ids = ids[: len(masses)]
-    if filters.typical_p < 1:
-        typical = slice(*keep_typical_p(masses, surprise(row, filters.temperature)[ids], filters.typical_p))
-        ids, masses = ids[typical], masses[typical]
-    masses = masses[slice(*keep_epsilon_cutoff(masses, filters.epsilon_cutoff))]
-    masses = masses[slice(*keep_top_a(masses, filters.top_a))]
-    return ids[: len(masses)], masses
+    kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64)).at(1.0)
+    for step in filters.order:
+        kept = kept.at(filters.temperature) if step == "temperature" else kept.part(*STEPS[step](kept, filters))
+    return kept.ids, kept.masses
 
 
 # ---- the draw --------------------------------------------------------------------------------------------------------
@@ -290,6 +351,11 @@ def philox4x64(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tupl
 def draw_word(seed: int, stream: int, position: int) -> int:
     """Return the random 64-bit word that draws the token at ``position`` of text number ``stream``."""
     return philox4x64((seed, 0), (position, stream, 0, 0))[0]
+
+
+def filter_word(seed: int, stream: int, position: int) -> int:
+    """Return the random 64-bit word of the filter that is random itself: the next one."""
+    return philox4x64((seed, 0), (position, stream, 0, 0))[1]
 
 
 def draw(ids: Ids, masses: Masses, word: int) -> int:
@@ -382,7 +448,8 @@ def for_each_row(
 
 
 def _filters(params: Mapping[str, Any]) -> Filters:
-    return Filters(*(params[name] for name in Filters._fields))
+    word = filter_word(params["seed"], params["stream"], params["position"])
+    return Filters(word=word, **{name: params[name] for name in Filters._fields if name != "word"})
 
 
 def _written(result: Any, out: npt.NDArray[Any] | None) -> Any:

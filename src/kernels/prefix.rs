@@ -122,8 +122,8 @@ impl Blocks {
     }
 
     /// Returns the id at which the running mass of the tokens up to `last`, in the order of the ids, exceeds `target`, or None
-    /// if even the full sum does not. `rest` yields the keys and masses of the tokens after `near` and up to `last`, in the
-    /// order of the ids.
+    /// if even the full sum does not. `rest` yields the keys and masses of the tokens after `near` and up to `last`, and
+    /// `dropped` those of the tokens to leave out, each in the order of the ids.
     #[inline(always)]
     pub fn find<R: Row>(
         &self,
@@ -132,10 +132,11 @@ impl Blocks {
         last: u64,
         target: u64,
         mut rest: impl Iterator<Item = (u64, u64)>,
+        mut dropped: impl Iterator<Item = (u64, u64)>,
     ) -> Option<usize> {
         R::Isa::run(move || {
             let mut left = target;
-            let mut next = rest.next();
+            let (mut next, mut next_dropped) = (rest.next(), dropped.next());
             for (index, &up_to_near) in self.masses.iter().enumerate() {
                 let mut sum = up_to_near;
                 while let Some((key, mass)) = next
@@ -144,10 +145,18 @@ impl Blocks {
                     sum += mass;
                     next = rest.next();
                 }
+                let mut kept = u64::MAX;
+                while let Some((key, mass)) = next_dropped
+                    && order::id(key) / BLOCK == index
+                {
+                    sum = sum.saturating_sub(mass); // it is no larger, unless the row changes
+                    kept &= !(1 << (order::id(key) % BLOCK));
+                    next_dropped = dropped.next();
+                }
                 if left < sum {
                     let mut buffer = Buffer::new();
                     let block = row.block(index, &mut buffer);
-                    let mask = Prefix::to(last).mask::<R::Isa>(block, index);
+                    let mask = Prefix::to(last).mask::<R::Isa>(block, index) & kept;
                     let mut masses = mass.of_each(block);
                     for (place, mass) in masses.iter_mut().enumerate() {
                         *mass *= mask >> place & 1;

@@ -25,10 +25,22 @@ const STEPS: usize = 32;
 const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
 const BUCKETS: usize = (S as usize + 1) * STEPS + 1;
 
-/// Returns the mass that the nucleus must reach. It is at least 1, so that one token is kept even if `top_p` is 0.
-#[inline(always)]
-pub fn need(top_p: f64, total: u64) -> u64 {
-    ((top_p * total as f64).ceil() as u64).min(total).max(1)
+/// The share of the mass that a nucleus has.
+#[derive(Clone, Copy)]
+pub struct Share {
+    pub p: f64,
+    /// True if the nucleus must have more than the share, and false if as much is enough.
+    pub is_exceeded: bool,
+}
+
+impl Share {
+    /// Returns the mass that the nucleus must reach. It is at least 1, so that one token is kept even if the share is 0.
+    #[inline(always)]
+    pub fn need(self, total: u64) -> u64 {
+        let share = self.p * total as f64;
+        let need = if self.is_exceeded { share as u64 + 1 } else { share.ceil() as u64 };
+        need.min(total).max(1)
+    }
 }
 
 /// Returns a mass such that the tokens with at least this mass probably contain the nucleus and few others, and an estimate of

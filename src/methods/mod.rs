@@ -11,10 +11,12 @@ mod logit_bias;
 mod min_p;
 mod presence_penalty;
 mod repetition_penalty;
+mod temperature;
 mod top_a;
 mod top_k;
 mod top_p;
 mod typical_p;
+mod xtc;
 
 use crate::changes::Token;
 use crate::context::Context;
@@ -23,6 +25,7 @@ use crate::kernels::mass::Mass;
 use crate::params::Params;
 use crate::row::Row;
 use crate::search::{Kept, Search, State};
+use crate::steps::{Step, Steps};
 
 /// Returns what of the context changes the row, or None if the row stays as it is in memory.
 pub(crate) fn changing<'a>(params: &Params, context: &Context<'a>) -> Option<Context<'a>> {
@@ -53,20 +56,50 @@ pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token) -> f32 {
     }
 }
 
-/// Applies the filters in their order, at a temperature that is not 0. Returns None if every token is kept.
+/// Applies the temperature and the filters in their order, at a temperature that is not 0. Returns which tokens are kept, or None
+/// if all are, and what their masses are. `word` is the random word of the filters.
 #[inline(always)]
 pub(crate) fn keep<R: Row>(
     row: &R,
-    mass: Mass,
     params: &Params,
+    word: u64,
     search: &mut Search,
-) -> Result<Option<Kept>, RowError> {
-    let mut state = State::all(*row, mass, search);
-    top_k::apply(params.top_k, &mut state)?;
-    top_p::apply(params.top_p, &mut state)?;
+) -> Result<(Mass, Option<Kept>), RowError> {
+    if let Some(order) = &params.order {
+        return keep_in_order(order, State::all(*row, 1.0, search), params, word);
+    }
+    let mut state = State::all(*row, params.temperature, search);
+    // These are plain statements, because a loop over the steps costs a short row 300 instructions.
+    top_k::apply(params.top_k, false, &mut state)?;
+    top_p::apply(params.top_p, false, &mut state)?;
     min_p::apply(params.min_p, &mut state)?;
     typical_p::apply(params.typical_p, &mut state)?;
     epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?;
     top_a::apply(params.top_a, &mut state)?;
+    xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?;
+    Ok(state.kept())
+}
+
+/// Applies the steps of an order to a row at temperature 1.
+fn keep_in_order<R: Row>(
+    order: &Steps,
+    mut state: State<'_, R>,
+    params: &Params,
+    word: u64,
+) -> Result<(Mass, Option<Kept>), RowError> {
+    for step in order.iter() {
+        match step {
+            Step::Temperature => temperature::apply(params.temperature, &mut state)?,
+            Step::TopK => top_k::apply(params.top_k, false, &mut state)?,
+            Step::TopKWithTies => top_k::apply(params.top_k, true, &mut state)?,
+            Step::TopP => top_p::apply(params.top_p, false, &mut state)?,
+            Step::TopPBeyond => top_p::apply(params.top_p, true, &mut state)?,
+            Step::MinP => min_p::apply(params.min_p, &mut state)?,
+            Step::TypicalP => typical_p::apply(params.typical_p, &mut state)?,
+            Step::EpsilonCutoff => epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?,
+            Step::TopA => top_a::apply(params.top_a, &mut state)?,
+            Step::Xtc => xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?,
+        }
+    }
     Ok(state.kept())
 }

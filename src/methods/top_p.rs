@@ -8,13 +8,14 @@
 //! A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, "The curious case of neural text degeneration" (ICLR 2020).
 //!
 //! Edge rules: at least one token is kept. The token that crosses the line is kept. Of equal logits, the lower ids are kept.
-//! 1 is off.
+//! 1 is off. The step `top_p_beyond` keeps one token more where the mass reaches the share exactly, as SGLang does.
 
 use crate::error::RowError;
+use crate::kernels::top_p::Share;
 use crate::row::Row;
 use crate::search::State;
 
 #[inline(always)]
-pub(super) fn apply<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if p < 1.0 { state.keep_share(p) } else { Ok(()) }
+pub(super) fn apply<R: Row>(p: f64, is_exceeded: bool, state: &mut State<'_, R>) -> Result<(), RowError> {
+    if p < 1.0 { state.keep_share(Share { p, is_exceeded }) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@
 //! Edge rules: all tokens at the last distance are kept. The most probable token may be dropped. 1 is off.
 
 use crate::error::RowError;
-use crate::kernels::top_p::need;
+use crate::kernels::top_p::Share;
 use crate::row::Row;
 use crate::search::State;
 
@@ -23,5 +23,6 @@ pub(super) fn apply<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowE
     }
     let moments = state.moments();
     let mean = moments.mean().ok_or(RowError::Changed)?; // the most probable token always has a mass
-    state.keep_nearest(mean, need(p, moments.mass), moments.mass)
+    let share = Share { p, is_exceeded: false };
+    state.keep_nearest(mean, share.need(moments.mass), moments.mass)
 }

@@ -215,7 +215,7 @@ pub(super) fn sample<'py>(logits: &Bound<'py, PyAny>, parameters: &Bound<'py, Py
         let out = how.out.as_ref().map(|out| Out::read(out, "int64", shape.per_row())).transpose()?;
         with_element!(logits, |T| {
             let run = |row: &[T], b, contexts: &Contexts<'_>, scratch: &mut Scratch| {
-                recipe::sample(isa, row, &parameters.get(b), &contexts.get(b), parameters.word(b, seed, 0), scratch)
+                recipe::sample(isa, row, &parameters.get(b), &contexts.get(b), parameters.words(b, seed, 0), scratch)
             };
             tokens::<T>(py, &logits, &inputs, how.threads, out, run, how.mark)
         })
@@ -247,7 +247,7 @@ pub(super) fn draw<'py>(
                     row,
                     &parameters.get(b),
                     &contexts.get(b),
-                    parameters.word(b, seed, position),
+                    parameters.words(b, seed, position),
                     scratch,
                 )
             };
@@ -299,13 +299,15 @@ pub(super) fn candidates<'py>(
         let shape = logits.shape;
         parameters.check(py, shape)?;
         let params = parameters.get(0);
+        let words = parameters.words(0, parameters.fresh_seed_of_filters()?, 0);
         let _pins = (pin(&logits)?, inputs.pin()?);
         let context = inputs.contexts()?.get(0);
         let result = with_element!(logits, |T| {
             let rows = logits.rows::<T>()?;
             let row = T::slice(rows.row(0));
-            let work =
-                || with_scratch(shape.tokens, |scratch| recipe::candidates(isa, row, &params, &context, scratch));
+            let work = || {
+                with_scratch(shape.tokens, |scratch| recipe::candidates(isa, row, &params, &context, words, scratch))
+            };
             without_gil(py, shape.tokens, work)
         });
         let (ids, probs) = result.map_err(row_error)?;
@@ -328,6 +330,7 @@ pub(super) fn mask_logits<'py>(
         let (logits, inputs) = parameters.read_logits(logits)?;
         let shape = logits.shape;
         parameters.check(py, shape)?;
+        let seed = parameters.fresh_seed_of_filters()?;
         with_element!(logits, |T| {
             let mut masked = zeros::<<T as ArrayElement>::Stored>(py, shape.wide(shape.tokens, &mut [0; 2]))?;
             let _pins = (pin(&logits)?, inputs.pin()?);
@@ -335,7 +338,8 @@ pub(super) fn mask_logits<'py>(
             let rows = logits.rows::<T>()?;
             let written = T::slice_mut(slice_of_new(&mut masked)).chunks_exact_mut(shape.tokens);
             for_each_row::<T, _>(py, shape, rows, wanted, written, |row, b, out, scratch| {
-                recipe::mask_logits(isa, row, &parameters.get(b), &contexts.get(b), out, scratch)
+                let words = parameters.words(b, seed, 0);
+                recipe::mask_logits(isa, row, &parameters.get(b), &contexts.get(b), words, out, scratch)
             })?;
             Ok(masked.into_any())
         })

@@ -16,7 +16,8 @@ use super::arrays::{Logits, Shape, is_numpy_scalar};
 use super::errors::{call_check, guarded, value_error};
 use super::inputs::{INPUTS, Inputs};
 use crate::params::{Parameter, Params, Set, TABLE, is_temperature};
-use crate::rng::draw_word;
+use crate::rng::{Words, words};
+use crate::steps::{Step, Steps};
 
 /// One value, for the only row or for all of them, or one for each row of a batch.
 pub(super) enum PerRow<P> {
@@ -185,8 +186,9 @@ impl Parameters {
     }
 }
 
-/// What may be named beside the parameters of [`TABLE`]: which random word to draw with, and how to make the call.
-const OTHERS: [&str; 6] = ["seed", "position", "stream", "errors", "num_threads", "out"];
+/// What may be named beside the parameters of [`TABLE`]: which random word to draw with, in which order to apply the filters, and
+/// how to make the call.
+const OTHERS: [&str; 7] = ["seed", "position", "stream", "order", "errors", "num_threads", "out"];
 
 /// All names, in the order in which a place stands for a name.
 fn all_names() -> impl Iterator<Item = &'static str> {
@@ -266,9 +268,11 @@ impl Parameters {
                 Name::Parameter(parameter) => parameters.set(parameter, &value)?,
                 Name::Other(name @ ("seed" | "position" | "stream")) => parameters.set_word(name, &value)?,
                 Name::Input(name) => parameters.set_input(name, &value),
+                Name::Other("order") => parameters.set_order(&value)?,
                 Name::Other(_) => return Err(Name::unexpected(&key)),
             }
         }
+        parameters.check_order(given.py())?;
         Ok(parameters)
     }
 
@@ -279,6 +283,7 @@ impl Parameters {
         for (key, value) in given {
             match Name::of(&key)? {
                 Name::Parameter(parameter) => parameters.set(parameter, &value)?,
+                Name::Other("order") => parameters.set_order(&value)?,
                 Name::Other("errors") => how.mark = read_errors(&value)?,
                 Name::Other("num_threads") => how.threads = read_threads(value.is_none().not().then_some(&value))?,
                 Name::Other("out") => how.out = value.is_none().not().then_some(value),
@@ -286,6 +291,7 @@ impl Parameters {
                 Name::Input(name) => parameters.set_input(name, &value),
             }
         }
+        parameters.check_order(given.py())?;
         Ok((parameters, how))
     }
 
@@ -293,6 +299,36 @@ impl Parameters {
         if !given.is_none() {
             self.edits.push((name, given.clone().unbind()));
         }
+    }
+
+    /// Reads an order, which `_parameters.py` turns into the names of its steps.
+    #[cold]
+    fn set_order(&mut self, given: &Bound<'_, PyAny>) -> PyResult<()> {
+        if given.is_none() {
+            return Ok(());
+        }
+        let names: Vec<String> = call_check(given.py(), "steps", (given,))?.extract()?;
+        let step = |name: &String| Step::ALL.iter().copied().find(|step| step.name() == name);
+        let steps: Option<Vec<Step>> = names.iter().map(step).collect();
+        self.params.order =
+            Some(steps.and_then(Steps::new).ok_or_else(|| value_error("order must have steps that toksample knows"))?);
+        Ok(())
+    }
+
+    /// Sees that the order has a step for each filter that is on.
+    #[inline]
+    fn check_order(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(order) = &self.params.order else { return Ok(()) };
+        let names: Vec<&str> = order.iter().map(Step::name).collect();
+        for parameter in TABLE.iter().filter(|parameter| !parameter.is_edit) {
+            let is_on =
+                !parameter.is_off(&self.params) || self.columns.iter().any(|column| column.name == parameter.name);
+            if is_on && !order.apply(parameter.name) && parameter.name != "xtc_threshold" {
+                call_check(py, "not_in_order", (parameter.name, names))?;
+                return Err(value_error("order must have a step for each filter that is on"));
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -314,7 +350,7 @@ impl Parameters {
         if given.is_none() {
             return Ok(()); // the default, which is off
         }
-        let Parameter { name, is_edit, set } = parameter;
+        let Parameter { name, is_edit, set, .. } = parameter;
         if *is_edit {
             self.edits.push((name, given.clone().unbind()));
         }
@@ -412,10 +448,19 @@ impl Parameters {
         getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))
     }
 
-    /// The random word of a row, by its own seed and position if it has them. They have been checked.
-    pub(super) fn word(&self, row: usize, seed: u64, position: u64) -> u64 {
+    /// The same, where a word is needed only by a filter that is random.
+    pub(super) fn fresh_seed_of_filters(&self) -> PyResult<u64> {
+        let is_random = self.params.xtc_probability != 0.0 || !self.columns.is_empty();
+        if !is_random || !matches!(self.seed, Word::Unset) {
+            return Ok(0);
+        }
+        getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))
+    }
+
+    /// The random words of a row, by its own seed and position if it has them. They have been checked.
+    pub(super) fn words(&self, row: usize, seed: u64, position: u64) -> Words {
         let stream = self.stream.get(row).unwrap_or(row as u64);
-        draw_word(self.seed.get(row).unwrap_or(seed), stream, self.position.get(row).unwrap_or(position))
+        words(self.seed.get(row).unwrap_or(seed), stream, self.position.get(row).unwrap_or(position))
     }
 }
 

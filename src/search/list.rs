@@ -96,6 +96,16 @@ impl List {
         self.masses.truncate(kept);
     }
 
+    /// Drops the tokens of another list, before this one is weighed.
+    pub fn remove(&mut self, others: &List) {
+        let mut others = others.keys.iter().peekable();
+        // Both are in the order of the ids.
+        self.keys.retain(|key| {
+            while others.next_if(|other| order::id(**other) < order::id(*key)).is_some() {}
+            others.next_if(|other| *other == key).is_none()
+        });
+    }
+
     /// Returns the key of the `count`-th token in the total order, or a key after all others if there are fewer.
     #[inline(always)]
     pub fn last_of_first(&mut self, count: usize) -> u64 {

@@ -20,6 +20,7 @@ use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::surprise::{self, Moments};
+use crate::kernels::top_p::Share;
 use crate::kernels::{draw, prefix, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
@@ -31,6 +32,8 @@ pub(crate) struct Search {
     list: List,
     ledger: Ledger,
     passes: Passes,
+    /// The tokens that a filter dropped from a prefix that is too long for a list.
+    dropped: List,
     work_maxima: Vec<f32>,
 }
 
@@ -41,6 +44,8 @@ pub(crate) enum Kept {
     Listed { last: u64 },
     /// All tokens up to the key `last`, which are too many for a list. If a nucleus ends them, they have been weighed.
     Long { last: u64, weighed: Option<Weighed> },
+    /// The same without the tokens in [`Search::dropped`].
+    Without { weighed: Weighed },
 }
 
 impl Kept {
@@ -53,6 +58,7 @@ impl Kept {
                 let weighed = weighed.filter(|weighed| weighed.near <= last);
                 Kept::Long { last, weighed: weighed.map(|weighed| Weighed { last, ..weighed }) }
             }
+            Kept::Without { .. } => self, // which a filter lists before it narrows it
         }
     }
 }
@@ -102,58 +108,128 @@ pub(crate) struct State<'a, R> {
     search: &'a mut Search,
     /// None while every token is kept.
     kept: Option<Kept>,
+    /// True if the list, where there is one, holds the kept tokens and no others.
+    is_exact: bool,
     /// The mass of the first token that is kept.
     first: u64,
 }
 
 impl<'a, R: Row> State<'a, R> {
-    /// Begins with all tokens. The mass is that of the row, at a temperature that is not 0.
+    /// Begins with all tokens, at a temperature that is not 0.
     #[inline(always)]
-    pub fn all(row: R, mass: Mass, search: &'a mut Search) -> Self {
+    pub fn all(row: R, temperature: f64, search: &'a mut Search) -> Self {
         search.passes.begin();
-        State { row, mass, search, kept: None, first: 1 << S }
+        let mass = Mass::new(row.maximum(), temperature);
+        State { row, mass, search, kept: None, is_exact: true, first: 1 << S }
     }
 
-    /// Returns which tokens are kept, or None if all are.
+    /// Returns which tokens are kept, or None if all are, and what their masses are.
     #[inline(always)]
-    pub fn kept(self) -> Option<Kept> {
-        self.kept
+    pub fn kept(self) -> (Mass, Option<Kept>) {
+        (self.mass, self.kept)
     }
 
-    /// Keeps the first `count` tokens of the total order. Comes before the other filters.
+    /// Gives the kept tokens the masses that they have at another temperature, relative to the first of them.
+    pub fn set_temperature(&mut self, temperature: f64) -> Result<(), RowError> {
+        self.narrow_list();
+        let mut maximum = self.row.maximum();
+        match &mut self.kept {
+            None => (),
+            Some(Kept::Long { weighed, .. }) => *weighed = None,
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
+                let first = self.search.list.keys().iter().min().ok_or(RowError::Changed)?;
+                maximum = order::logit(*first);
+            }
+        }
+        self.mass = Mass::new(maximum, temperature);
+        if let Some(Kept::Listed { .. }) = self.kept {
+            self.search.list.weigh::<R::Isa>(self.mass);
+        }
+        self.first = 1 << S;
+        Ok(())
+    }
+
+    /// Makes the list, where there is one, hold the kept tokens and no others. Where tokens were dropped from a long prefix,
+    /// there is a list afterwards.
     #[inline(always)]
-    pub fn keep_first(&mut self, count: usize) -> Result<(), RowError> {
-        debug_assert!(self.kept.is_none());
+    fn narrow_list(&mut self) {
+        match self.kept {
+            Some(Kept::Listed { last }) if !self.is_exact => self.search.list.retain(|key| key <= last),
+            Some(Kept::Without { .. }) => self.list_without(),
+            _ => (),
+        }
+        self.is_exact = true;
+    }
+
+    /// Lists what is left of a long prefix from which tokens were dropped.
+    fn list_without(&mut self) {
+        if let Some(Kept::Without { weighed }) = self.kept {
+            let last = self.search.list_without(&self.row, weighed);
+            self.search.list.weigh::<R::Isa>(self.mass);
+            self.kept = Some(Kept::Listed { last });
+        }
+    }
+
+    /// Keeps the first `count` tokens of what was kept, and if `with_ties`, all tokens whose logit equals that of the last one.
+    #[inline(always)]
+    pub fn keep_first(&mut self, count: usize, with_ties: bool) -> Result<(), RowError> {
+        self.narrow_list();
+        let end = order::end(self.row.tokens());
+        let limit = match self.kept {
+            None => end,
+            Some(Kept::Long { last, .. }) => last,
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
+                let last = self.search.list.last_of_first(count).min(end);
+                self.kept = Some(Kept::Listed { last: if with_ties { down_to(order::logit(last)) } else { last } });
+                self.is_exact = false;
+                return Ok(());
+            }
+        };
         if count >= self.row.tokens() {
             return Ok(());
         }
-        self.kept = Some(if count <= most_listed(self.row.tokens()) {
-            let last = self.search.list_top_k(&self.row, count)?;
-            self.search.list.weigh::<R::Isa>(self.mass);
-            Kept::Listed { last: last.min(order::end(self.row.tokens())) }
+        let most = most_listed(self.row.tokens());
+        let mut is_listed = count <= most;
+        let mut last = if is_listed {
+            self.search.list_top_k(&self.row, count)?.min(end)
         } else {
-            Kept::Long { last: self.search.passes.last_of_top_k(&self.row, count)?, weighed: None }
+            self.search.passes.last_of_top_k(&self.row, count)?
+        };
+        if with_ties {
+            last = down_to(order::logit(last));
+            is_listed = is_listed && self.search.list.collect(&self.row, not_banned(last), most);
+        }
+        let last = last.min(limit);
+        self.kept = Some(if is_listed {
+            self.search.list.weigh::<R::Isa>(self.mass);
+            self.is_exact = limit == end;
+            Kept::Listed { last }
+        } else {
+            Kept::Long { last, weighed: None }
         });
         Ok(())
     }
 
-    /// Keeps the first tokens of the total order that together have at least the share `p` of the mass of what was kept.
-    /// Comes after `keep_first` and before the other filters.
+    /// Keeps the first tokens of the total order that together have at least a share of the mass of what was kept.
     #[inline(always)]
-    pub fn keep_share(&mut self, p: f64) -> Result<(), RowError> {
+    pub fn keep_share(&mut self, share: Share) -> Result<(), RowError> {
+        self.narrow_list();
         self.kept = Some(match self.kept {
-            None => self.search.nucleus(&self.row, self.mass, p)?,
-            Some(Kept::Listed { .. }) => {
-                let need = top_p::need(p, self.search.list.total());
+            None => self.search.nucleus(&self.row, self.mass, share)?,
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
+                let need = share.need(self.search.list.total());
                 Kept::Listed { last: self.search.list.last_reaching((need, need)).ok_or(RowError::Changed)? }
             }
-            Some(Kept::Long { last, .. }) => self.search.long_nucleus(&self.row, self.mass, p, last, None)?,
+            Some(Kept::Long { last, .. }) => self.search.long_nucleus(&self.row, self.mass, share, last, None)?,
         });
+        self.is_exact = false;
         Ok(())
     }
 
     /// Keeps the tokens that have at least the share `p` of the mass of the first token that was kept. `p` is not 0.
     pub fn keep_share_of_first(&mut self, p: f64) {
+        self.list_without();
+        self.is_exact = false;
         let lightest = down_to(self.mass.least_logit((p * self.first as f64).ceil() as u64));
         self.kept = Some(match self.kept.take() {
             Some(kept) => kept.up_to(lightest),
@@ -168,6 +244,8 @@ impl<'a, R: Row> State<'a, R> {
     /// and that of all tokens that were kept. The result must never decrease, or never increase, with the second mass. Tokens
     /// as heavy as the first one stay in any case.
     pub fn keep_at_least(&mut self, least: &dyn Fn(f64, f64) -> f64) -> Result<(), RowError> {
+        self.list_without();
+        self.is_exact = false;
         let first = self.first;
         let least = |total: u64| (least(first as f64, total as f64).ceil() as u64).min(first).max(1);
         self.kept = Some(match self.kept {
@@ -181,11 +259,14 @@ impl<'a, R: Row> State<'a, R> {
     }
 
     /// Returns the mass of the tokens that are kept, and the sum of their surprises.
-    pub fn moments(&self) -> Moments {
+    pub fn moments(&mut self) -> Moments {
+        self.narrow_list();
         match self.kept {
             None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens())),
             Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last),
-            Some(Kept::Listed { last }) => R::Isa::run(|| surprise::of_tokens(self.search.list.up_to(last), self.mass)),
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
+                R::Isa::run(|| surprise::of_tokens(self.search.list.up_to(u64::MAX), self.mass))
+            }
         }
     }
 
@@ -194,9 +275,9 @@ impl<'a, R: Row> State<'a, R> {
     pub fn keep_nearest(&mut self, center: u32, need: u64, total: u64) -> Result<(), RowError> {
         let mass = self.mass;
         let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
+        self.narrow_list();
         let farthest = match self.kept {
-            Some(Kept::Listed { last }) => {
-                self.search.list.retain(|key| key <= last);
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
                 self.search.list.distance_reaching::<R::Isa>(mass, center, need)
             }
             Some(Kept::Long { last, .. }) => self.search.list_nearest(&self.row, mass, center, [need, total], last),
@@ -209,6 +290,36 @@ impl<'a, R: Row> State<'a, R> {
         self.kept = Some(Kept::Listed { last: order::end(self.row.tokens()) });
         Ok(())
     }
+
+    /// Drops all tokens with at least the share `p` of the mass of what was kept, but not the last one of them.
+    pub fn drop_before_last_of(&mut self, p: f64) -> Result<(), RowError> {
+        self.narrow_list();
+        let kept = self.kept.unwrap_or(Kept::Long { last: order::end(self.row.tokens()), weighed: None });
+        let (kept, total) = self.search.weigh(&self.row, self.mass, kept);
+        let least = ((p * total as f64).ceil() as u64).max(1);
+        if least > self.first {
+            return Ok(());
+        }
+        let reach = down_to(self.mass.least_logit(least));
+        let last_up_to = |list: &List, reach| list.up_to(reach).map(|(key, _)| key).max().unwrap_or(order::START);
+        let Search { list, dropped, .. } = &mut *self.search;
+        let stays;
+        self.kept = Some(match kept {
+            Kept::Long { last, weighed: Some(weighed) } => {
+                dropped.fill(&self.row, self.mass, reach.min(last), usize::MAX);
+                stays = last_up_to(dropped, u64::MAX);
+                dropped.retain(|key| key < stays);
+                Kept::Without { weighed }
+            }
+            _ => {
+                stays = last_up_to(list, reach);
+                list.retain(|key| key >= stays);
+                kept
+            }
+        });
+        self.first = self.mass.of(order::logit(stays)).min(1 << S); // above only if the row changes
+        Ok(())
+    }
 }
 
 impl Search {
@@ -218,6 +329,7 @@ impl Search {
         self.list.reserve(tokens)?;
         self.ledger.reserve(blocks)?;
         self.passes.reserve(tokens)?;
+        self.dropped.reserve(tokens)?;
         reserve(&mut self.work_maxima, blocks)
     }
 
@@ -242,7 +354,7 @@ impl Search {
     /// Finds the nucleus of a whole row. If it has few tokens, it is found in a list of the heaviest ones, and the bounds of
     /// the row's mass are refined until the last token is certain.
     #[inline(always)]
-    fn nucleus<R: Row>(&mut self, row: &R, mass: Mass, p: f64) -> Result<Kept, RowError> {
+    fn nucleus<R: Row>(&mut self, row: &R, mass: Mass, share: Share) -> Result<Kept, RowError> {
         let limit = most_listed(row.tokens());
         let mut least = HEAVY;
         let mut is_listed = self.list.fill(row, mass, down_to(mass.floor(HEAVY)), limit / FIRST_SHARE);
@@ -252,7 +364,7 @@ impl Search {
         }
         while is_listed {
             let (low_total, high_total) = self.ledger.total();
-            let needs = (top_p::need(p, low_total), top_p::need(p, high_total));
+            let needs = (share.need(low_total), share.need(high_total));
             if self.list.total() >= needs.1 {
                 if let Some(last) = self.list.last_reaching(needs) {
                     return Ok(Kept::Listed { last });
@@ -271,7 +383,7 @@ impl Search {
             }
         }
         let total = is_open.then(|| self.ledger.total().0);
-        self.long_nucleus(row, mass, p, order::end(row.tokens()), total)
+        self.long_nucleus(row, mass, share, order::end(row.tokens()), total)
     }
 
     /// Finds the nucleus of the tokens up to `last` by passes. `total` is approximately the mass of the row, if that is known.
@@ -279,11 +391,11 @@ impl Search {
         &mut self,
         row: &R,
         mass: Mass,
-        p: f64,
+        share: Share,
         last: u64,
         total: Option<u64>,
     ) -> Result<Kept, RowError> {
-        let weighed = self.passes.nucleus(row, mass, p, last, total, &mut self.ledger)?;
+        let weighed = self.passes.nucleus(row, mass, share, last, total, &mut self.ledger)?;
         Ok(Kept::Long { last: weighed.last, weighed: Some(weighed) })
     }
 
@@ -313,6 +425,7 @@ impl Search {
                 let weighed = self.passes.weigh(row, mass, last, weighed);
                 (Kept::Long { last, weighed: Some(weighed) }, self.passes.total::<R::Isa>(weighed))
             }
+            Kept::Without { weighed } => (kept, self.passes.total::<R::Isa>(weighed)),
         }
     }
 
@@ -351,8 +464,9 @@ impl Search {
             Kept::Listed { last } => self.list.draw(last, word),
             Kept::Long { last, weighed } => {
                 let weighed = self.passes.weigh(row, mass, last, weighed);
-                self.passes.draw(row, mass, weighed, word)
+                self.passes.draw(row, mass, weighed, word, None)
             }
+            Kept::Without { weighed } => self.passes.draw(row, mass, weighed, word, Some(&self.dropped)),
         };
         drawn.ok_or(RowError::Changed)
     }
@@ -379,6 +493,7 @@ impl Search {
         let last = match kept {
             Some(Kept::Listed { last }) => last,
             Some(Kept::Long { last, .. }) => self.list_prefix(row, last),
+            Some(Kept::Without { weighed }) => self.list_without(row, weighed),
             None => self.list_prefix(row, order::end(row.tokens())),
         };
         self.list.sort::<R::Isa>(last, mass);
@@ -392,6 +507,13 @@ impl Search {
         last
     }
 
+    /// Lists the tokens of a long prefix that were not dropped.
+    fn list_without<R: Row>(&mut self, row: &R, weighed: Weighed) -> u64 {
+        let last = self.list_prefix(row, weighed.last);
+        self.list.remove(&self.dropped);
+        last
+    }
+
     /// Fills `out` with the logits of the kept tokens as they are in memory, and with -inf in place of all others.
     pub fn mask<R: Row>(&self, row: &R, kept: Option<Kept>, out: &mut [R::Logit]) {
         match kept {
@@ -402,6 +524,12 @@ impl Search {
                 }
             }
             Some(Kept::Long { last, .. }) => prefix::copy(row, not_banned(last), out),
+            Some(Kept::Without { weighed }) => {
+                prefix::copy(row, not_banned(weighed.last), out);
+                for &key in self.dropped.keys() {
+                    out[order::id(key)] = R::Logit::NEG_INFINITY;
+                }
+            }
             None => prefix::copy(row, not_banned(u64::MAX), out),
         }
     }

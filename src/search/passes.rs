@@ -7,12 +7,13 @@
 use super::list::List;
 use crate::error::RowError;
 use crate::isa::Vector;
+use crate::kernels::draw;
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix::{self, Blocks};
 use crate::kernels::survey::Survey;
-use crate::kernels::{draw, top_p};
+use crate::kernels::top_p::Share;
 use crate::lanes::BLOCK;
 use crate::row::Row;
 
@@ -84,7 +85,7 @@ impl Passes {
         &mut self,
         row: &R,
         mass: Mass,
-        p: f64,
+        share: Share,
         last: u64,
         total: Option<u64>,
         ledger: &mut Ledger,
@@ -100,13 +101,14 @@ impl Passes {
             ledger.open(row, mass);
             (estimate, deviation) = (ledger.total().0 as f64 - after, 0.0);
         }
-        self.survey.seek_mass((1.0 - p) * estimate, (1.0 - p) * deviation);
+        let left_out = 1.0 - share.p;
+        self.survey.seek_mass(left_out * estimate, left_out * deviation);
         let mut is_exact = false;
         loop {
             let (near, far) = self.survey.between(last);
             let total = self.blocks.weigh(row, mass, [near, far, last], self.between.keys_to_fill());
             self.between.weigh::<R::Isa>(mass);
-            let (need, before) = (top_p::need(p, total), self.blocks.total::<R::Isa>());
+            let (need, before) = (share.need(total), self.blocks.total::<R::Isa>());
             if before < need && need - before <= self.between.total() {
                 let need = need - before;
                 let last = self.between.last_reaching((need, need)).ok_or(RowError::Changed)?;
@@ -137,9 +139,20 @@ impl Passes {
         self.blocks.total::<I>() + self.between.total_up_to::<I>(weighed.last)
     }
 
-    /// Returns the token that the word draws from those up to `last` in what was weighed, or None if they have no mass.
-    pub fn draw<R: Row>(&self, row: &R, mass: Mass, weighed: Weighed, word: u64) -> Option<usize> {
-        let target = draw::target(word, self.total::<R::Isa>(weighed));
-        self.blocks.find(row, mass, weighed.last, target, self.between.up_to(weighed.last))
+    /// Returns the token that the word draws from those up to `last` in what was weighed, without those that were dropped, or
+    /// None if they have no mass.
+    pub fn draw<R: Row>(
+        &self,
+        row: &R,
+        mass: Mass,
+        weighed: Weighed,
+        word: u64,
+        dropped: Option<&List>,
+    ) -> Option<usize> {
+        let without = dropped.map_or(0, List::total);
+        let target = draw::target(word, self.total::<R::Isa>(weighed).saturating_sub(without));
+        let rest = self.between.up_to(weighed.last);
+        let dropped = dropped.into_iter().flat_map(|dropped| dropped.up_to(u64::MAX));
+        self.blocks.find(row, mass, weighed.last, target, rest, dropped)
     }
 }

@@ -19,7 +19,7 @@ use toksample::context::Context;
 use toksample::isa::Isa;
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
-use toksample::rng::draw_word;
+use toksample::rng::{Words, words};
 
 type Draw = Box<dyn FnMut() -> usize>;
 
@@ -60,7 +60,7 @@ fn ours(row: &[f32], params: Params) -> Draw {
     let (row, isa, mut scratch, mut position) = (row.to_vec(), Isa::current().unwrap(), Scratch::default(), 0);
     Box::new(move || {
         position += 1;
-        recipe::sample(isa, &row, &params, &Context::default(), draw_word(1, 0, position), &mut scratch).unwrap()
+        recipe::sample(isa, &row, &params, &Context::default(), words(1, 0, position), &mut scratch).unwrap()
     })
 }
 
@@ -135,7 +135,7 @@ fn check(name: &str, row: &[f32], params: Params, token: usize) {
         wider.top_p = 1.0; // candle's top_p is a share of something else: see above
     }
     let (ids, _) =
-        recipe::candidates(Isa::PORTABLE, row, &wider, &Context::default(), &mut Scratch::default()).unwrap();
+        recipe::candidates(Isa::PORTABLE, row, &wider, &Context::default(), Words::default(), &mut Scratch::default()).unwrap();
     let least = row[*ids.last().unwrap() as usize];
     assert!(row[token] >= least, "{name}: token {token} of {params:?} is not legal");
 }
