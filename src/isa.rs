@@ -8,7 +8,7 @@
 //! All clones compute the same bits. Rust never fuses a multiplication and an addition on its own, and the kernels use only
 //! operations that IEEE 754 rounds correctly. What IEEE 754 leaves open is the environment: a library may have told the CPU to
 //! flush subnormal numbers to zero, or to round in another way. Rust itself does not allow that, so `per_isa!` restores the
-//! environment that Rust expects for the duration of the call (see [`FloatEnvironment`]).
+//! environment that Rust expects for the duration of the call (see `FloatEnvironment`).
 //!
 //! All `unsafe` code of the crate's core is here and in `isa/vector.rs`.
 #![allow(unsafe_code)]

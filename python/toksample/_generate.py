@@ -1,4 +1,4 @@
-"""The loop from a model to a text."""
+"""The generation loop, which calls a model and a sampler in turn."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def generate(
     Parameters
     ----------
     model : callable
-        From a list of token ids, the prompt and what was drawn so far, to the logits of the next token, of shape (V,), (1, V)
-        or (1, 1, V). It is called once a token and must not keep the list, which grows. A model with a cache runs only the
-        ids that are new.
+        Takes a list of token ids, which are the prompt and the tokens drawn so far. Returns the logits of the next token, of
+        shape (V,), (1, V) or (1, 1, V). It is called once for each token. It must not keep the list, because the list grows.
+        A model with a cache only has to run the ids that are new.
     prompt_ids : sequence of int
         At least one token id, each in [0, 2**63).
     params : SamplingParams or callable, optional
-        How to draw; or a sampler, which is called with logits of shape (V,) and returns a token id. Parameters may be given
-        as keywords instead. Unlike the sampler that is made of parameters, one that is given must know the prompt already, if
-        a penalty is to count it: ``Sampler(params, prompt_ids=prompt_ids)``.
+        The parameters, which you can also pass as keywords, or a sampler. A sampler is called with logits of shape (V,) and
+        returns a token id. If a penalty is to count the prompt, a sampler that you pass must know it already:
+        ``Sampler(params, prompt_ids=prompt_ids)``.
     max_new_tokens : int
-        >= 0. Stop after so many.
+        At least 0. Stop after this many tokens.
     stop_token_ids : collection of int
-        Stop before one of these: it ends the text and is not yielded.
+        Stop when one of these is drawn. It is not yielded.
     num_threads : int, optional
-        >= 1. Draw with at most so many threads; see :class:`Sampler`.
+        At least 1. As in :class:`Sampler`.
     **parameters
         The fields of :class:`SamplingParams`.
 
@@ -54,8 +54,8 @@ def generate(
     Raises
     ------
     ValueError, TypeError
-        At the call, for a parameter out of range. While the tokens are drawn, for logits of another shape, or of more than
-        one step, or without an answer; and for a sampler that does not return an integer.
+        At the call, if a parameter is out of range or of the wrong type. While tokens are drawn, if the logits have another
+        shape, cover more than one step or have no answer, or if the sampler does not return an integer.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def generate(
         raise ValueError(f"max_new_tokens must be >= 0, got {show(most)}")
     keywords = [*parameters, *([] if num_threads is None else ["num_threads"])]
     if params is None or isinstance(params, SamplingParams):
-        prompt = np.array(ids, np.int64)  # a copy, for `ids` will grow
+        prompt = np.array(ids, np.int64)  # a copy, because `ids` will grow
         sampler: Callable[[Any], Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **parameters)
     elif not callable(params):
         raise TypeError(f"params must be a SamplingParams or a sampler, got {show(params)}")
@@ -115,15 +115,15 @@ def _tokens(
 
 
 def _one_row(logits: Any) -> Any:
-    """Give the logits of one step, of shape (V,), (1, V) or (1, 1, V), the shape (V,)."""
+    """Return the logits of one step, of shape (V,), (1, V) or (1, 1, V), in the shape (V,)."""
     shape = _shape(logits)
     if shape is None or len(shape) == 1:
-        return logits  # without a shape, the sampler says what it thinks of them
+        return logits  # if they have no shape, the sampler raises the error
     is_list = isinstance(logits, (list, tuple))
     if len(shape) not in (2, 3) or any(size != 1 for size in shape[:-1]):
         hint = _hint(shape, is_list)
         raise ValueError(f"logits must be of shape (V,), (1, V) or (1, 1, V), got shape {show(shape)}{hint}")
-    # What cannot be reshaped may not be an array: [0] of a table is its first column.
+    # An object that cannot be reshaped may not be an array. For a table, for example, [0] is the first column.
     row = logits if is_list or hasattr(logits, "reshape") else np.asarray(logits)
     for _ in shape[:-1]:
         row = row[0]
@@ -131,19 +131,19 @@ def _one_row(logits: Any) -> Any:
 
 
 def _shape(logits: Any) -> tuple[int, ...] | None:
-    """Return the shape of an array or of nested lists, whose first elements stand for the others; None if there is none."""
+    """Return the shape of an array or of nested lists, judged by their first elements; None if there is none."""
     sizes: list[int] = []
     while isinstance(logits, (list, tuple)) and len(sizes) < 4:  # a list may contain itself
         sizes.append(len(logits))
         logits = logits[0] if logits else 0.0
     try:
         return (*sizes, *(operator.index(size) for size in logits.shape))
-    except Exception:  # no shape, or one that its array refuses to tell
+    except Exception:  # it has no shape, or refuses to tell it
         return tuple(sizes) or None
 
 
 def _hint(shape: tuple[int, ...], is_list: bool) -> str:
-    """Say how to take the last step from the logits of several."""
+    """Return a hint that says how to take the last step from the logits of several steps."""
     if len(shape) not in (2, 3) or 0 in shape:
         return ""
     if len(shape) == 2:

@@ -61,7 +61,7 @@ def softmax(
         0 or in [1e-30, 1e30]. At 0 the argmax has probability 1. None means 1.
     out : ndarray of float32, optional
         The array to write to. It must have the shape of ``logits``, be C-contiguous and share no memory with them. After an
-        error caused by bad logits it is unchanged.
+        error it is unchanged.
     num_threads : int, optional
         As in :func:`sample`.
 
