@@ -1,6 +1,6 @@
-"""Check in the disassembly that the clones of `per_isa!` are vector code, and call no kernel that is compiled apart.
+"""Checks in the disassembly that the clones of `per_isa!` are vector code, and that all kernels are inlined into them.
 
-A kernel that is not inlined into a clone is compiled for the baseline of the target: it is right, and slow.
+A kernel that is not inlined into a clone is compiled for the baseline of the target. Its answers are right, but it is slow.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from instructions import build
 
 REGISTER = {"avx2": "%ymm", "avx512": "%zmm"}
 CLONE = re.compile(r"toksample::recipe::(\w+)::(portable|avx2|avx512)::<(.*)>")
-# Moves do not count: any copy of memory may use wide registers.
+# Moves do not count, because any copy of memory may use wide registers.
 SCALAR = re.compile(r"v(?!mov)\w+s[sd]")
 CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
-# What a clone may call: an error, and what is no vector code anywhere, as selecting and sorting.
+# What a clone may call: the search for an error, and code that cannot be vectorized, such as selecting and sorting.
 MAY_CALL = re.compile(
     r"toksample::row::first_not_finite\b|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )
-# The least of wide instructions in a clone: the smallest has about 40, one without vector code a few.
+# The least number of wide instructions in a clone. The smallest clone has about 40, and one without vector code has a few.
 LEAST = 30
 
 
@@ -38,10 +38,10 @@ def functions(program: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def main() -> None:
-    """Print a line for each clone; exit with what is wrong."""
+    """Print a line for each clone. If something is wrong, exit with a message that says what."""
     clones = {clone.groups(): lines for name, lines in functions(build()) if (clone := CLONE.fullmatch(name))}
     wrong = [] if clones else ["the program has no clones"]
-    apart = defaultdict(list)  # what is not inlined: the clones that call it
+    apart = defaultdict(list)  # for each function that is not inlined, the clones that call it
     for recipe, _, logit in sorted(key for key in clones if key[1] == "portable"):
         for isa, register in REGISTER.items():
             name = f"{recipe}::{isa}::<{logit}>"
