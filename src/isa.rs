@@ -6,9 +6,8 @@
 //! dispatch per row instead of one per kernel.
 //!
 //! All clones compute the same bits. Rust never fuses a multiplication and an addition on its own, and the kernels use only
-//! operations that IEEE 754 rounds correctly. What IEEE 754 leaves open is the environment: a library may have told the CPU to
-//! flush subnormal numbers to zero, or to round in another way. Rust itself does not allow that, so `per_isa!` restores the
-//! environment that Rust expects for the duration of the call (see `FloatEnvironment`).
+//! operations that IEEE 754 rounds correctly. What IEEE 754 leaves open is the environment, which `per_isa!` sets for the
+//! duration of the call (see `FloatEnvironment`).
 //!
 //! All `unsafe` code of the crate's core is here and in `isa/vector.rs`.
 #![allow(unsafe_code)]
@@ -127,9 +126,9 @@ impl std::error::Error for IsaError {}
 
 /// Sets the floating-point environment that Rust expects (round to nearest, subnormals kept) until it is dropped.
 ///
-/// Another library in the process may have changed the environment of the thread: `torch.set_flush_denormal(True)` does, and
-/// so does a shared library that was linked with `-ffast-math`. Different subnormal logits would then compare as equal, and a
-/// seed would give another token.
+/// Another library in the process may have told the CPU to round in another way or to flush subnormal numbers to zero:
+/// `torch.set_flush_denormal(True)` does, and so does a shared library that was linked with `-ffast-math`. Different subnormal
+/// logits would then compare as equal, and a seed would give another token. Rust itself does not allow such an environment.
 pub(crate) struct FloatEnvironment {
     #[cfg(target_arch = "x86_64")]
     changed: Option<u32>,

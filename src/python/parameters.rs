@@ -405,8 +405,8 @@ impl Parameters {
         params
     }
 
-    /// Returns fresh entropy to use as the seed if none was given. If every row is greedy it returns 0, because asking the
-    /// system for entropy takes longer than a short greedy row.
+    /// Returns a seed to use if none was given: fresh entropy, or 0 if every row is greedy, because asking the system for
+    /// entropy takes longer than a short greedy row.
     pub(super) fn fresh_seed(&self, shape: Shape) -> PyResult<u64> {
         let is_greedy = |row| self.get(row).temperature == 0.0;
         let rows = if self.columns.is_empty() { 1 } else { shape.rows };
