@@ -1,7 +1,7 @@
 """Rows and parameters that are hard for a sampler, from a random generator and as hypothesis strategies.
 
 `make_rows` makes a whole batch of one kind at once, as the stress test needs it. The strategies choose the kind, the length
-and the generator's seed. They also make short rows, of which hypothesis chooses and shrinks every single value.
+and the generator's seed. They also make short rows, and hypothesis chooses and shrinks every value of those.
 """
 
 import math

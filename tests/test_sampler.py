@@ -651,6 +651,7 @@ def test_generate_errors(keywords, error, message):
         ("toksample._sampler", 5),
         ("toksample._generate", 2),
         ("toksample._parameters", 2),
+        ("toksample._threads", 6),
     ],
 )
 def test_examples(module, least):

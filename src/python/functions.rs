@@ -20,13 +20,39 @@ fn current_isa() -> PyResult<Isa> {
     Isa::current().map_err(value_error)
 }
 
-/// The name of the instruction set in use.
+/// Return the name of the instruction set in use.
+///
+/// It is the best one that this CPU has, unless the environment variable `TOKSAMPLE_ISA` chooses another one.
+///
+/// Returns
+/// -------
+/// str
+///     "portable", "avx2" or "avx512".
+///
+/// Raises
+/// ------
+/// ValueError
+///     If `TOKSAMPLE_ISA` names an instruction set that does not exist, or that this CPU lacks.
+///
+/// Examples
+/// --------
+/// >>> toksample.isa() in toksample.available_isas()
+/// True
 #[pyfunction]
 pub(super) fn isa() -> PyResult<&'static str> {
     Ok(current_isa()?.name())
 }
 
-/// The names of the instruction sets that this CPU has, with the best one last.
+/// Return the names of the instruction sets that this CPU has, with the best one last.
+///
+/// Returns
+/// -------
+/// list of str
+///
+/// Examples
+/// --------
+/// >>> "portable" in toksample.available_isas()
+/// True
 #[pyfunction]
 pub(super) fn available_isas() -> Vec<&'static str> {
     Isa::available().into_iter().map(Isa::name).collect()
