@@ -1,4 +1,4 @@
-"""Check a wheel before anyone installs it: ``check_wheel.py FILE.whl``."""
+"""Checks a wheel before anyone installs it: ``check_wheel.py FILE.whl``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LICENSES = ("LICENSE-MIT", "LICENSE-APACHE")
 
 
 def has_symbol_table(elf: bytes) -> bool:
-    """Say whether a 64-bit little-endian ELF file has a section of type SHT_SYMTAB, which stripping removes."""
+    """Return whether a 64-bit little-endian ELF file has a section of type SHT_SYMTAB, which stripping removes."""
     (table,) = struct.unpack_from("<Q", elf, 0x28)
     size, count = struct.unpack_from("<HH", elf, 0x3A)
     return any(struct.unpack_from("<I", elf, table + index * size + 4)[0] == 2 for index in range(count))

@@ -1,12 +1,11 @@
-"""Runs the fuzz targets of `fuzz/`, each for so many seconds, under AddressSanitizer.
+"""Runs each fuzz target of `fuzz/` for the given time, under AddressSanitizer.
 
     python .ci/fuzz.py --seconds 3600                          # an hour each; needs a nightly toolchain and cargo-fuzz
     python .ci/fuzz.py --seconds 600 --targets sample softmax
-    python .ci/fuzz.py --minimise                              # makes the seeds anew, from them and from all that was found
+    python .ci/fuzz.py --minimise                              # rewrites the seeds, from the old ones and what runs found
 
-Inputs are written as hexadecimal digits, one a line: those with which a run begins, in `fuzz/seeds/TARGET.txt`, and those that
-once failed, in `fuzz/findings/TARGET.txt`. A run keeps other inputs that are worth it in $TOKSAMPLE_CI_DIR/fuzz, for the next
-run.
+Inputs are lines of hexadecimal digits. A run begins with those in `fuzz/seeds/TARGET.txt`, and with those that once failed, in
+`fuzz/findings/TARGET.txt`. It keeps new inputs that reach more code in $TOKSAMPLE_CI_DIR/fuzz, for the next run.
 """
 
 import argparse
@@ -28,18 +27,18 @@ TARGETS = sorted(file.stem for file in CHECKOUT.glob("fuzz/fuzz_targets/*.rs"))
 BUILD = WORK / "target" / f"{platform.machine()}-unknown-linux-gnu" / "release"
 LONGEST_INPUT = 256
 LONGEST_SEED = 96
-ASAN = {"ASAN_OPTIONS": "detect_odr_violation=0"}  # as cargo-fuzz sets it: Rust's own symbols are reported otherwise
+ASAN = {"ASAN_OPTIONS": "detect_odr_violation=0"}  # as cargo-fuzz sets it; otherwise Rust's own symbols are reported
 
 
 def build() -> None:
     """Compile all targets."""
-    # Operands of comparisons are not traced: no input needs a magic number, and tracing takes half of the time.
+    # The operands of comparisons are not traced, because no input needs a magic number, and tracing takes half of the time.
     options = ["--sanitizer", "address", "--no-trace-compares", "--target-dir", str(WORK / "target")]
     subprocess.run(["cargo", "+nightly", "fuzz", "build", *options], check=True, cwd=CHECKOUT)
 
 
 def unpack(target: str) -> Path:
-    """Write the seeds and findings of a target to files, as libFuzzer wants them, and give their folder."""
+    """Write the seeds and findings of a target to files, as libFuzzer needs them, and return their folder."""
     folder = WORK / "seeds" / target
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -52,21 +51,21 @@ def unpack(target: str) -> Path:
 
 
 def folder_of(kind: str, target: str) -> Path:
-    """Give a folder of the target that outlives the run."""
+    """Return a folder of the target that is kept after the run."""
     folder = WORK / kind / target
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def fuzz(target: str, seconds: int) -> bool:
-    """Run a target, print a line that says what it did, and return whether it found nothing."""
+    """Run a target, print a line with what it did, and return True if it found nothing."""
     artifacts = WORK / "artifacts" / target
     shutil.rmtree(artifacts, ignore_errors=True)
     artifacts.mkdir(parents=True)
     log = WORK / f"{target}.log"
     command = [
         str(BUILD / target),
-        str(folder_of("corpus", target)),  # where libFuzzer puts what it finds
+        str(folder_of("corpus", target)),  # libFuzzer adds new inputs to this folder
         str(unpack(target)),
         f"-artifact_prefix={artifacts}/",
         f"-max_total_time={seconds}",
@@ -95,7 +94,7 @@ def fuzz(target: str, seconds: int) -> bool:
 
 
 def minimise(target: str) -> None:
-    """Write the seeds anew: few inputs that together reach all the code that the corpus reaches."""
+    """Write new seeds: as few inputs as together reach all the code that the corpus reaches."""
     inputs, least = [folder_of("corpus", target), unpack(target)], WORK / "least" / target
     shutil.rmtree(least, ignore_errors=True)
     least.mkdir(parents=True)
@@ -109,7 +108,7 @@ def minimise(target: str) -> None:
 
 
 def main() -> int:
-    """Run what the command line asks for; return 1 if something was found."""
+    """Run what the command line asks for. Return 1 if something was found."""
     parser = argparse.ArgumentParser(description="Run the fuzz targets.")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)

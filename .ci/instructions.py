@@ -1,8 +1,8 @@
-"""Count the instructions of fixed calls, and compare with the counts in instructions.json: ``instructions.py [--update]``.
+"""Counts the instructions of fixed calls, and compares the counts with instructions.json: ``instructions.py [--update]``.
 
-A time depends on the machine and its other work, a count does not: a loop that is no longer vectorized, or a pass over the
-row too many, shows at once. valgrind shows the same CPU to the program everywhere, one with AVX2, and two runs with different
-numbers of repeats leave nothing of the start and of the making of the row.
+Unlike a time, a count does not depend on the machine and its load. A loop that is no longer vectorized, or an unnecessary pass
+over the row, shows at once. valgrind presents the same CPU to the program everywhere, one with AVX2. The difference between
+two runs with different numbers of repeats leaves out the start of the program and the making of the row.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 COMMITTED = Path(__file__).with_suffix(".json")
-# Another rustc, or its standard library, compiles to slightly other code: a few percent. A loop that lost its vector code
-# takes several times its instructions, and is most of a case or a large part of it.
+# Another version of rustc or its standard library changes the counts by a few percent. A loop that has lost its vector code
+# takes several times as many instructions, and is a large part of its case.
 MARGIN = 0.10
-# valgrind counts a `rep stosb` as an instruction for each byte; without ERMS glibc sets and copies memory by vectors.
+# valgrind counts a `rep stosb` as one instruction for each byte. Without ERMS, glibc uses vectors to set and copy memory.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-ERMS"}
 
 
 def build() -> Path:
-    """Compile instructions.rs with the profile of the wheel, but the symbols kept, and readable; return the program."""
+    """Compile instructions.rs with the profile of the wheel, but with readable symbols, and return the program's path."""
     command = ["cargo", "rustc", "--release", "--locked", "--example", "instructions", "--message-format=json"]
     options = ["--", "-C", "strip=none", "-C", "symbol-mangling-version=v0"]
     messages = subprocess.run(command + options, stdout=subprocess.PIPE, check=True).stdout.splitlines()
@@ -32,7 +32,7 @@ def build() -> Path:
 
 
 def count(program: Path, case: str, repeats: int) -> int:
-    """Return the instructions of a whole run."""
+    """Return the number of instructions of a whole run."""
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, case, str(repeats)]
     run = subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
     collected = re.search(r"Collected : (\d+)", run.stderr)
@@ -42,12 +42,12 @@ def count(program: Path, case: str, repeats: int) -> int:
 
 
 def per_call(program: Path, case: str) -> int:
-    """Return the instructions of one call, with the memory of a call before."""
+    """Return the number of instructions of one call, which reuses the scratch memory of an earlier call."""
     return (count(program, case, 3) - count(program, case, 1)) // 2
 
 
 def main(arguments: list[str]) -> None:
-    """Print a line for each case; exit with a message if one takes more than it may."""
+    """Print a line for each case. Exit with a message if one takes too many instructions."""
     program = build()
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     cases = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()

@@ -1,7 +1,7 @@
-//! Runs one case on a fixed row, by the AVX2 clone, so that `.ci/instructions.py` can count its instructions:
+//! Runs one case on a fixed row with the AVX2 clone, so that `.ci/instructions.py` can count its instructions:
 //! `instructions CASE REPEATS`. Without arguments it lists the cases.
 //!
-//! It is also the binary of which `.ci/vector_code.py` reads the clones: it calls every recipe.
+//! `.ci/vector_code.py` reads the clones in this binary too, which has all of them because it calls every recipe.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -14,12 +14,12 @@ use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
 use toksample::rng::Words;
 
-/// Tokens of a row.
+/// The number of tokens of a row.
 const V: usize = 262_144;
 /// The random word of the draws.
 const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0 };
 
-/// What a case does with a number of repeats.
+/// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
 const CASES: [(&str, Case); 31] = [
@@ -62,7 +62,7 @@ const CASES: [(&str, Case); 31] = [
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
 
-/// Shaped like a model's logits: nearly normal with mean -4 and standard deviation 5, the upper tail heavier.
+/// Has the shape of a model's logits: nearly normal with mean -4 and standard deviation 5, but with a heavier upper tail.
 fn typical() -> Vec<f32> {
     normals().map(|z| 5.0 * z * (1.0 + z.max(0.0) / 20.0) - 4.0).collect()
 }
@@ -75,7 +75,7 @@ fn all_equal() -> Vec<f32> {
     vec![1.0; V]
 }
 
-/// Nearly normal numbers, the same on every machine: sums of twelve uniform ones.
+/// Nearly normal numbers, which are the same on every machine because they are sums of twelve uniform numbers.
 fn normals() -> impl Iterator<Item = f32> {
     let mut state = 1u64;
     let mut uniform = move || {
@@ -93,7 +93,7 @@ fn bfloat16(row: Vec<f32>) -> Vec<bf16> {
     row.into_iter().map(bf16::from_f32).collect()
 }
 
-// ---- what is known beside the row --------------------------------------------------------------------------------------
+// ---- the inputs besides the row ----------------------------------------------------------------------------------------
 
 /// A thousand token ids.
 fn history() -> Vec<u32> {
@@ -104,12 +104,12 @@ fn biases() -> Vec<(u32, f32)> {
     history().into_iter().take(20).map(|id| (id, 1.5)).collect()
 }
 
-/// A bitmask in which every other bit is set, and none for long.
+/// A bitmask of scattered bits. About half of them are set, without long runs.
 fn bits() -> Vec<u32> {
     (1..=V as u32 / 32).map(|i| i.wrapping_mul(0x9e37_79b9) ^ i << 16).collect()
 }
 
-/// A bitmask that allows a thousandth of the words.
+/// A bitmask that allows all tokens of one word in a thousand, and no others.
 fn few() -> Vec<u32> {
     (0..V as u32 / 32).map(|i| if i % 1000 == 0 { u32::MAX } else { 0 }).collect()
 }
@@ -124,7 +124,7 @@ fn sample<T: Logit>(repeats: usize, row: &[T], params: Params) {
     repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, &Context::default(), WORDS, scratch));
 }
 
-/// Draws with penalties, which are for what the context knows of the history.
+/// Draws with penalties, for the history in the context.
 fn sample_in(repeats: usize, context: &Context<'_>) {
     let (row, filters) = (typical(), filters(0.7, 50, 0.9, 0.0));
     let params = Params { repetition_penalty: 1.1, frequency_penalty: 0.1, ..filters };
@@ -163,9 +163,9 @@ fn filters(temperature: f64, top_k: u64, top_p: f64, min_p: f64) -> Params {
     Params { temperature, top_k, top_p, min_p, ..Params::default() }
 }
 
-/// Repeats a call, with the memory of the calls before, and prints the last answer.
+/// Repeats a call, reusing the scratch memory, and prints the last answer.
 fn repeat<R: Debug>(repeats: usize, mut call: impl FnMut(Isa, &mut Scratch) -> R) {
-    // A black box: the compiler would otherwise leave out the other clones.
+    // The black box keeps the compiler from leaving out the other clones.
     let avx2 = Isa::available().into_iter().find(|isa| isa.name() == "avx2").expect("this CPU has no AVX2");
     let mut scratch = Scratch::default();
     let answer = (0..repeats).map(|_| call(black_box(avx2), &mut scratch)).last();

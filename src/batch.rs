@@ -1,20 +1,21 @@
 //! Runs a function over the rows of a batch, on several threads.
 //!
-//! Which thread takes a row changes nothing in its answer, so each thread takes the next few rows whenever it has finished the
-//! ones before. The threads live for the call alone. A call with too little work to repay the start of a thread runs on the
-//! caller's.
+//! The answer for a row does not depend on the thread that computes it. So whenever a thread has finished its rows, it takes
+//! the next few. The threads live only as long as the call. A call with too little work to be worth starting a thread runs
+//! entirely on the caller's.
 //!
 //! # Fork
 //!
-//! A process may fork while other threads are in here. The child then has a copy of every lock, and those that another thread
-//! held stay locked for ever. So no lock is ever waited for that outlives a call: scratch memory is taken with `try_lock`, and
-//! a slot that stays locked is passed over. What is computed once (`cores`, `Isa::current`) is computed when the Python module
-//! is imported.
+//! A process may fork while other threads are running code of this file. The child gets a copy of every lock, and a lock that
+//! another thread held stays locked in the child for ever. So nothing here waits for a lock that outlives a call: scratch
+//! memory is taken with `try_lock`, which skips a locked slot. Values that are computed once (`cores`, `Isa::current`) are
+//! computed when the Python module is imported.
 //!
-//! A thread that begins or ends changes what belongs to the whole process: Rust's standard library keeps a table of the stacks of
-//! its threads under a lock, and the C library a list of stacks to use again. A child that inherits these locked, or half changed,
-//! hangs when it starts a thread, or frees memory twice (both were seen, once in some thousand forks). So a fork waits while
-//! threads begin or end here, which takes some ten microseconds, and they wait for a fork ([`Gate`]).
+//! When a thread begins or ends, it changes tables of the whole process: Rust's standard library keeps one of the stacks of
+//! its threads, under a lock, and the C library keeps a list of stacks to use again. A child that inherits such a table locked
+//! or half changed hangs when it starts a thread, or frees memory twice. We have seen both, once in some thousand forks. So a
+//! fork waits while threads begin or end here, which takes some ten microseconds, and threads that are about to begin or end
+//! wait for a fork ([`Gate`]).
 
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -26,19 +27,19 @@ use std::time::{Duration, Instant};
 use crate::error::RowError;
 use crate::recipe::Scratch;
 
-/// Logits that one thread goes through in about the time that it takes to start one.
+/// Going through this many logits takes about as long as starting a thread.
 const WORTH_A_THREAD: usize = 1 << 18;
 
-/// More threads than this are never started, whatever the caller asks for.
+/// A call never uses more threads than this, whatever the caller asks for.
 const MOST_THREADS: usize = 256;
 
-/// A thread takes rows of about this many logits at once, at most, and then looks at the clock.
+/// A thread takes rows with at most about this many logits at once, and then looks at the clock.
 const WORTH_A_LOOK: usize = 1 << 20;
 
 /// A thread takes at most this many rows at once.
 const MOST_ROWS: usize = 64;
 
-/// The threads to use for `rows` rows of `tokens` tokens: `wanted` of them, or as many as are worth it, up to `limit`.
+/// The number of threads to use for `rows` rows of `tokens` tokens: `wanted`, or as many as are worth starting, up to `limit`.
 pub fn threads(wanted: Option<usize>, limit: Option<usize>, rows: usize, tokens: usize) -> usize {
     let most = match wanted {
         Some(n) => n,
@@ -47,13 +48,13 @@ pub fn threads(wanted: Option<usize>, limit: Option<usize>, rows: usize, tokens:
     most.clamp(1, rows.clamp(1, MOST_THREADS))
 }
 
-/// The cores that this process may use. Asked for once: the answer takes 30 microseconds.
+/// The number of cores that this process may use. Asking the system takes 30 microseconds, so this is done only once.
 pub fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
-/// The rows of a batch that are still to be done.
+/// The jobs of a batch that no thread has taken yet.
 #[derive(Debug)]
 pub struct Batch<I> {
     jobs: Mutex<I>,
@@ -62,16 +63,16 @@ pub struct Batch<I> {
 }
 
 impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
-    /// A job for each row, of `tokens` tokens: what `run` needs of it.
+    /// `jobs` has an item for each row, which has `tokens` tokens. The item is what `run_until` passes to its function.
     pub fn new(jobs: I, threads: usize, tokens: usize) -> Self {
-        // So few at a time that no thread has much left to do when the others have ended.
+        // A thread takes few jobs at a time, so that none has much left to do when the others are done.
         let fair = jobs.len() / (threads * 8);
         let at_once = fair.min(WORTH_A_LOOK / tokens.max(1)).clamp(1, MOST_ROWS);
         Batch { jobs: Mutex::new(jobs), threads, at_once }
     }
 
-    /// Does the next rows, until none is left or the time is up; false if there are rows left. No thread is running when it
-    /// returns.
+    /// Runs the next jobs until there are none left or the time is up. Returns false if there may be jobs left. All threads
+    /// that this starts have ended when it returns.
     pub fn run_until(&self, deadline: Instant, run: impl Fn(J) + Sync) -> bool {
         let work = || {
             loop {
@@ -93,7 +94,7 @@ impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
         let begin_work_and_end = || {
             crew.begun.fetch_add(1, Ordering::Release);
             let is_done = {
-                let _told = Told(&crew.ended, &caller); // also if the work panics
+                let _told = Told(&crew.ended, &caller); // dropped even if the work panics
                 work()
             };
             while !crew.may_leave.load(Ordering::Acquire) {
@@ -103,7 +104,7 @@ impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
         };
         thread::scope(|scope| {
             let others: Vec<_> = GATE.pass(|| {
-                // A system that starts no more threads leaves the rest to the others.
+                // If the system refuses to start a thread, the others do its work.
                 let start = |_| thread::Builder::new().spawn_scoped(scope, begin_work_and_end).ok();
                 let others: Vec<_> = (1..self.threads).filter_map(start).collect();
                 while crew.begun.load(Ordering::Acquire) < others.len() {
@@ -111,7 +112,7 @@ impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
                 }
                 others
             });
-            let done = catch_unwind(AssertUnwindSafe(work)); // the others must be let go, whatever happens here
+            let done = catch_unwind(AssertUnwindSafe(work)); // even after a panic, the others must be allowed to leave
             while crew.ended.load(Ordering::Acquire) < others.len() {
                 thread::park();
             }
@@ -120,7 +121,7 @@ impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
                 others.iter().for_each(|other| other.thread().unpark());
                 others.into_iter().map(|other| other.join()).collect()
             });
-            // A thread that found nothing left to take says so for all of them.
+            // The batch is done as soon as one thread has found no jobs left to take.
             [done]
                 .into_iter()
                 .chain(all_done)
@@ -133,18 +134,18 @@ impl<J: Send, I: ExactSizeIterator<Item = J> + Send> Batch<I> {
     }
 }
 
-/// The threads that work on a batch beside the caller's.
+/// The state of the threads that work on a batch together with the caller's thread.
 #[derive(Debug, Default)]
 struct Crew {
-    /// How many have begun.
+    /// The number of threads that have begun.
     begun: AtomicUsize,
-    /// How many have done their work.
+    /// The number of threads that have finished their work.
     ended: AtomicUsize,
-    /// Set when they may leave, so that the gate is theirs while they do.
+    /// Set when the threads may end. They wait for this, so that they end only while the caller has passed the gate.
     may_leave: AtomicBool,
 }
 
-/// Counts a thread as one that has done its work, and wakes the caller, when it is dropped.
+/// When dropped, counts a thread as finished and wakes the caller.
 struct Told<'a>(&'a AtomicUsize, &'a thread::Thread);
 
 impl Drop for Told<'_> {
@@ -154,12 +155,12 @@ impl Drop for Told<'_> {
     }
 }
 
-/// Keeps a fork apart from threads that begin or end.
+/// Makes sure that no fork happens while threads begin or end.
 #[derive(Debug)]
 pub struct Gate {
-    /// Callers whose threads begin or end.
+    /// The number of callers whose threads are beginning or ending.
     passing: AtomicUsize,
-    /// Threads that fork, or wait for that.
+    /// The number of threads that are forking, or waiting to fork.
     forking: AtomicUsize,
 }
 
@@ -167,10 +168,10 @@ pub struct Gate {
 pub static GATE: Gate = Gate { passing: AtomicUsize::new(0), forking: AtomicUsize::new(0) };
 
 impl Gate {
-    /// Neither side waits for longer than this, whatever happened to the other.
+    /// Neither side waits longer than this, whatever the other does.
     const LONGEST: Duration = Duration::from_secs(1);
 
-    /// Waits while `is_busy`.
+    /// Waits until `is_busy` returns false, but no longer than [`Gate::LONGEST`].
     fn wait(is_busy: impl Fn() -> bool) {
         let begun = Instant::now();
         while is_busy() && begun.elapsed() < Gate::LONGEST {
@@ -178,9 +179,9 @@ impl Gate {
         }
     }
 
-    /// Does `work`, in which threads begin or end, while no thread forks.
+    /// Runs `work`, in which threads begin or end, while no thread forks.
     fn pass<R>(&self, work: impl FnOnce() -> R) -> R {
-        /// Leaves the gate, also if the work panics.
+        /// Leaves the gate when dropped, even if the work panics.
         struct Passing<'a>(&'a Gate);
         impl Drop for Passing<'_> {
             fn drop(&mut self) {
@@ -201,7 +202,7 @@ impl Gate {
         }
     }
 
-    /// Closes the gate before a fork, and waits for those who pass.
+    /// Closes the gate before a fork, and waits for callers that are passing it.
     pub fn close(&self) {
         self.forking.fetch_add(1, Ordering::SeqCst);
         Gate::wait(|| self.passing.load(Ordering::SeqCst) > 0);
@@ -212,18 +213,18 @@ impl Gate {
         self.forking.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Opens the gate in a child, in which no other thread is left.
+    /// Opens the gate in a child, where no other thread exists.
     pub fn open_in_child(&self) {
         self.passing.store(0, Ordering::SeqCst);
         self.forking.store(0, Ordering::SeqCst);
     }
 }
 
-/// Runs `run` with memory that earlier calls left, so that a warm call allocates nothing that grows with the vocabulary; an
-/// error if the memory for a row of `tokens` tokens cannot be had.
+/// Runs `run` with scratch memory for a row of `tokens` tokens, or returns an error if there is not enough memory. The scratch
+/// memory is kept for later calls, so that a warm call allocates nothing that grows with the vocabulary.
 pub fn with_scratch<R>(tokens: usize, run: impl FnOnce(&mut Scratch) -> Result<R, RowError>) -> Result<R, RowError> {
     const SLOTS: usize = 64;
-    // Boxed, so that the slots of a process that needs only one are small.
+    // Boxed, so that unused slots are small.
     static IDLE: [Mutex<Option<Box<Scratch>>>; SLOTS] = [const { Mutex::new(None) }; SLOTS];
     for slot in &IDLE {
         let mut idle = match slot.try_lock() {
@@ -240,7 +241,7 @@ pub fn with_scratch<R>(tokens: usize, run: impl FnOnce(&mut Scratch) -> Result<R
         scratch.reserve(tokens)?;
         return run(scratch);
     }
-    // More calls at once than slots, or slots that a fork has locked for ever.
+    // There are more calls at once than slots, or a fork has left slots locked.
     let mut scratch = Scratch::default();
     scratch.reserve(tokens)?;
     run(&mut scratch)
@@ -319,7 +320,7 @@ mod tests {
     fn scratch_that_a_panic_left_or_that_is_held_is_not_waited_for() {
         let panicked = std::panic::catch_unwind(|| with_scratch(64, |_| -> Result<(), _> { panic!("on purpose") }));
         assert!(panicked.is_err());
-        // Each call within a call holds one more slot, until there are none.
+        // Each nested call holds one more slot, until there are none left.
         fn nested(depth: usize) -> usize {
             if depth == 0 { 0 } else { with_scratch(64, |_| Ok(1 + nested(depth - 1))).unwrap() }
         }

@@ -1,14 +1,13 @@
-//! The instruction sets: which ones this CPU has, which one is used, and the macro that compiles one source for each of them.
+//! Instruction sets: which ones this CPU has, which one is used, and the macro that compiles a function for each of them.
 //!
 //! An [`Isa`] is a proof that the CPU has the instruction set, because only functions that have asked the CPU can make one.
 //! `per_isa!` turns a function into one that takes an `Isa` and runs the clone that was compiled for it. Everything that the
-//! function calls is `#[inline(always)]`. So the whole recipe of a row is compiled with the wider registers, and there is one
-//! dispatch for each row and never one for each kernel.
+//! function calls is `#[inline(always)]`. So the whole recipe for a row is compiled with the wider registers, and there is one
+//! dispatch per row instead of one per kernel.
 //!
-//! All clones compute the same bits. Rust never contracts a multiplication and an addition into a fused operation, and the
-//! kernels use only operations that IEEE 754 rounds correctly. IEEE 754 leaves the environment open, however: a library may
-//! have told the CPU to flush subnormal numbers to zero or to round in another way, which Rust itself does not allow.
-//! `per_isa!` restores the environment that Rust expects for the duration of the call (see [`FloatEnvironment`]).
+//! All clones compute the same bits. Rust never fuses a multiplication and an addition on its own, and the kernels use only
+//! operations that IEEE 754 rounds correctly. What IEEE 754 leaves open is the environment, which `per_isa!` sets for the
+//! duration of the call (see `FloatEnvironment`).
 //!
 //! All `unsafe` code of the crate's core is here and in `isa/vector.rs`.
 #![allow(unsafe_code)]
@@ -125,11 +124,11 @@ impl fmt::Display for IsaError {
 
 impl std::error::Error for IsaError {}
 
-/// Puts Rust's floating-point environment (round to nearest, subnormals kept) in force until it is dropped.
+/// Sets the floating-point environment that Rust expects (round to nearest, subnormals kept) until it is dropped.
 ///
-/// Another library in the process may have changed the environment of the thread: `torch.set_flush_denormal(True)` does, and
-/// so does a shared library that was linked with `-ffast-math`. Two subnormal logits would then compare as equal, and a seed
-/// would give another token.
+/// Another library in the process may have told the CPU to round in another way or to flush subnormal numbers to zero:
+/// `torch.set_flush_denormal(True)` does, and so does a shared library that was linked with `-ffast-math`. Different subnormal
+/// logits would then compare as equal, and a seed would give another token. Rust itself does not allow such an environment.
 pub(crate) struct FloatEnvironment {
     #[cfg(target_arch = "x86_64")]
     changed: Option<u32>,
@@ -200,7 +199,7 @@ macro_rules! per_isa {
             #[allow(clippy::extra_unused_type_parameters)] // not every body uses it
             fn body<$i: $crate::isa::Vector, $t: $bound>($($arg: $type),*) -> $ret $body
 
-            // This is not inlined, because no part of it may move to before the environment is restored.
+            // This must not be inlined, or parts of it could move to before the environment is restored.
             #[inline(never)]
             fn portable<$t: $bound>($($arg: $type),*) -> $ret {
                 body::<$crate::isa::Portable, $t>($($arg),*)

@@ -1,8 +1,8 @@
-"""Calls every function with anything at all: ``python tests/anything.py CALLS [SEED]``.
+"""Calls every function with arbitrary arguments: ``python tests/anything.py CALLS [SEED]``.
 
-Each call takes logits, parameters and ``out`` from lists of values, most of which are wrong. It must give a result, or a
-ValueError, TypeError or MemoryError. The numpy reference must give the same result, or an error of one of these kinds as well.
-Nothing that was given may change, except ``out``.
+Each call takes logits, parameters and ``out`` from lists of values, most of which are wrong. It must return a result, or raise
+a ValueError, TypeError or MemoryError. The numpy reference must return the same result, or also raise one of these errors. No
+argument may change, except ``out``.
 """
 
 import random
@@ -34,7 +34,7 @@ class Strange:
 
 
 class Holder:
-    """What has `__array__`, which gives anything."""
+    """An object whose `__array__` returns anything."""
 
     def __init__(self, array):
         self.array = array
@@ -80,7 +80,7 @@ def make_numbers():
 
 
 def make_edits():
-    """What bitmasks, biases and token ids may be, or not."""
+    """Return bitmasks, biases and token ids, some of them wrong."""
     return [
         *(np.int32([-1]), np.uint32([7]), np.int32([[3]]), np.zeros((3, 63), np.int32), np.full((3, 9), -1, np.int32)),
         *({}, {0: 1.0}, {1: -np.inf, 2: 3.4e38}, {0: float("nan")}, {-1: 1}, {"1": 1}, {1: "1"}, {1: Strange()}),
@@ -98,7 +98,7 @@ def make_outs(logits):
 
 
 def pick_call(rng, logits, numbers, edits, outs):
-    """A function's name, its arguments, and whether the reference takes all of them."""
+    """Return a function's name, its arguments, and whether the reference takes all of them."""
 
     def some(*names):
         chance = rng.choice([0.1, 0.3])
@@ -114,7 +114,7 @@ def pick_call(rng, logits, numbers, edits, outs):
         kind = rng.random()
         if kind < 0.4:
             keywords |= some("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window")
-        elif kind < 0.6:  # a call that may well be right, so that edits meet rows of all kinds
+        elif kind < 0.6:  # a call that is likely to be right, so that edits meet rows of all kinds
             arguments = [rng.choice([*logits[:5], *logits[6:9], *logits[12:16]])]
             keywords = {"repetition_penalty": 2.0, "penalty_window": rng.choice([0, 2])}
         if kind < 0.6:
@@ -122,7 +122,7 @@ def pick_call(rng, logits, numbers, edits, outs):
                 keywords[name] = rng.choice(edits if rng.random() < 0.9 else numbers)
         if function == "sample":
             seed = keywords.get("seed")
-            keywords["seed"] = 1 if seed is None else seed  # without a seed no two draws need be equal
+            keywords["seed"] = 1 if seed is None else seed  # without a seed, two draws may differ
     elif function in ("softmax", "log_softmax"):
         keywords = some("temperature")
     elif function == "top_k":

@@ -1,5 +1,7 @@
-"""Hypothesis profiles: `ci` (the default) runs the same examples every time, `more` looks for new ones for longer.
-The environment variable HYPOTHESIS_PROFILE chooses.
+"""Hypothesis profiles and rows that tests share.
+
+The environment variable HYPOTHESIS_PROFILE chooses the profile: `ci` (the default) runs the same examples every time, and
+`more` looks for new ones for longer.
 """
 
 import os
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from rows import DTYPES, FIXTURES, cast
 
-# The first call of a function compiles nothing, but rows of thousands of tokens may take the reference a while.
+# There is no deadline, because the reference may take a while for rows of thousands of tokens.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("more", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
@@ -33,5 +35,5 @@ def real_batch():
 
 @pytest.fixture(params=DTYPES)
 def as_dtype(request):
-    """Casts float32 rows to each type of logits in turn."""
+    """Return a function that casts float32 rows to a type of logits: each type in turn."""
     return lambda rows: cast(rows, request.param)

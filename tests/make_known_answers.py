@@ -2,8 +2,8 @@
 
     python tests/make_known_answers.py > tests/known_answers.txt
 
-The output is the same on every machine, and `test_known_answers.py` checks that it is the committed file. New rows or
-parameters may be added at the end of the lists below. What the file says already may change only with the major version.
+The output is the same on every machine, and `test_known_answers.py` compares it with the committed file. New rows and
+parameters may be added at the end of the lists below. Existing lines of the file may only change with the major version.
 """
 
 import sys
@@ -84,7 +84,7 @@ DRAWS = 6
 
 
 def make_row(size, seed, span, offset, shift, ban):
-    """Make a row of the file as float32, which holds the logits of every type exactly."""
+    """Return a row of the file as float32, which can hold the logits of every type exactly."""
     z = np.uint64(seed) + np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -97,7 +97,7 @@ def make_row(size, seed, span, offset, shift, ban):
 
 
 def digest(ids, masses):
-    """Give the digest of all ids and masses, as 16 hexadecimal digits."""
+    """Return the digest of all ids and masses, as 16 hexadecimal digits."""
     h = 0xCBF29CE484222325
     for word in np.stack([ids.astype(np.uint64), masses], axis=1).ravel().tolist():
         h = (h ^ word) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
@@ -125,7 +125,7 @@ def lines():
 
 
 def text():
-    """Give the whole file."""
+    """Return the whole file."""
     return HEADER + "".join(f"{line}\n" for line in lines())
 
 

@@ -1,7 +1,7 @@
-"""Rows and parameters that are hard for a sampler, made from a random generator, and as hypothesis strategies.
+"""Rows and parameters that are hard for a sampler, from a random generator and as hypothesis strategies.
 
-`make_rows` makes a whole batch of one kind at once, which is what the stress test needs; the strategies draw the kind, the
-length and the generator's seed, and besides them short rows of which hypothesis chooses, and shrinks, every value.
+`make_rows` makes a whole batch of one kind at once, as the stress test needs it. The strategies choose the kind, the length
+and the generator's seed. They also make short rows, and hypothesis chooses and shrinks every value of those.
 """
 
 import math
@@ -16,7 +16,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 DTYPES = ["float32", "float16", "bfloat16", "float64"]
 LN_2 = math.log(2)
 INF = np.float32(np.inf)
-TINY = np.float32(1.4e-45)  # the least subnormal
+TINY = np.float32(1.4e-45)  # the smallest subnormal
 FLOAT32_MAX = np.finfo(np.float32).max
 
 # The kernels work on blocks of 64 and groups of 8 blocks: lengths around multiples of both.
@@ -25,11 +25,11 @@ LONG_LENGTHS = [511, 512, 513, 575, 576, 577, 640, 1023, 1024, 1025, 1100]
 
 
 def cast(rows, dtype):
-    """Give float32 rows in another type of logit. What is beyond its range becomes its largest or smallest finite value."""
+    """Cast float32 rows to another type of logit. Values out of range become its largest or smallest finite value."""
     if dtype == "float32":
         return rows
     if dtype == "float64":
-        # Bits below those of a float32: rounding to float32 may make or break ties.
+        # Add bits below the precision of float32, so that rounding to float32 may make or break ties.
         target, rows = np.dtype(dtype), rows.astype(np.float64) * (1 + np.arange(rows.shape[-1]) % 5 * 2.0**-26)
         largest = float(FLOAT32_MAX)
     else:
@@ -86,7 +86,7 @@ def _descending(rng, shape):
 
 
 def _thresholds(rng, shape):
-    """Tokens around the powers of two where a mass is rounded to 0 or 1, where light blocks begin and where t is cut off."""
+    """Return tokens near the powers of two where a mass rounds to 0 or 1, where light blocks begin and where t is cut off."""
     power = rng.choice([-20.0, -21.0, -22.0, -40.0, -41.0, -42.0, -43.0, -44.0, -63.0, -64.0, -65.0, 0.0], shape)
     rows = LN_2 * (power + rng.uniform(-1e-5, 1e-5, shape) * rng.integers(0, 2, shape))
     rows[:, 0] = 0
@@ -94,12 +94,12 @@ def _thresholds(rng, shape):
 
 
 def _halves(rng, shape):
-    """Powers of two near n + 1/2, where the polynomial's argument changes its end."""
+    """Return powers of two near n + 1/2, where the polynomial's argument jumps from one end of its range to the other."""
     return LN_2 * (rng.integers(-12, 1, shape) + 0.5 + rng.integers(-3, 4, shape) * 2.0**-22)
 
 
 def _neighbours(rng, shape):
-    """Float32 values next to each other: logits that differ and masses that may not."""
+    """Return adjacent float32 values: the logits differ, but the masses may be equal."""
     base = (rng.standard_normal((shape[0], 1)) * 10).astype(np.float32).view(np.int32)
     return (base + rng.integers(-3, 4, shape, dtype=np.int32)).astype(np.int32).view(np.float32)
 
@@ -130,7 +130,7 @@ KINDS = {
 
 
 def make_rows(rng, kind, count, size):
-    """Make float32 rows of one kind, each of which has a finite value and none of which has NaN or +inf."""
+    """Make float32 rows of one kind. Each row has a finite value, and none has NaN or +inf."""
     return np.ascontiguousarray(KINDS[kind](rng, (count, size)), dtype=np.float32)
 
 
@@ -150,15 +150,15 @@ WORDS = [0, 1, 2, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 
 
 def _some(rng, fixed, random, rate=0.5):
-    """Each value from the list `fixed` or, at the given rate, from `random`."""
+    """Take each value from the list `fixed` or, at the given rate, from `random`."""
     return np.where(rng.random(len(random)) < rate, random, rng.choice(fixed, len(random)))
 
 
 def make_filters(rng, count, size):
-    """Make filters for each of `count` rows of `size` tokens. A filter is off for a good part of them."""
+    """Make filters for each of `count` rows of `size` tokens. Each filter is off for many of the rows."""
     on = rng.random((6, count)) < [[0.6], [0.6], [0.6], [0.3], [0.3], [0.3]]
     ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
-    ties = rng.integers(1, size + 1, count) / size  # the share of a prefix of equal tokens
+    ties = rng.integers(1, size + 1, count) / size  # the shares that prefixes of equal tokens have
     return {
         "temperature": _some(rng, TEMPERATURES, 10.0 ** rng.uniform(-2, 2, count), 0.6),
         "top_k": np.where(on[0], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(0)),
@@ -171,16 +171,16 @@ def make_filters(rng, count, size):
 
 
 def make_edits(rng, rows):
-    """Make histories and penalties, biases and a bitmask for each row; each of them is left out of some dicts.
+    """Make histories and penalties, biases and a bitmask for each row. Some rows lack some of them.
 
-    Every row keeps a finite value: neither the biases nor the bitmask ban its largest one.
+    Every row keeps a finite value, because neither the biases nor the bitmask ban its largest one.
     """
     count, size = rows.shape
     best = np.argmax(rows, axis=1)
     edits = {}
     if rng.random() < 0.6:
         edits["prompt_ids"] = rng.integers(0, size, (count, rng.integers(0, 9)))
-        # Few different tokens, so that they repeat, and the best one, whose penalty matters.
+        # A few different tokens, so that they repeat, and the most probable one, whose penalty matters most.
         output = rng.integers(0, min(size, 12), (count, rng.integers(0, 30)))
         edits["output_ids"] = np.where(rng.random(output.shape) < 0.2, best[:, None], output)
         edits["penalty_window"] = _some(
@@ -224,13 +224,13 @@ def make_words(rng, count):
 
 
 def one_row(params, b):
-    """Give row `b`'s own parameters: Python numbers, arrays of ids and masks, mappings."""
+    """Return the parameters of row `b` alone: Python numbers, arrays of ids and masks, mappings."""
     each = {name: values[b] for name, values in params.items()}
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in each.items()}
 
 
 def pick(params, places):
-    """Give the parameters of the rows at these places."""
+    """Return the parameters of the rows at these places."""
     return {
         name: values[places] if isinstance(values, np.ndarray) else [values[b] for b in places]
         for name, values in params.items()

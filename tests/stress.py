@@ -1,10 +1,10 @@
-"""Compares kernels and reference on as many random cases as you like: a row, its parameters and its random word are a case.
+"""Compares kernels and reference on any number of random cases. A case is a row, its parameters and its random word.
 
     python tests/stress.py --cases 10000000 --jobs 2
-    python tests/stress.py --seed 1 --batch 17           # only this batch: reproduces a failure that was printed
+    python tests/stress.py --seed 1 --batch 17           # only this batch, to reproduce a failure that was printed
 
 A case compares what the filters keep (`mask_logits`) and the token that is drawn (`sample`). The reference sorts and weighs
-each row once and answers both from that, by its own functions `survivors` and `draw`.
+each row once, and uses this for both, with its own functions `survivors` and `draw`.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def make_batch(seed, number):
 
 
 def check_batch(seed, number):
-    """Return how many cases the batch has, and a text for each case that fails."""
+    """Return the number of cases of the batch, and a text for each case that fails."""
     name, logits, params, word = make_batch(seed, number)
     tokens = toksample.sample(logits, **params, **word)
     masked = toksample.mask_logits(logits, **params)
@@ -60,10 +60,10 @@ def _check_batch(work):
 
 
 def check(cases, seed=0, jobs=1, progress=None):
-    """Check at least so many cases; return how many, and the failures."""
+    """Check at least this many cases. Return the number that was checked, and the failures."""
     done, failures = 0, []
     work = ((seed, number) for number in itertools.count())
-    # Batches come in their order whatever the number of jobs, so a run is the same cases however it is spread.
+    # Batches are returned in order, so a run has the same cases with any number of jobs.
     with multiprocessing.get_context("spawn").Pool(jobs) if jobs > 1 else _Here() as pool:
         while done < cases:
             for count, failed in pool.map(_check_batch, list(itertools.islice(work, 64 * jobs))):
@@ -76,7 +76,7 @@ def check(cases, seed=0, jobs=1, progress=None):
 
 
 class _Here:
-    """The pool of no processes."""
+    """Has the interface of a pool, but works in this process."""
 
     def __enter__(self):
         return self

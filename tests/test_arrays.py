@@ -1,4 +1,4 @@
-"""Logits of any kind: what holds them changes no answer, and no copy is made of what the kernels can read in place."""
+"""Logits of any kind: the container never changes the answer, and what the kernels can read in place is not copied."""
 
 import array
 import ctypes
@@ -52,7 +52,7 @@ class HasDlpack:
 
 
 class Subclass(np.ndarray):
-    """Another `__getitem__` and other comparisons than an array: nothing may rely on those."""
+    """An array whose `__getitem__` and comparisons differ from those of other arrays, so that nothing may rely on them."""
 
     def __getitem__(self, key):
         raise AssertionError("rows are read in place")
@@ -89,7 +89,7 @@ holders = pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS.keys())
 
 
 def answers(module, logits):
-    """What every function gives. Candidates take one row."""
+    """Return the answers of every function. `candidates` takes only one row."""
     return (
         module.argmax(logits),
         module.softmax(logits, 0.8),
@@ -148,7 +148,7 @@ def test_lists_of_rows_keep_their_type(module, dtype):
     batch = cast(BATCH, dtype)
     for rows in ([*batch], (*batch,), [*map(HasArray, batch)], [*batch.astype(batch.dtype.newbyteorder("="))]):
         assert_all_same(answers(module, rows), answers(module, batch))
-    if dtype not in ("bfloat16", "float16"):  # of which array.array knows nothing
+    if dtype not in ("bfloat16", "float16"):  # array.array does not have these types
         rows = [array.array(batch.dtype.char, row.tolist()) for row in batch]
         assert_all_same(answers(module, rows), answers(module, batch))
     if dtype != "bfloat16":
@@ -205,7 +205,7 @@ def test_array_module_and_memmap(module, tmp_path):
 @both
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_masked_array_is_refused(module, dtype):
-    """Also without a mask: whether a call works should not depend on that."""
+    """A masked array is also refused if nothing is masked, because whether a call works should not depend on that."""
     masked = np.ma.masked_array(cast(BATCH, dtype), mask=BATCH > 0)
     whole = np.ma.asarray(cast(BATCH, dtype))
     assert whole.mask is np.ma.nomask
@@ -280,7 +280,7 @@ float64_rows = hnp.arrays(np.float64, st.integers(1, 40), elements=_float64, fil
 
 
 def true_softmax(row, temperature=1.0):
-    """The softmax in numpy's widest type. Differences beyond the range of float32 are as far as the range goes."""
+    """Return the softmax in numpy's widest type. Differences are clipped to the range of float32."""
     wide = row.astype(np.longdouble)
     weights = np.exp(np.maximum(wide - wide.max(), -np.finfo(np.float32).max) / temperature)
     weights[row == -np.inf] = 0
@@ -446,7 +446,7 @@ CALLS = (
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_an_array_is_what_python_makes_of_it(form, dtype):
-    """Short and long rows, alone and in batches: read in Rust, or first made ready by Python code."""
+    """Short and long rows, alone and in batches, give the same answers whether Rust reads them or Python converts them."""
     for rows in (ROW[:16], BATCH[:, :16], BATCH, LONG[0], LONG):
         logits = form(cast(rows, dtype))
         for call in CALLS:
@@ -494,7 +494,7 @@ def test_what_can_be_read_in_place_is_not_copied(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_source_is_the_callers_own_memory(dtype):
-    """Whatever has to be converted: `out` must share no memory with it."""
+    """Whatever is converted, the caller's memory is known, because `out` must not share it."""
     memory = np.zeros((10, 260), cast(BATCH, dtype).dtype)
     swapped = np.zeros((10, 260), memory.dtype.newbyteorder(">")) if dtype != "bfloat16" else memory
     forms = [memory, memory[::2, ::2], memory.T, memory[:, ::-1], swapped, unaligned(memory), memory.view(Subclass)]
@@ -530,7 +530,7 @@ def test_a_call_allocates_no_copy(real_row):
         call()
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 50_000, name  # numpy's arrays are traced; a copy would be a million
+        assert peak < 50_000, name  # numpy's allocations are traced, and a copy would take a million
 
 
 # ---- what is not installed, or only in part ------------------------------------------------------------------------------
@@ -544,7 +544,7 @@ def test_torch_may_be_half_imported(monkeypatch):
 
 @both
 def test_bfloat16_without_ml_dtypes(module, monkeypatch):
-    """Tokens and probabilities need no type of numpy for bfloat16; logits in bfloat16 do."""
+    """Only results that are bfloat16 logits need ml_dtypes. Tokens and probabilities do not."""
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     logits, rows = HasBfloat16(BATCH, False), cast(BATCH, "bfloat16")
     assert_same(module.sample(logits, **PARAMS), module.sample(rows, **PARAMS))
@@ -558,7 +558,7 @@ def test_bfloat16_without_ml_dtypes(module, monkeypatch):
 
 
 class HasBfloat16:
-    """The bits of bfloat16, exported as such, in either form of the protocol, as JAX and others do."""
+    """Exports bfloat16 through either version of the protocol, as JAX and others do."""
 
     def __init__(self, rows, versioned):
         self.bits, self.versioned = cast(rows, "bfloat16").view(np.uint16), versioned
@@ -574,7 +574,7 @@ class HasBfloat16:
 
 
 def set_dtype_code(capsule, name, code):
-    """Change the type in a capsule: the offsets are those of `DLTensor.dtype` in the two structures of dlpack.h."""
+    """Change the type in a capsule. The offsets are those of `DLTensor.dtype` in the two structures of dlpack.h."""
     pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
     pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     offset = {b"dltensor": 20, b"dltensor_versioned": 52}[name]
@@ -593,7 +593,7 @@ def test_bfloat16_by_dlpack(module, versioned):
     for rows in (BATCH, ROW, BATCH[:0], BATCH[::2], BATCH[:, ::2], BATCH[::-1]):
         assert_all_same(answers(module, HasBfloat16(rows, versioned)), answers(module, cast(rows, "bfloat16")))
     with pytest.raises((RuntimeError, BufferError)):
-        np.from_dlpack(HasBfloat16(ROW, versioned))  # it is bfloat16, then: numpy itself does not read it
+        np.from_dlpack(HasBfloat16(ROW, versioned))  # shows that it is bfloat16, because numpy itself cannot read it
 
 
 @versions
@@ -700,7 +700,7 @@ def test_devices(module):
 
 @both
 def test_dlpack_is_preferred(module):
-    """`__array__` of an array in another library may copy, or warn."""
+    """DLPack is preferred because `__array__` of another library's array may copy or warn."""
 
     class HasBoth(HasDlpack):
         def __array__(self, dtype=None, copy=None):

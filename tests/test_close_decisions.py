@@ -1,7 +1,7 @@
-"""Draws and filters that a hair decides: words that hit the edge of a token or a block, shares at which a nucleus just ends.
+"""Draws and filters with very close decisions: words at the edge of a token or a block, shares at which a nucleus just ends.
 
-A kernel may decide by bounds of the masses where both ends give the same answer. Random cases are seldom so close that they
-do not; these are chosen to be, out of a million words and from the running sums themselves.
+A kernel may use bounds of the masses if both ends give the same answer. Random cases are seldom so close that they do not.
+These cases are: the words are the closest of a million, and the shares come from the running sums themselves.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def make_row(name, real_row):
     rng = np.random.default_rng(len(name))
     if name == "real":
         return real_row
-    if name == "flat tail":  # half of the mass is in blocks that weigh little each
+    if name == "flat tail":  # half of the mass is in blocks that each weigh little
         row = np.float32(-13 * LN_2) + rng.standard_normal(10_000).astype(np.float32) * np.float32(0.01)
         row[1234] = 0
         return row
@@ -37,7 +37,10 @@ def make_row(name, real_row):
 
 
 def words_of_positions(count):
-    """The random words of SEED, stream 0, at positions 0, 1, 2 …: numpy gives four for each, beginning after its counter."""
+    """Return the random words of SEED, stream 0, at positions 0, 1, 2 …
+
+    numpy counts up before it draws, so its counter starts at -1. It draws four words for each count.
+    """
     last = 2**64 - 1
     generator = np.random.Philox(key=np.array([SEED, 0], np.uint64), counter=np.array([last] * 4, np.uint64))
     words = generator.random_raw(4 * count).reshape(count, 4)[:, 0]
@@ -46,7 +49,7 @@ def words_of_positions(count):
 
 
 def closest(words, edges, total, count):
-    """The positions whose words hit closest to an edge of the mass line."""
+    """Return the positions whose words come closest to an edge between two tokens or blocks."""
     targets = words.astype(np.float64) * 2.0**-64
     edges = edges.astype(np.float64) / float(total)
     after = np.minimum(np.searchsorted(edges, targets), len(edges) - 1)
@@ -75,7 +78,7 @@ def test_words_at_the_edge_of_a_token_or_a_block(real_row, name, temperature):
 
 
 def neighbours(p):
-    """A share, and the numbers next to it and near it."""
+    """Return a share, the floats next to it, and some near it."""
     below, above = np.nextafter(p, 0), np.nextafter(p, 1)
     return [below, p, above, np.nextafter(below, 0), np.nextafter(above, 1), p * (1 - 2.0**-30), p * (1 + 2.0**-30)]
 

@@ -1,8 +1,8 @@
-"""Drawn tokens have the distribution of the float64 softmax: chi-square tests at fixed seeds, so with fixed outcomes.
+"""Drawn tokens have the distribution of the float64 softmax: chi-square tests at fixed seeds, and so with fixed outcomes.
 
-A test passes if p > 1e-4. With the 60 or so tests here a correct sampler with random seeds would fail one run in 160; these
-seeds are fixed, and were not chosen. Power: each test of a distribution is repeated against a temperature that is 2 percent
-off, or with one token 10 percent too probable, and must then reject.
+A test passes if p > 1e-4. With random seeds, about 60 tests like these would fail a correct sampler in one run of 160. These
+seeds are fixed, and were not chosen for their outcome. To show the power of the tests, each test of a distribution is repeated
+with a temperature that is 2 percent off, or with one token 10 percent too probable, and must then reject.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ import toksample
 
 LEAST_P = 1e-4
 DRAWS = 400_000
-ROWS = 2_000  # a call's rows; what differs between them is the seed, the position or the stream
+ROWS = 2_000  # the rows of a call, which differ in the seed, the position or the stream
 
 
 def obvious_probabilities(row, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
-    """The filters in float64, for rows without ties or sums that only just reach p."""
+    """Apply the filters in float64. This is right for rows without ties and without sums that only just reach p."""
     probs = scipy.special.softmax(row.astype(np.float64) / temperature)
     order = np.argsort(-probs)
     if top_k:
@@ -39,12 +39,12 @@ def draws(row, word, **params):
 
 
 def p_value(tokens, probs):
-    """The p-value of the chi-square test that the tokens have these probabilities."""
+    """Return the p-value of the chi-square test that the tokens have these probabilities."""
     assert not np.any(probs[np.unique(tokens)] == 0), "a token that should not be drawn was"
     counts = np.bincount(tokens, minlength=len(probs))
     order = np.argsort(-probs, kind="stable")
     expected = probs[order] * len(tokens)
-    # Classes of fewer than 10 expected draws are taken together.
+    # Classes with fewer than 10 expected draws are merged.
     group = np.minimum(np.arange(len(probs)), np.count_nonzero(expected >= 10))
     observed = np.bincount(group, counts[order])
     expected = np.bincount(group, expected)
@@ -113,7 +113,7 @@ def test_tokens_of_a_real_row(real_row):
     want[ids] = scipy.special.softmax(real_row[ids].astype(np.float64))
     assert 50 < len(ids) < 5_000
     assert p_value(tokens, want) > LEAST_P
-    power = want**1.2 / (want**1.2).sum()  # 4,000 draws tell temperatures apart that are further from each other
+    power = want**1.2 / (want**1.2).sum()  # 4,000 draws can only tell temperatures apart that differ more
     assert p_value(tokens, power) < 1e-4
 
 
@@ -123,7 +123,7 @@ LOGITS = np.float32([0.0, 0.5, -0.5, 1.0, 0.2])
 
 
 def independence(first, second):
-    """The p-value of the chi-square test that two sequences of tokens are independent of each other."""
+    """Return the p-value of the chi-square test that two sequences of tokens are independent."""
     table = np.zeros((len(LOGITS), len(LOGITS)))
     np.add.at(table, (first, second), 1)
     return scipy.stats.chi2_contingency(table).pvalue
@@ -159,5 +159,5 @@ def test_equal_rows_of_a_batch_are_independent():
 def test_the_test_of_independence_rejects_what_depends():
     tokens = draws(LOGITS, PAIRS["consecutive positions"])
     repeated = tokens.copy()
-    repeated[1::50] = tokens[::50]  # every fiftieth is its neighbour again
+    repeated[1::50] = tokens[::50]  # every fiftieth token repeats its neighbour
     assert independence(repeated[:-1:2], repeated[1::2]) < 1e-6

@@ -1,4 +1,4 @@
-"""The Python examples of README.md and docs/: each runs, and gives what its comment says."""
+"""Each Python example of README.md and docs/ runs, and returns what its comment says."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_examples(path):
     names = {"model": lambda ids: np.eye(8, dtype=np.float32)[(ids[-1] + 1) % 8], "prompt_ids": [2], "np": np}
     checked = 0
     for block in blocks(path):
-        if "transformers" in block:  # those of tests/extras
+        if "transformers" in block:  # tests/extras runs these
             continue
         for statement in re.split(r"\n(?=\S)", block.strip()):
             code, _, comment = statement.partition("  # ")

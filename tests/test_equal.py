@@ -1,4 +1,4 @@
-"""The kernels return what the reference returns, to the bit; and the same whatever the batch, the threads and the strides."""
+"""The kernels return what the reference returns, to the bit, and the batch, the threads and the strides change nothing."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_mask_logits(dtype, row, params, rng):
     assert_same(toksample.mask_logits(row, **params), reference.mask_logits(row, **params))
 
 
-# Each function as one call on rows and per-row parameters, for what must hold of all of them.
+# Each function as a call on rows and per-row parameters, for the tests of what all of them must do.
 FUNCTIONS = {
     "argmax": lambda module, rows, params, word, **keywords: module.argmax(rows, **keywords),
     "softmax": lambda module, rows, params, word, **keywords: module.softmax(rows, params["temperature"], **keywords),
@@ -199,7 +199,7 @@ LONG_SETS = [
 @pytest.mark.parametrize("temperature", [0.3, 2.0, 1e4])
 @pytest.mark.parametrize("kind", [*KINDS, "nearly flat", "one spike"])
 def test_what_is_too_much_for_a_list(kind, temperature, size):
-    """Flat rows, ties and large k: what survives is found by passes over the row (src/kernels/prefix.rs)."""
+    """With flat rows, ties and a large k, passes over the row find what survives (src/kernels/prefix.rs)."""
     rng = np.random.default_rng(size)
     if kind == "nearly flat":
         row = (0.01 * rng.random(size)).astype(np.float32)
@@ -286,7 +286,7 @@ def test_any_number_of_threads_on_real_rows(function, real_batch):
         assert_same(function(toksample, batch, params, word, num_threads=num_threads), one)
 
 
-# Arrays with the same values as `batch`, in other places of memory.
+# Arrays with the same values as `batch`, but laid out differently in memory.
 LAYOUTS = {
     "rows apart": lambda batch: np.tile(batch, 2)[:, : batch.shape[1]],
     "rows apart by an odd number": lambda batch: np.pad(batch, ((0, 0), (3, 4)))[:, 3:-4],

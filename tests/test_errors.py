@@ -1,6 +1,6 @@
-"""Every wrong input has its error: a ValueError or TypeError with an exact text, the same from kernels and reference.
+"""Every wrong input raises a ValueError or TypeError with an exact text, which is the same from kernels and reference.
 
-What was given, logits, `out` and parameters, is unchanged after an error.
+After an error, the arguments (logits, `out` and parameters) are unchanged.
 """
 
 import itertools
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("module", [toksample, reference], ids=["kernels",
 
 
 def error_of(function, *args, **keywords):
-    """The error of a call as a text, which names its type. Another type of error, or none, fails the test."""
+    """Return the error of a call as text, with its type. The test fails if there is no error, or one of another type."""
     given = [value.copy() if isinstance(value, np.ndarray) else value for value in (*args, *keywords.values())]
     text = "no error"
     try:
@@ -35,7 +35,7 @@ def error_of(function, *args, **keywords):
 
 # ---- parameters --------------------------------------------------------------------------------------------------------
 
-# Each for a single row and, as the same value for all rows, for a batch.
+# Each is tried with a single row, and with a batch as the same value for all rows.
 WRONG_VALUES = [
     ("temperature", -1.0, "temperature must be 0 or in [1e-30, 1e30], got -1.0"),
     ("temperature", -5e-324, "temperature must be 0 or in [1e-30, 1e30], got -5e-324"),
@@ -69,7 +69,7 @@ WRONG_VALUES = [
         for value in (-1, 2**64, -(2**63), 10**30)
     ],
 ]
-# The value, and how the error shows it.
+# Each entry is a value, and how the error shows it.
 WRONG_NUMBERS = ["0.5", 1j, np.complex64(1), b"1", bytearray(b"1"), object, {}, {1.0, 2.0}, {1: 2}, np.array([[0.5]])]
 WRONG_INTEGERS = ["1", 1.0, 1.5, np.float32(1), 1j, b"1", {1, 2}, np.array([[1]]), np.array([1.0])]
 
@@ -211,7 +211,7 @@ def test_numbers_of_other_types_are_fine(module, value):
 @both
 @pytest.mark.parametrize("digits", [400, 5_000])
 def test_huge_integers(module, digits):
-    """Python itself refuses to write integers of more than 4,300 digits, with an error that names no parameter."""
+    """Python itself refuses to format integers of more than 4,300 digits, with an error that names no parameter."""
     for sign in (1, -1):
         for name in ("temperature", "top_k", "top_p", "min_p", "seed", "stream", "position"):
             for logits, value in (
@@ -255,7 +255,7 @@ def test_errors(module):
         assert text.split(": ", 1)[1] == f"errors must be 'raise' or 'mark', got {value!r}"
 
 
-# The reference takes the parameter for the signature alone.
+# The reference has this parameter only to have the same signature.
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -374,7 +374,7 @@ def test_integers_beyond_float64(module):
     for function in FUNCTIONS.values():
         text = "ValueError: logits must be finite or -inf, got inf at id 1"
         assert error_of(function, module, [1.0, 10**400]) == text
-    for low in (-(10**400), Decimal("-1e400")):  # neither is banned, but -inf is
+    for low in (-(10**400), Decimal("-1e400")):  # neither is a ban, as -inf would be
         assert module.candidates([1.0, low, 2**70, -np.inf])[0].tolist() == [2, 0, 1]
 
 
@@ -459,7 +459,7 @@ def test_marked_rows(module):
     assert out.tolist() == want.tolist()
     assert module.sample(batch[1], errors="mark") == module.sample(batch[2], errors="mark") == -1
     assert type(module.sample(batch[1], errors="mark")) is int
-    # A wrong parameter is an error all the same.
+    # A wrong parameter is still an error.
     assert error_of(module.sample, batch, errors="mark", top_p=2) == "ValueError: top_p must be in [0, 1], got 2.0"
 
 
@@ -540,7 +540,7 @@ def test_out_that_shares_memory(function):
     memory = np.zeros(40, np.float32)
     assert error_of(function, memory[2:10].reshape(2, 4), out=memory[:8].reshape(2, 4)) == SHARED
     assert error_of(function, memory.view(np.float16)[:8], out=memory[:8]) == SHARED
-    function(memory[8:16], out=memory[:8])  # side by side is fine
+    function(memory[8:16], out=memory[:8])  # adjacent memory is fine
 
 
 @pytest.mark.parametrize("function", [toksample.softmax, toksample.log_softmax])
@@ -564,7 +564,7 @@ def test_out_is_unchanged_by_a_row_without_an_answer(wrong, threads):
     batch[wrong, 3] = np.nan
     text = f"ValueError: logits must be finite or -inf, got nan at row {wrong}, id 3"
     for function in (toksample.softmax, toksample.log_softmax):
-        # error_of asserts that the arrays given are as they were.
+        # error_of asserts that the arrays are unchanged.
         assert error_of(function, batch, out=np.full((3, 4), 7, np.float32), num_threads=threads) == text
         single = error_of(function, batch[wrong], out=np.full(4, 7, np.float32))
         assert single == "ValueError: logits must be finite or -inf, got nan at id 3"
@@ -581,7 +581,7 @@ def test_out_is_unchanged_by_a_wrong_parameter(module):
 
 
 def test_an_error_leaves_nothing_behind():
-    """The calls after an error give what they gave before it."""
+    """Calls after an error return the same as before it."""
     want = toksample.sample(BATCH, seed=5).tolist()
     wrong = BATCH.copy()
     wrong[1] = np.nan
@@ -591,4 +591,4 @@ def test_an_error_leaves_nothing_behind():
     assert toksample.sample(BATCH, seed=5).tolist() == want
     out = np.zeros((3, 4), np.float32)
     assert error_of(toksample.softmax, wrong, out=out) != "no error"
-    toksample.softmax(BATCH, out=out)  # out is not held by the call that failed
+    toksample.softmax(BATCH, out=out)  # the call that failed no longer holds `out`

@@ -1,9 +1,9 @@
-"""How far the exact masses are from the softmax in float64: the bounds of the design, on rows made to break them.
+"""Checks how far the exact masses are from the softmax in float64, on rows that are made to break the bounds of the design.
 
-    pytest -s tests/test_fidelity.py       # prints the worst that was measured in each family of rows
+    pytest -s tests/test_fidelity.py       # prints the largest errors for each family of rows
 
-A row that has n tokens of one logit has the mass n * mass(logit), so rows of 2**22 tokens in a few clusters are measured
-from the clusters alone; some of them are made and given to the kernels as well.
+n tokens with the same logit have the mass n * mass(logit). So the errors of a row of 2**22 tokens in a few clusters can be
+computed from the clusters alone. Some of these rows are also made in full and passed to the kernels.
 """
 
 import math
@@ -24,7 +24,7 @@ S = 41
 
 @pytest.fixture(scope="module")
 def figures():
-    """The worst figures of each family, printed at the end."""
+    """Collects the largest errors of each family, and prints them at the end."""
     worst = {}
     yield worst
     print(f"\n\n{'family':<44} {'total variation':>15} {'relative error':>15}")
@@ -33,11 +33,11 @@ def figures():
 
 
 def check(figures, family, probs, truth, counts=1):
-    """Check probabilities, each of `counts` tokens, against the true ones, along the last axis."""
+    """Check probabilities against the true ones, along the last axis. Each stands for as many tokens as `counts` says."""
     probs, truth = np.float64(probs), np.float64(truth)
     difference = np.abs(probs - truth)
     variation = float((counts * difference).sum(axis=-1).max() / 2)
-    beyond = np.maximum(difference - ABSOLUTE, 0)  # what the absolute part of the bound does not cover
+    beyond = np.maximum(difference - ABSOLUTE, 0)  # the part that the absolute bound does not cover
     with np.errstate(invalid="ignore"):
         relative = float(np.nan_to_num(beyond / truth, posinf=np.inf).max())
     seen = figures.get(family, (0.0, 0.0))
@@ -51,7 +51,7 @@ def true_softmax(row, temperature):
 
 
 def check_row(figures, family, row, temperature):
-    """Check what `sample` draws from, and what `softmax` returns."""
+    """Check the probabilities that `sample` draws from, and those that `softmax` returns."""
     truth = true_softmax(row, temperature)
     masses = reference.mass(row, temperature)
     check(figures, f"{family}: draws", masses.astype(np.float64) / float(masses.sum()), truth)
@@ -97,7 +97,7 @@ PLACES = 200
 
 
 def tail_logits(rng):
-    """Yield temperatures, maxima, and for each power of two logits so far below the maximum, spread over the power."""
+    """Yield a temperature, a maximum, and logits spread over each power of two of the distance below the maximum."""
     for _ in range(500):
         temperature = 10.0 ** rng.uniform(-2, 2)
         maximum = np.float32(rng.choice([0.0, 20.0, -7.3, rng.standard_normal() * 30, rng.standard_normal() * 1e4]))
@@ -106,14 +106,14 @@ def tail_logits(rng):
 
 
 def clusters(maximum, logits, temperature):
-    """Return the masses and the true weights of logits in a row of this maximum, whose own are 2**S and 1."""
+    """Return the masses and the true weights of logits in a row with this maximum, which has mass 2**S and weight 1."""
     row = np.append(logits.ravel(), maximum)
     masses = reference.mass(row, temperature)[:-1].reshape(logits.shape)
     return masses.astype(np.float64), np.exp((logits.astype(np.float64) - np.float64(maximum)) / temperature)
 
 
 def check_clusters(figures, family, masses, weights, counts):
-    """Check rows of one token that is the maximum and clusters of `counts` tokens, one cluster along each last axis."""
+    """Check rows that consist of one token with the maximum, and of clusters of `counts` tokens along the last axis."""
     masses = np.concatenate([np.full((*masses.shape[:-1], 1), 2.0**S), masses], axis=-1)
     weights = np.concatenate([np.ones((*weights.shape[:-1], 1)), weights], axis=-1)
     counts = np.concatenate([[1], counts])
@@ -130,7 +130,7 @@ def test_flat_tails(figures):
 
 
 def test_two_tails_of_opposite_error(figures):
-    """The most that errors can do: half of the tokens where the mass errs up most, half where it errs down most."""
+    """This is the worst case: half of the tokens have the largest error upwards, and half the largest error downwards."""
     for temperature, maximum, logits in tail_logits(np.random.default_rng(2)):
         masses, weights = clusters(maximum, logits, temperature)
         error = masses / (weights * 2.0**S)
@@ -143,7 +143,7 @@ def test_two_tails_of_opposite_error(figures):
 
 
 def test_clusters_beside_the_maximum(figures):
-    """Few tokens of much weight, where the polynomial's own error shows: every argument of it on a grid of 2**-16."""
+    """A few heavy tokens show the polynomial's own error. All its arguments on a grid of 2**-16 are tried."""
     steps = np.arange(2**16 + 1) / 2**16
     for power in (0, 1, 3, 7):
         logits = (-LN_2 * (power + steps)).astype(np.float32)
@@ -163,7 +163,7 @@ def test_tails_where_a_mass_is_rounded_to_0_or_to_1(figures):
         assert set(masses) == {0, 1, 2}
         family = "2**22 tokens where masses round to 0, 1, 2"
         check_clusters(figures, family, masses[:, None], weights[:, None], [LARGE - 1])
-        ends = [np.flatnonzero(masses == 0)[-1], np.flatnonzero(masses == 1)[0]]  # rounded down most, and up most
+        ends = [np.flatnonzero(masses == 0)[-1], np.flatnonzero(masses == 1)[0]]  # the largest roundings down and up
         check_clusters(figures, family, masses[None, ends], weights[None, ends], [LARGE // 2, LARGE // 2 - 1])
 
 
@@ -182,10 +182,10 @@ def test_flat_tails_in_the_kernels(figures, power):
 
 
 def test_a_mass_never_decreases_with_the_logit():
-    """Every argument the polynomial may have: t is on a grid of 2**-22 or coarser, so 2**22 + 1 of them."""
+    """Try every argument that the polynomial may have: t is on a grid of 2**-22 or coarser, so there are 2**22 + 1."""
     steps = np.arange(2**22 + 1, dtype=np.float64)
     row = (-steps / 2**22).astype(np.float32)
-    one = float(reference.LOG2_E)  # the temperature at which scale is 1, and t is the logit + 4
+    one = float(reference.LOG2_E)  # at this temperature the scale is 1, and t is the logit + 4
     weights = reference.weight(row, one)
     assert weights[0] == 2.0**S
     assert weights[-1] == 2.0 ** (S - 1)
@@ -195,7 +195,7 @@ def test_a_mass_never_decreases_with_the_logit():
 
 @pytest.mark.parametrize("temperature", [0.01, 0.7, 1.0, 1.5, 100.0])
 def test_a_mass_never_decreases_with_the_logit_at_other_temperatures(temperature):
-    """All float32 values next to each other, from the maximum down: what rounds differently must still be in order."""
+    """Adjacent float32 values, from the maximum down, are rounded differently at other temperatures, but stay in order."""
     for maximum in (20.0, 0.0, -1e-3):
         spread = np.float32(temperature * 35)
         row = np.sort(np.float32(maximum) - spread * np.random.default_rng(3).random(500_000).astype(np.float32) ** 4)
@@ -207,11 +207,11 @@ def test_a_mass_never_decreases_with_the_logit_at_other_temperatures(temperature
 
 def test_no_sum_of_masses_overflows():
     masses = reference.mass(np.zeros(LARGE, np.float32), 1.0)
-    assert masses.max() == 2**S  # the monotony above: no mass is larger
+    assert masses.max() == 2**S  # no mass is larger, because masses never decrease with the logit
     total = int(masses.max()) * LARGE
     assert total == 2**63
     assert int(masses.sum()) == total
-    # The words that hit the ends of the longest mass line draw its first and its last token.
+    # The smallest and the largest word draw the first and the last token of a row with the largest total mass.
     ids = np.arange(LARGE)
     assert reference.draw(ids, masses, 0) == 0
     assert reference.draw(ids, masses, 2**64 - 1) == LARGE - 1
@@ -226,8 +226,8 @@ def test_the_longest_mass_line_is_drawn_from_end_to_end():
     assert max(words) > 0.99 * 2**64
 
 
-# The total is a sum of masses, each within RELATIVE of the truth or rounded by at most a half, so its logarithm is off by
-# little more than the total variation; a float32 result adds half a unit in its last place, 2**-24 of itself.
+# The total is a sum of masses. Each is within RELATIVE of the truth, or rounded by at most a half, so its logarithm is off by
+# little more than the total variation. A float32 result adds half a unit in its last place, which is 2**-24 of it.
 LOG_TOTAL = 2.5e-6
 
 
@@ -252,9 +252,9 @@ def test_log_softmax(real_row, temperature):
 
 @pytest.mark.parametrize("temperature", [0.01, 0.37, 1.0, 1.5, 100.0])
 def test_softmax_sums_to_1(real_row, real_batch, temperature):
-    """Each weight is off its mass by at most a half; factor and product are each rounded to float32, by 2**-24 of it."""
+    """A weight differs from its mass by at most a half. The factor and the product are each rounded by at most 2**-24."""
     rng = np.random.default_rng(6)
-    flat = np.full(LARGE, np.float32(-42.5 * LN_2 * temperature))  # every mass 0, every weight not
+    flat = np.full(LARGE, np.float32(-42.5 * LN_2 * temperature))  # every mass rounds to 0, but no weight does
     flat[0] = 0
     rows = [real_row, *real_batch, flat, *(make_rows(rng, kind, 1, 3000)[0] for kind in sorted(KINDS))]
     for row in rows:

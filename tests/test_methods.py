@@ -1,4 +1,4 @@
-"""The filters after min-p, penalties, biases and bitmasks: against independent formulas, and kernels against reference."""
+"""The filters after min-p, penalties, biases and bitmasks, compared with independent formulas, and kernels with reference."""
 
 import dataclasses
 import inspect
@@ -38,7 +38,7 @@ ROW = np.float32([1.0, 3.0, 2.0, -1.0])
 
 
 def everything(module, logits, **parameters):
-    """What a module makes of these parameters: the candidates of one row, what is left of the logits, and a few draws."""
+    """Return a module's answers for these parameters: the candidates of one row, the masked logits, and a few draws."""
     masked = module.mask_logits(logits, **parameters)
     drawn = [module.sample(logits, **parameters, seed=seed) for seed in range(3)]
     if np.ndim(masked) == 2:
@@ -47,7 +47,7 @@ def everything(module, logits, **parameters):
 
 
 def kept(module, logits, **parameters):
-    """The ids that survive, in the order of the candidates, after a check that all functions agree."""
+    """Check that all functions agree, and return the ids that survive, in the order of the candidates."""
     ids, _ = module.candidates(logits, **parameters)
     masked = module.mask_logits(logits, **parameters)
     assert np.flatnonzero(masked != -np.inf).tolist() == sorted(ids.tolist())
@@ -101,7 +101,7 @@ def test_names_that_are_not_parameters(module, name, hint):
 
 
 def typical_of_transformers(row, p):
-    """What TypicalLogitsWarper of transformers keeps, in float64; and how near the decision is to another one."""
+    """Return what TypicalLogitsWarper of transformers keeps, in float64, and how close the decision was."""
     log_p = row - row.max() - np.log(np.exp(row - row.max()).sum())
     entropy = -(np.exp(log_p) * log_p).sum()
     distance = np.abs(-log_p - entropy)
@@ -114,7 +114,7 @@ def typical_of_transformers(row, p):
 
 
 def typical_of_llama_cpp(row, p):
-    """What llama_sampler_typical keeps: the same sums, but of the tokens one by one, and above p instead of at least p."""
+    """Return what llama_sampler_typical keeps: the same, but tokens are added one by one, until the sum is above p."""
     probs = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
     entropy = sum(-q * math.log(q) for q in probs)
     ids, total = [], 0.0
@@ -150,9 +150,9 @@ def logs(*probabilities):
 @pytest.mark.parametrize(
     ("row", "parameters", "want"),
     [
-        # The surprises are 1, 2 and 2 bits and the entropy 1.5 bits: all are at the same distance, so none is dropped.
+        # The surprises are 1, 2 and 2 bits, and the entropy is 1.5 bits. All distances are equal, so no token is dropped.
         (logs(0.5, 0.25, 0.25), {"typical_p": 0.1}, [0, 1, 2]),
-        # 1, 2, 3 and 3 bits, entropy 1.75: distances 0.75, 0.25, 1.25 and 1.25.
+        # The surprises are 1, 2, 3 and 3 bits, and the entropy is 1.75. The distances are 0.75, 0.25, 1.25 and 1.25.
         (logs(0.5, 0.25, 0.125, 0.125), {"typical_p": 0.0}, [1]),
         (logs(0.5, 0.25, 0.125, 0.125), {"typical_p": 0.25}, [1]),
         (logs(0.5, 0.25, 0.125, 0.125), {"typical_p": 0.26}, [0, 1]),
@@ -160,13 +160,13 @@ def logs(*probabilities):
         (logs(0.5, 0.25, 0.125, 0.125), {"typical_p": 0.76}, [0, 1, 2, 3]),
         (logs(0.125, 0.5, 0.125, 0.25), {"typical_p": 0.2}, [3]),
         (logs(0.5, 0.25, 0.125, 0.125), {"typical_p": None}, [0, 1, 2, 3]),
-        # It is the last filter, and knows only what the others have left: 2/3 and 1/3.
+        # The other filter comes first, and leaves 2/3 and 1/3.
         (logs(0.5, 0.25, 0.125, 0.125), {"typical_p": 0.5, "top_k": 2}, [0]),
         (logs(0.5, 0.25, 0.125, 0.125), {"typical_p": 0.7, "top_p": 0.7}, [0, 1]),
         (np.zeros(70, np.float32), {"typical_p": 0.0}, list(range(70))),
         (np.float32([5.0]), {"typical_p": 0.0}, [0]),
         (np.float32([0, -INF, 0]), {"typical_p": 0.5}, [0, 2]),
-        # Token 1 has no mass and is not what is expected: it goes, unless the filter is off.
+        # Token 1 has no mass and is far from typical, so it is dropped unless the filter is off.
         (np.float32([0, -100]), {"typical_p": 1 - 2**-53}, [0]),
         (np.float32([0, -100]), {"typical_p": 1}, [0, 1]),
     ],
@@ -188,12 +188,12 @@ def test_typical_p_of_kernels(dtype, row, p, temperature):
 
 
 def epsilon_of_transformers(probs, e):
-    """What EpsilonLogitsWarper of transformers keeps; and the probability below which it drops."""
+    """Return what EpsilonLogitsWarper of transformers keeps, and the probability below which it drops tokens."""
     return np.flatnonzero((probs >= e) | (probs >= probs.max())).tolist(), e
 
 
 def top_a_of_kobold(probs, a):
-    """What sample_top_a of KoboldCpp and TopALogitsWarper of KoboldAI keep; and the probability below which they drop."""
+    """Return what sample_top_a (KoboldCpp) and TopALogitsWarper (KoboldAI) keep, and the least probability they keep."""
     return np.flatnonzero(probs >= probs.max() ** 2 * a).tolist(), probs.max() ** 2 * a
 
 
@@ -222,14 +222,14 @@ def test_least_probabilities_are_those_of_other_systems(module, name, formula):
 @pytest.mark.parametrize(
     ("row", "parameters", "want"),
     [
-        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.125}, [0, 1, 2, 3]),  # exactly e is enough
+        (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.125}, [0, 1, 2, 3]),  # exactly epsilon is enough
         (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.126}, [0, 1]),
         (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.25}, [0, 1]),
         (logs(0.25, 0.5, 0.125, 0.125), {"epsilon_cutoff": 0.251}, [1]),
-        (logs(0.25, 0.5, 0.125, 0.125), {"epsilon_cutoff": 1.0}, [1]),  # the first stays in any case
-        (logs(0.25, 0.25, 0.25, 0.25), {"epsilon_cutoff": 1.0}, [0, 1, 2, 3]),  # and so do its ties
+        (logs(0.25, 0.5, 0.125, 0.125), {"epsilon_cutoff": 1.0}, [1]),  # the most probable token always stays
+        (logs(0.25, 0.25, 0.25, 0.25), {"epsilon_cutoff": 1.0}, [0, 1, 2, 3]),  # and so do tokens that tie with it
         (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": None}, [0, 1, 2, 3]),
-        # The probabilities are those of what is left: 2/3 and 1/3, and after typical_p that is token 1 alone.
+        # The probabilities are those of the tokens that are left: 2/3 and 1/3, and after typical_p only token 1.
         (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.33, "top_k": 2}, [0, 1]),
         (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.34, "top_p": 0.75}, [0]),
         (logs(0.5, 0.25, 0.125, 0.125), {"epsilon_cutoff": 0.9, "typical_p": 0.1}, [1]),
@@ -237,7 +237,7 @@ def test_least_probabilities_are_those_of_other_systems(module, name, formula):
         (np.float32([0, -INF, 0]), {"epsilon_cutoff": 5e-324}, [0, 2]),
         (np.float32([0, -100]), {"epsilon_cutoff": 5e-324}, [0]),  # token 1 has no mass
         (np.float32([0, -100]), {"epsilon_cutoff": 0}, [0, 1]),
-        # a times the square of 1/2
+        # the limit is a times the square of 1/2
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.5}, [0, 1, 2, 3]),
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.51}, [0, 1]),
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 1.0}, [0, 1]),
@@ -246,7 +246,7 @@ def test_least_probabilities_are_those_of_other_systems(module, name, formula):
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": None}, [0, 1, 2, 3]),
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.74, "top_k": 2}, [0, 1]),  # 1/3 is 3/4 of 4/9
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.76, "min_p": 0.5}, [0]),
-        # After epsilon_cutoff 2/3 and 1/3 are left.
+        # epsilon_cutoff leaves 2/3 and 1/3.
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.74, "epsilon_cutoff": 0.2}, [0, 1]),
         (logs(0.5, 0.25, 0.125, 0.125), {"top_a": 0.76, "epsilon_cutoff": 0.2}, [0]),
         (np.float32([5.0]), {"top_a": 1.0}, [0]),
@@ -281,7 +281,7 @@ def clip(x):
 
 
 def penalised(row, prompt, output, repetition_penalty=1.0, frequency_penalty=0.0, presence_penalty=0.0):
-    """The formulas of transformers (repetition), and of OpenAI and vLLM (the other two), token by token."""
+    """Apply the formulas of transformers (repetition) and of OpenAI and vLLM (the other two), token by token."""
     real = row.dtype.type
     row = row.copy()
     with np.errstate(all="ignore"):
@@ -317,7 +317,7 @@ def test_penalties_are_those_of_other_systems(module, real, row, given, rng):
     as_if = everything(module, want, top_k=len(row) // 2)
     for got, expected in zip(result[:2] + result[3:], as_if[:2] + as_if[3:], strict=True):
         assert_same(got, expected)
-    # The mask has the values that were given, not those that were penalised.
+    # mask_logits returns the original values and not the penalised ones.
     assert_same(result[2], np.where(as_if[2] == -np.inf, real(-np.inf), row))
 
 
@@ -326,7 +326,7 @@ def test_penalties_are_those_of_other_systems(module, real, row, given, rng):
     ("name", "value", "output", "want"),
     [
         ("repetition_penalty", 2.0, [1], [2, 1, 0, 3]),  # 3 / 2 = 1.5
-        ("repetition_penalty", 4.0, [1, 1, 1], [2, 0, 1, 3]),  # once, however often it is there
+        ("repetition_penalty", 4.0, [1, 1, 1], [2, 0, 1, 3]),  # applied once, however often the token occurs
         ("repetition_penalty", 0.5, [0, 3], [1, 0, 2, 3]),  # below 1 it makes tokens more likely: 1 / 0.5 = 2, a tie
         ("repetition_penalty", 1e30, [0, 1, 2, 3], [1, 2, 0, 3]),
         ("frequency_penalty", 0.75, [1, 1], [2, 1, 0, 3]),  # 3 - 2 * 0.75 = 1.5
@@ -353,7 +353,7 @@ def test_what_of_the_history_counts(module):
     for name in ("frequency_penalty", "presence_penalty"):
         assert after([1], None, **{name: 1.5}) == plain  # the prompt does not count
         assert after(None, [1], **{name: 1.5}) == [2, 1, 0, 3]
-    # The window is that of both together, from the end.
+    # The window covers the last tokens of prompt and output together.
     for window, want in [(1, plain), (2, [2, 1, 0, 3]), (3, [2, 1, 0, 3]), (0, [2, 1, 0, 3]), (None, [2, 1, 0, 3])]:
         for name in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
             assert after([3], [1, 3], **{name: 1.5 if name[0] != "r" else 2}, penalty_window=window) == want
@@ -361,7 +361,7 @@ def test_what_of_the_history_counts(module):
     assert after([1], [3], repetition_penalty=2, penalty_window=2**64 - 1) == [2, 1, 0, 3]
     for nothing in (None, [], (), np.array([]), np.empty(0, np.int64)):
         assert after([3], nothing, repetition_penalty=2, presence_penalty=9) == plain
-    # Of a window that reaches into the prompt, the counts have only the output.
+    # If the window reaches into the prompt, only the tokens of the output are counted.
     assert after([1, 1], [2], frequency_penalty=1.5, penalty_window=3) == [1, 0, 2, 3]
 
 
@@ -369,7 +369,7 @@ def test_what_of_the_history_counts(module):
 @real_or_double
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_penalty_never_bans(module, real, sign):
-    """What overflows is clipped to the largest finite value, and what is banned stays banned."""
+    """A logit that overflows is clipped to the largest finite value, and a banned token stays banned."""
     row = np.array([1e38, -1e38, 0.0, -np.inf], real)
     given = {"frequency_penalty": sign * 1e30, "presence_penalty": sign * 1e30, "repetition_penalty": 1e30}
     ids = kept(module, row, **given, output_ids=[1] * 3 + [0] * 2 + [3, 2], prompt_ids=[1])
@@ -409,11 +409,11 @@ def test_biases_by_hand(module):
     assert kept(module, ROW, logit_bias={}) == kept(module, ROW, logit_bias=None) == [1, 2, 0, 3]
     assert kept(module, ROW, logit_bias={np.int32(3): np.float16(100)}) == [3, 1, 2, 0]
     assert module.sample(ROW, temperature=0, logit_bias={3: 100}) == 3
-    assert kept(module, np.float32([-INF, 0.0]), logit_bias={0: 100.0}) == [1]  # what is banned stays banned
+    assert kept(module, np.float32([-INF, 0.0]), logit_bias={0: 100.0}) == [1]  # a banned token stays banned
     assert kept(module, np.float32([-1e38, 0.0]), logit_bias={0: -3.4e38}) == [
         1,
         0,
-    ]  # and what is not, does not become it
+    ]  # and no other token becomes banned
     batch = np.tile(ROW, (3, 1))
     assert module.sample(batch, temperature=0, logit_bias={3: 9}).tolist() == [3, 3, 3]
     assert module.sample(batch, temperature=0, logit_bias=[{3: 9}, None, {0: 3}]).tolist() == [3, 1, 0]
@@ -424,7 +424,7 @@ def test_biases_by_hand(module):
 
 
 def bitmask_of(allowed):
-    """The words of a mask of allowed tokens."""
+    """Return the words of a bitmask that allows these tokens."""
     bits = np.zeros(-(-len(allowed) // 32) * 32, bool)
     bits[: len(allowed)] = allowed
     return np.packbits(bits, bitorder="little").view("<i4").astype(np.int32)
@@ -444,7 +444,7 @@ def test_a_bitmask_bans(module, dtype, row, rng):
     want = everything(module, banned, top_p=0.9)
     wrong = row.copy()
     wrong[~allowed] = rng.choice([np.nan, np.inf, 3e4], np.count_nonzero(~allowed)).astype(row.dtype)
-    for logits in (row, wrong):  # what is not allowed is not looked at
+    for logits in (row, wrong):  # the logits of banned tokens do not matter
         assert_same(everything(module, logits, top_p=0.9, bitmask=words), want)
     assert_same(module.mask_logits(wrong, bitmask=words[None].view(np.uint32), top_p=0.9), want[2])
 
@@ -455,14 +455,14 @@ def test_bitmasks_by_hand(module):
     assert kept(module, row, bitmask=bitmask_of(np.isin(np.arange(70), [0, 31, 32, 69]))) == [69, 32, 31, 0]
     assert kept(module, row, bitmask=np.int32([-1])) == list(range(31, -1, -1))
     assert kept(module, row, bitmask=np.int32([0, 1, -1])) == [*range(69, 63, -1), 32]
-    # Bits beyond the last token mean nothing.
+    # Bits beyond the last token are ignored.
     assert kept(module, row[:1], bitmask=np.int32([-1])) == [0]
     batch = np.tile(row, (3, 1))
     words = np.int32([[1, 0, 0], [-(2**31), 0, 0], [0, 2, 0]])
     assert module.sample(batch, bitmask=words).tolist() == [0, 31, 33]
     assert module.sample(batch, bitmask=words[:, :2]).tolist() == [0, 31, 33]
     assert module.sample(batch, temperature=0, bitmask=words[:, ::-1][:, 1:]).tolist() == [32, 63, 1]
-    # The mask of a draw may be made for all texts, and a row taken of it.
+    # A mask may be made for all texts, and one row of it passed to a draw.
     assert module.sample(row, bitmask=words[2:]) == module.sample(row, bitmask=words[2]) == 33
 
 

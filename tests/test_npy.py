@@ -1,4 +1,4 @@
-"""Files of logits for the command line: for any bytes the right answer, or one line and exit code 2."""
+"""Files of logits for the command line: any bytes lead to the right answer, or to one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def npy(array: Any, version: tuple[int, int] | None = None) -> bytes:
 
 
 def raw(array: Any) -> bytes:
-    """Save bfloat16 under the name '|V2', which some releases give it; for others it is '<V2'."""
+    """Save bfloat16 under the name '|V2', which some releases use. Others use '<V2'."""
     return with_header(f"{{'descr': '|V2', 'fortran_order': False, 'shape': {array.shape}, }}", array.tobytes())
 
 
@@ -121,7 +121,7 @@ def test_bfloat16_does_not_need_ml_dtypes(
 def test_a_named_pipe(ending: bytes, wanted: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    large = np.random.default_rng(4).normal(size=(3, 200_000)).astype(np.float32)  # more than a pipe holds at once
+    large = np.random.default_rng(4).normal(size=(3, 200_000)).astype(np.float32)  # more than a pipe can hold at once
     writer = threading.Thread(target=lambda: path.write_bytes(npy(large) + ending))
     writer.start()
     code, output, errors = run(capsys, "sample", str(path), "--greedy")
@@ -244,7 +244,7 @@ def test_a_file_without_an_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_file_that_becomes_shorter_while_it_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is cut before the logits are read or before they are used, the process goes on."""
+    """The process does not crash if the file is cut before the logits are read, or before they are used."""
     path = tmp_path / "logits.npy"
     large = np.zeros((8, 2**18), np.float32)
 
@@ -282,7 +282,7 @@ SNIPPETS = b"( ) [ { } ' \" , : - L \\ # \0 True 0x 9999999999999999999999999".s
 
 
 def spoil(content: bytes, rng: np.random.Generator) -> bytes:
-    """Change a good file in one of many ways, most often in its header."""
+    """Damage a good file in one of many ways, most often in its header."""
     data = bytearray(content)
     place = int(rng.integers(min(len(data), 80) if rng.random() < 0.5 else len(data)))
     kind = rng.integers(8)
@@ -307,14 +307,14 @@ def spoil(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def as_numpy_reads(path: Path, name: str) -> Any:
-    """Return the logits, or None if numpy finds none in the file."""
+    """Return the logits that numpy finds in the file, or None if it finds none."""
     try:
         array = np.load(path)
         if "bfloat16" in name:
             if b">V2" in path.read_bytes()[:128]:
                 array = array.view(">u2")  # numpy drops the byte order of raw bytes
             if array.dtype.kind in "ui":
-                array = array.astype(np.uint16)  # in the byte order of this machine
+                array = array.astype(np.uint16)  # converts it to the byte order of this machine
             return array.view(ml_dtypes.bfloat16)
         return array if array.dtype.kind == "f" else None
     except Exception:
@@ -323,7 +323,7 @@ def as_numpy_reads(path: Path, name: str) -> Any:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_spoiled_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A spoiled file is an error, or gives the tokens of the array that numpy finds in it."""
+    """A spoiled file leads to an error, or to the tokens of the array that numpy finds in it."""
     rng = np.random.default_rng(list(GOOD).index(name))
     path = tmp_path / "logits.npy"
     codes = {0: 0, 2: 0}
@@ -333,7 +333,7 @@ def test_spoiled_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
         code, output, errors = run(capsys, *argv)
         codes[code] += 1
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # those of numpy and of the Python parser that it uses
+            warnings.simplefilter("ignore")  # the warnings of numpy, and of the Python parser that it uses
             logits = as_numpy_reads(path, name)
         if code == 0:
             assert errors == ""

@@ -1,4 +1,4 @@
-"""The reference, which defines every answer, against obvious formulas: fractions, Python loops, float64, numpy's Philox."""
+"""The reference, which defines every answer, compared with obvious code: fractions, Python loops, float64, numpy's Philox."""
 
 import math
 from fractions import Fraction
@@ -33,7 +33,7 @@ def test_masses_are_the_softmax(row, temperature):
     x = row.astype(np.float64)
     exact = 2.0**S * np.exp((x - x.max()) / temperature)
     masses = reference.mass(row, temperature).astype(np.float64)
-    # For V of thousands; rows of 2**22 tokens are in test_fidelity.
+    # This is for thousands of tokens. test_fidelity has rows of 2**22.
     assert np.all(np.abs(masses - exact) <= 4e-6 * exact + 0.5 + 1e-9)
     assert np.all(masses[row == row.max()] == 2.0**S)
 
@@ -60,7 +60,7 @@ def obvious_survivors(row, masses, surprises, params):
         ids = ids[: params["top_k"]]
     if params["top_p"] < 1:
         total = sum(masses[i] for i in ids)
-        # The need is a float64 product, rounded up.
+        # The mass that is needed is a float64 product, rounded up.
         need = min(total, max(1, math.ceil(Fraction(params["top_p"] * float(total)))))
         kept, running = [], 0
         for i in ids:
@@ -75,7 +75,7 @@ def obvious_survivors(row, masses, surprises, params):
         ids = obvious_typical(ids, masses, surprises, params["typical_p"])
     first, total = masses[ids[0]], sum(masses[i] for i in ids)
     if params["epsilon_cutoff"] > 0:
-        # As above, the least mass is computed in float64.
+        # The least mass is also computed in float64.
         least = params["epsilon_cutoff"] * float(total)
         ids = [i for i in ids if masses[i] == first or (masses[i] > 0 and masses[i] >= Fraction(least))]
         total = sum(masses[i] for i in ids)
@@ -112,7 +112,7 @@ def test_survivors(row, params):
 
 
 def kept(probabilities, **params):
-    """How many of tokens with these probabilities, given in any order, survive in kernels and reference."""
+    """Return how many tokens with these probabilities survive, after a check that kernels and reference agree."""
     with np.errstate(divide="ignore"):
         logits = np.log(np.array(probabilities)).astype(np.float32)
     (ids, _), (same, _) = reference.candidates(logits, **params), toksample.candidates(logits, **params)
@@ -121,7 +121,7 @@ def kept(probabilities, **params):
 
 
 # "The smallest prefix whose sum is at least p": what llama.cpp, transformers and Holtzman et al. keep. At p = 0.5 and 0.75
-# the boundary is hit exactly, and rules with > for >= keep one token more.
+# the sum is exactly p, and a rule with > instead of >= would keep one more token.
 @pytest.mark.parametrize(
     ("probabilities", "top_p", "want"),
     [
@@ -181,10 +181,10 @@ def test_min_p_keeps_ties(min_p, want):
 
 
 def test_filters_apply_in_their_order():
-    # Of the three that top_k keeps, 0.4 is half of the mass: top_p is a share of what is left, not of the whole.
+    # 0.4 is half of the mass that top_k keeps. top_p is a share of what is left, and not of the whole.
     assert kept([0.4, 0.2, 0.2, 0.1, 0.1], top_k=3, top_p=0.5) == [0]
     assert kept([0.4, 0.2, 0.2, 0.1, 0.1], top_p=0.5) == [0, 1]
-    # min_p is a share of the largest probability, whatever was dropped.
+    # min_p is a share of the largest probability, so it does not matter what was dropped.
     assert kept([0.4, 0.2, 0.2, 0.1, 0.1], top_p=0.95, min_p=0.5) == [0, 1, 2]
 
 
@@ -201,7 +201,7 @@ LAST = 2**64 - 1
 
 
 def numpys_words(key, counter):
-    """The four words of numpy's generator at a counter: it adds one before it draws."""
+    """Return the four words of numpy's generator for a counter. numpy adds one to its counter before it draws."""
     number = sum(c << (64 * i) for i, c in enumerate(counter))
     before = (number - 1) % 2**256
     counter = [(before >> (64 * i)) & LAST for i in range(4)]
@@ -214,7 +214,7 @@ def test_philox_is_numpys(key, counter):
     assert reference.philox4x64(key, counter) == numpys_words(key, counter)
 
 
-# Where numpy's counter carries from one word to the next, and over the end.
+# numpy's counter carries from one word to the next here, and wraps around at the end.
 @pytest.mark.parametrize(
     "counter",
     [(0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (LAST,) * 4, (LAST, 0, 0, 0), (LAST, LAST, 0, 0)],
@@ -262,7 +262,7 @@ def test_draw(masses, word, rng):
             want = token
             break
     assert mass > 0
-    order = rng.sample(range(len(ids)), len(ids))  # the draw is in id order, however they come
+    order = rng.sample(range(len(ids)), len(ids))  # the draw goes by the ids, so their order does not matter
     assert reference.draw(np.array(ids)[order], masses[order], word) == want
 
 

@@ -236,7 +236,7 @@ def test_params_of_another_type(wrong):
 
 
 def test_threads_share_a_sampler():
-    """Each call takes a position of its own, so the tokens are those of one thread, in some order."""
+    """Each call takes its own position, so the tokens are the same as with one thread, in some order."""
     count, threads = 4_000, 8
     want = sorted(toksample.sample(LOGITS, **PARAMS, position=p) for p in range(count))
     sampler = Sampler(**PARAMS)
@@ -252,13 +252,13 @@ def test_threads_share_a_sampler():
     assert sorted(tokens) == want
 
 
-# ---- what a call of a sampler may be given, and what it remembers ----------------------------------------------------------
+# ---- the inputs of a sampler's call, and what it remembers ----------------------------------------------------------------
 
 PENALTIES = {"repetition_penalty": 1.2, "frequency_penalty": 0.3, "presence_penalty": 0.1, "penalty_window": 30}
 
 
 def penalised_text(length, logits=LOGITS, prompt_ids=None, **parameters):
-    """The text that the reference draws with all of its history."""
+    """Return the text that the reference draws when it gets the whole history each time."""
     tokens = []
     for position in range(length):
         tokens.append(
@@ -272,7 +272,7 @@ def test_penalties_count_what_was_drawn():
     assert want[:50] != WANT
     sampler = Sampler(**PARAMS, **PENALTIES, prompt_ids=[1, 2, 3])
     assert sampler.output_ids is None
-    assert text(sampler, 150) == want  # more than the buffer first holds
+    assert text(sampler, 150) == want  # more tokens than the buffer can hold at first
     assert sampler.output_ids.tolist() == want
     sampler.reset()
     assert sampler.output_ids is None
@@ -305,7 +305,7 @@ def test_a_duplicate_has_a_history_of_its_own(duplicate):
     sampler = Sampler(**PARAMS, **PENALTIES, prompt_ids=[7])
     assert text(sampler, 10) == want[:10]
     other = duplicate(sampler)
-    for expected in want[10:]:  # in turns, so that neither may write where the other reads
+    for expected in want[10:]:  # they take turns, so neither may write to memory that the other one reads
         assert sampler(LOGITS) == expected
         assert other(LOGITS) == expected
 
@@ -329,7 +329,7 @@ def test_what_belongs_to_one_call():
         for position in range(10):
             want = reference.sample(LOGITS, **parameters | given, position=position)
             assert sampler(LOGITS, **given) == want
-        assert sampler.output_ids is None  # a call with a history is not part of the sampler's own
+        assert sampler.output_ids is None  # a call that brings its own history adds nothing to the sampler's
         bias, masked = parameters.get("logit_bias"), sampler(LOGITS, bitmask=mask)
         assert masked == reference.sample(LOGITS, **parameters, bitmask=mask, prompt_ids=[1], position=10)
         history = sampler.output_ids
@@ -360,7 +360,7 @@ def test_errors_of_what_belongs_to_one_call():
 
 
 class Counting:
-    """A model whose logits depend on the last token and on how many there are; it records what it was asked."""
+    """A model whose logits depend on the last token and on the number of tokens. It records its calls."""
 
     def __init__(self):
         self.asked = []
@@ -477,7 +477,7 @@ def test_a_sampler_that_returns_no_integer(drawn):
 
 
 class Table:
-    """Like a data frame: it has a shape, but [0] is not its first row."""
+    """Behaves like a data frame: it has a shape, but [0] is not its first row."""
 
     shape = (1, 40)
 
@@ -489,7 +489,7 @@ class Table:
 
 
 class Shapeless:
-    """Arrays of some libraries refuse to tell their shape, or it is a method."""
+    """Has no usable shape, like arrays of libraries that refuse to tell it, or for which it is a method."""
 
     def __init__(self, shape):
         self._shape = shape
@@ -677,7 +677,7 @@ def test_an_error_of_the_model_comes_through():
     ],
 )
 def test_generate_errors(keywords, error, message):
-    """At the call, before the first token is asked for."""
+    """The errors are raised by the call itself, before the first token is requested."""
     model = Counting()
     with pytest.raises(error, match=message):
         generate(model, **{"prompt_ids": [1], **keywords})
@@ -719,7 +719,7 @@ def test_every_public_name_is_documented():
 
 @pytest.mark.parametrize("module", [toksample, reference])
 def test_the_parameters_of_a_draw_serve_every_function(module):
-    """One dict of parameters, seed and all: what is drawn is among the candidates and left by the mask."""
+    """With one dict of parameters, including the seed, the drawn token is a candidate, and the mask keeps it."""
     same = {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.01, "seed": 5, "position": 3, "stream": 2}
     token = module.sample(LOGITS, **same)
     assert token in module.candidates(LOGITS, **same)[0]

@@ -1,7 +1,7 @@
-"""No Python code may crash the process, hang it, or make it read or write out of bounds; and the same after a fork.
+"""No Python code may crash the process, hang it, or make it read or write out of bounds, even after a fork.
 
-What would crash or hang without its fix runs in a process of its own (`survives`). One that takes longer than two minutes
-hangs. Errors are ValueError, TypeError or MemoryError.
+Code that would crash or hang without its fix runs in a new process (`survives`). A process that takes longer than two minutes
+counts as hanging. Errors must be a ValueError, TypeError or MemoryError.
 """
 
 import gc
@@ -41,7 +41,7 @@ ROW = np.random.default_rng(0).normal(scale=4, size=V).astype(np.float32)
 
 
 def survives(code, prelude=PRELUDE):
-    """Runs code in a new process, which must come to its end. Returns what it printed."""
+    """Run code in a new process, which must finish, and return what it printed."""
     process = subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(code)], capture_output=True, text=True, timeout=120
     )
@@ -138,7 +138,7 @@ def test_a_parameter_that_changes_the_arrays(action):
 
 
 def test_a_finalizer_that_changes_the_logits():
-    """Memory that a call allocates may start the garbage collector, and it the finalizers of garbage."""
+    """When a call allocates memory, the garbage collector may start and run finalizers."""
     survives(
         """
         class Trap:
@@ -199,7 +199,7 @@ def test_logits_of_a_subclass_are_read_as_what_they_are():
 @pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
 def test_values_for_rows_are_counted_as_they_come(module):
     class Values(list):
-        """A list that says it has 4 values, and yields another number of them."""
+        """A list that claims to have 4 values, but yields another number of them."""
 
         def __len__(self):
             return 4
@@ -235,7 +235,7 @@ def test_a_bitmask_that_is_not_aligned(module):
 @pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
 def test_mappings_for_rows_are_counted_as_they_come(module):
     class Mappings(list):
-        """A list that says it has 4 mappings."""
+        """A list that claims to have 4 mappings."""
 
         def __len__(self):
             return 4
@@ -274,7 +274,7 @@ def test_an_exception_of_the_callers_code_passes_through(error):
 
 
 class Number:
-    """A number whose value cannot be had."""
+    """A number that raises an error when it is converted."""
 
     def __init__(self, error):
         self.error = error
@@ -295,7 +295,7 @@ def test_an_error_shows_what_cannot_be_shown():
 
 
 def test_logits_that_draw_from_the_same_sampler():
-    """The sampler's lock was held while the logits were converted, so this waited for itself."""
+    """Before it was fixed, the sampler's lock was held while logits were converted, so this call waited for itself."""
     sampler = Sampler(seed=1)
     tokens = []
 
@@ -323,7 +323,7 @@ RACES = {
 
 @pytest.mark.parametrize("values", RACES.values(), ids=RACES.keys())
 def test_another_thread_writes_to_the_logits(values):
-    """It may be a wrong token, or an error that says so: no panic, no endless loop. See src/kernels/mod.rs."""
+    """The call may return a wrong token or raise an error, but may not panic or loop forever. See src/kernels/mod.rs."""
     survives(
         f"""
         rng = np.random.default_rng(0)
@@ -369,7 +369,7 @@ def test_another_thread_writes_to_the_logits(values):
 
 
 def test_another_thread_resizes_the_logits():
-    """numpy resizes no array to which there is a weak reference, and each call that releases the GIL holds one."""
+    """numpy does not resize an array that has a weak reference, and each call that releases the GIL holds one."""
     survives(
         """
         logits = np.tile(ROW, 200).copy()  # a view could not be resized at all
@@ -506,7 +506,7 @@ def test_scratch_memory_that_cannot_be_had():
 @needs_signals
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_ends_a_batch(threads):
-    """The batch would take half an hour."""
+    """Without Ctrl-C, the batch would take half an hour."""
     survives(
         f"""
         rows = np.broadcast_to(np.tile(ROW, 10), (30_000_000, 10 * V))
@@ -529,7 +529,7 @@ def test_ctrl_c_ends_a_batch(threads):
 
 @needs_signals
 def test_a_signal_handler_that_tries_everything():
-    """It runs between two parts of a batch, when no kernel runs, and may even fork."""
+    """A signal handler runs between two parts of a batch, when no kernel is running, and may even fork."""
     survives(
         """
         def handler(number, frame):
@@ -644,7 +644,7 @@ def test_forks_while_other_threads_sample(busy, work):
 
 @needs_fork
 def test_a_fork_during_the_first_call():
-    """numpy's interface was looked up during the first call, under a lock that the child inherited."""
+    """Before it was fixed, the first call looked up numpy's interface under a lock, which a child could inherit."""
     for _ in range(10):
         survives(
             """
@@ -695,12 +695,12 @@ def test_a_pickled_sampler_goes_on_where_it_was():
 
 
 def test_anything_at_all():
-    """`python tests/anything.py CALLS SEED` makes more of them."""
+    """`python tests/anything.py CALLS SEED` makes more of these calls."""
     assert "12000 calls" in survives(f"sys.argv = ['anything', '12000']\n{ANYTHING.read_text()}")
 
 
 def test_calls_leave_no_garbage_behind():
-    """An error's traceback, a pin or a Writing that was not dropped would keep arrays alive."""
+    """The traceback of an error, or a `Pin` or `Writing` that is not dropped, would keep arrays alive."""
     import weakref
 
     rows = BATCH.copy()

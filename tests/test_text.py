@@ -1,4 +1,4 @@
-"""How error messages show a value."""
+"""The formatting of values in error messages."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ THREADS = 8
 
 
 def test_calls_at_once_give_right_answers():
-    """Rows of many lengths, so that scratch memory passes from short rows to long ones and back."""
+    """Rows of many lengths reuse the same scratch memory, short ones after long ones and the other way round."""
     rng = np.random.default_rng(1)
     work = []
     for number in range(64):
@@ -89,10 +89,10 @@ def test_threads_fill_their_own_out():
 
 
 def runs_beside(work):
-    """Whether another thread ran Python code before `work(seen)` came back.
+    """Return whether another thread ran Python code before `work(seen)` returned.
 
-    With the switch interval at an hour, a thread that waits for the GIL gets it only where the one that has it waits or
-    releases it: during `work`, if and only if `work` does so.
+    The switch interval is an hour, so a waiting thread gets the GIL only if the thread that has it waits or releases it. That
+    happens during `work` if and only if `work` does so.
     """
     begin, seen = threading.Event(), []
 
@@ -124,7 +124,7 @@ def test_the_gil_is_released(function):
         keywords["k"] = 2**15
 
     def work(seen):
-        for _ in range(2_000):  # one call may be over before the system has woken the other thread
+        for _ in range(2_000):  # a single call may end before the system has woken the other thread
             getattr(toksample, function)(rows, **keywords)
             if seen:
                 break
@@ -182,7 +182,7 @@ def test_the_limit_is_kept():
     rows = np.broadcast_to(np.zeros(2**16, np.float32), (4_000, 2**16))
 
     def most_threads(**keywords):
-        # A thread that has been joined may stand in the list for a moment more, so the new ones are told by their numbers.
+        # A thread that was joined may stay in the list for a moment, so new threads are recognized by their numbers.
         before, most, done = set(os.listdir("/proc/self/task")), 0, threading.Event()
 
         def call():
@@ -196,7 +196,7 @@ def test_the_limit_is_kept():
         thread.join()
         return most
 
-    assert most_threads(num_threads=3) == 3  # that of the call, and two that it starts
+    assert most_threads(num_threads=3) == 3  # the caller's thread, and two that it starts
     toksample.set_num_threads(1)
     assert most_threads() == 1
     assert most_threads(num_threads=3) == 3

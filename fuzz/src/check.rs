@@ -1,6 +1,6 @@
-//! Compares each operation with the oracle, to the bit, on each instruction set of the CPU. A difference is a panic.
+//! Compares each operation with the oracle, bit for bit, on each instruction set of the CPU. A difference is a panic.
 //!
-//! All calls of one input share their scratch memory, so that what one leaves there may not disturb the next.
+//! All calls of one input share their scratch memory, to check that no call is disturbed by what an earlier one left there.
 
 use half::{bf16, f16};
 use toksample::context::Context;
@@ -13,7 +13,7 @@ use toksample::rng::Words;
 use crate::input::{self, Case, Element, LONG, Row, SHORT};
 use crate::oracle;
 
-/// A check for rows of any type.
+/// A check that works with rows of any type.
 trait Check {
     fn check<T: Element>(row: &[T], case: &Case);
 }
@@ -38,7 +38,7 @@ pub fn top_k(bytes: &[u8]) {
     run::<TopK>(bytes, SHORT);
 }
 
-/// One of these four, as the input says, on long rows.
+/// One of these four, chosen by the input, on long rows.
 pub fn long_rows(bytes: &[u8]) {
     run::<Any>(bytes, LONG);
 }
@@ -52,18 +52,19 @@ fn run<C: Check>(bytes: &[u8], longest: usize) {
     }
 }
 
-/// What the oracle makes of a row as it is in memory.
+/// The oracle's version of a row that nothing changes.
 fn plain<T: Element>(row: &[T]) -> Result<Vec<f32>, RowError> {
     edited(row, &Params::default(), &Context::default())
 }
 
-/// What the oracle makes of a row that the parameters and the context change.
+/// The oracle's version of a row that the parameters and the context change.
 fn edited<T: Element>(row: &[T], params: &Params, context: &Context<'_>) -> Result<Vec<f32>, RowError> {
     let wide: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
     oracle::edited(&wide, params, context)
 }
 
-/// The row if it has an answer, or None after a check that `run` gives the same error on each instruction set.
+/// Returns the row if it has an answer. Otherwise checks that `run` returns the same error on each instruction set, and
+/// returns None.
 fn valid(row: Result<Vec<f32>, RowError>, run: impl Fn(Isa, &mut Scratch) -> Option<RowError>) -> Option<Vec<f32>> {
     let want = match row {
         Ok(row) => return Some(row),
@@ -106,7 +107,8 @@ impl Check for Sample {
     }
 }
 
-/// Changes another row, of another length, in another way, so that the scratch memory has nothing right for the next call.
+/// Makes a call on a different row with different changes, so that the scratch memory holds only values that are wrong for
+/// the next call.
 fn leave_other_changes<T: Element>(isa: Isa, row: &[T], params: &Params, context: &Context<'_>, scratch: &mut Scratch) {
     let Context { prompt_ids, output_ids, bitmask, .. } = *context;
     if bitmask.is_some() || !(prompt_ids.is_empty() && output_ids.is_empty()) {

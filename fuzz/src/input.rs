@@ -1,9 +1,9 @@
-//! From the fuzzer's bytes to a row of logits, parameters, a context and a random word.
+//! Turns the fuzzer's bytes into a row of logits, parameters, a context and a random word.
 //!
-//! Every sequence of bytes is an input. The first 32 are a header whose fields have fixed places. If the last of them is odd, the
-//! next 30 are a second header, which has what changes the row: penalties, biases, token ids and a bitmask. The rest are commands
-//! that append to the row. Most values of a field stand for something that is hard for a sampler, so that random bytes make hard
-//! rows: ties, banned blocks, subnormals, neighbouring floats, and lengths around multiples of a block.
+//! Every sequence of bytes is an input. The first 32 bytes are a header whose fields have fixed places. If the last of them is
+//! odd, the next 30 bytes are a second header, with the penalties, biases, token ids and bitmask that change the row. The rest
+//! are commands that append to the row. Most values of a field stand for something that is hard for a sampler, so that random
+//! bytes make hard rows: ties, banned blocks, subnormals, adjacent floats, and lengths around multiples of a block.
 
 use std::collections::HashSet;
 
@@ -18,14 +18,14 @@ pub const SHORT: usize = 4 * 64 + 17;
 /// The longest row of the target for long rows.
 pub const LONG: usize = 20_000;
 
-/// What is in the headers.
+/// The contents of the headers.
 pub struct Case {
     pub params: Params,
     pub edits: Edits,
     pub word: u64,
-    /// For `top_k`, the function: from 1 to the length of the row.
+    /// The k of the function `top_k`, from 1 to the length of the row.
     pub k: usize,
-    /// Which operation, for a target that has several.
+    /// Chooses the operation, for a target that has several.
     pub operation: u8,
 }
 
@@ -54,9 +54,9 @@ pub enum Row {
 
 /// A type of logit, and its bits.
 pub trait Element: Logit {
-    /// All bits of the exponent: what NaN and the infinities have.
+    /// All bits of the exponent. They are set in NaN and in the infinities.
     const EXPONENT: u32;
-    /// How many bytes one value takes.
+    /// The number of bytes of a value.
     const BYTES: usize;
 
     fn from_raw(bits: u32) -> Self;
@@ -115,7 +115,7 @@ impl Element for bf16 {
     }
 }
 
-/// The bytes that are left. When there are none, it gives zeros.
+/// The bytes that are left. When there are none, reading returns zeros.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -123,7 +123,7 @@ impl Bytes<'_> {
         self.unsigned(1) as u8
     }
 
-    /// An integer of so many bytes, the lowest first.
+    /// Reads an integer of this many bytes, the lowest first.
     fn unsigned(&mut self, bytes: usize) -> u64 {
         let (taken, rest) = self.0.split_at(bytes.min(self.0.len()));
         self.0 = rest;
@@ -131,14 +131,14 @@ impl Bytes<'_> {
     }
 }
 
-/// Decodes an input; None if the parameters are out of their ranges. The row has at most `longest` logits.
+/// Decodes an input. Returns None if a parameter is out of range. The row has at most `longest` logits.
 pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
     let (header, commands) = bytes.split_at(bytes.len().min(32));
     let second = if header.get(31).is_some_and(|last| last % 2 == 1) { 30 } else { 0 };
     let (edits, commands) = commands.split_at(commands.len().min(second));
     let (mut header, mut edits) = (Bytes(header), Bytes(edits));
     let flags = header.byte();
-    // One input in eight may have NaN and +inf: a row that has one is refused, and tests nothing else.
+    // Only one input in eight may have NaN and +inf, because a row that has one is refused, and tests nothing else.
     let finite = !(flags / 3).is_multiple_of(8);
     let row = match flags % 3 {
         0 => Row::F32(row(commands, longest, finite)),
@@ -152,7 +152,7 @@ pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
     };
     let operation = header.byte();
     let word = header.unsigned(8);
-    let raw = header.unsigned(8); // for the parameters that are any float64 at all
+    let raw = header.unsigned(8); // for parameters that may be any float64
     let mut params = Params {
         temperature: temperature(header.byte(), header.unsigned(2), raw),
         top_k: count(header.byte(), header.unsigned(2), size),
@@ -190,7 +190,7 @@ fn count(kind: u8, value: u64, size: usize) -> u64 {
     let size = size as u64;
     match kind % 8 {
         0 | 1 => 0,
-        2 => 1 + value % 6, // no more than a short row has blocks
+        2 => 1 + value % 6, // no more than the number of blocks of a short row
         3 => size.saturating_sub(1 + value % 2),
         4 => size + value % 2,
         5 => u64::MAX - value % 2,
@@ -207,7 +207,7 @@ fn share(kind: u8, value: u64, size: usize, raw: u64, off: f64) -> f64 {
         0..=2 => off,
         3 => f64::from_bits(raw),
         4 => (value as f64 + 1.0) / 65536.0,
-        5 => (1 + value as usize % size.max(1)) as f64 / size.max(1) as f64, // where equal tokens reach the share exactly
+        5 => (1 + value as usize % size.max(1)) as f64 / size.max(1) as f64, // a share that equal tokens reach exactly
         6 => 1.0 / (1u64 << (value % 45)) as f64,
         at => HARD[usize::from(at - 7)],
     }
@@ -215,7 +215,7 @@ fn share(kind: u8, value: u64, size: usize, raw: u64, off: f64) -> f64 {
 
 /// A repetition penalty.
 fn factor(kind: u8, value: u64, raw: u64) -> f64 {
-    // The last two are 1 as a float32, and next to it.
+    // As a float32, the last two are 1 and a neighbour of 1.
     const HARD: [f64; 8] = [1.1, 1.3, 2.0, 0.5, 1e-30, 1e30, 1.0 + 1e-9, 1.0 + f32::EPSILON as f64];
     match kind % 16 {
         0..=3 => 1.0,
@@ -232,7 +232,7 @@ fn term(kind: u8, value: u64, raw: u64) -> f64 {
         0..=3 => 0.0,
         4 => f64::from_bits(raw),
         5 => f64::from(value as i16) / 8192.0, // from -4 to 4
-        6 | 7 => f64::from(value as i8) / 8.0, // edited logits tie with others
+        6 | 7 => f64::from(value as i8) / 8.0, // so that edited logits tie with others
         at => HARD[usize::from(at - 8)],
     }
 }
@@ -249,7 +249,7 @@ fn bitmask(kind: u8, value: u64, size: usize) -> Option<Vec<u32>> {
     let count = if kind >> 4 & 3 == 0 { 1 + (value >> 8) as usize % all.max(1) } else { all };
     let mut state = value;
     let mut word = |index: usize| match kind % 16 {
-        4 | 5 => random(&mut state) as u32, // every other token
+        4 | 5 => random(&mut state) as u32, // about half of the tokens
         6 => (random(&mut state) & random(&mut state) & random(&mut state)) as u32, // few
         7 => (random(&mut state) | random(&mut state) | random(&mut state)) as u32, // most
         8 => 0,
@@ -288,14 +288,14 @@ fn bitmask(kind: u8, value: u64, size: usize) -> Option<Vec<u32>> {
     (kind % 16 > 3 && size > 0).then(|| (0..count).map(&mut word).collect())
 }
 
-/// Token ids, of which a few may be beyond the row. Takes four bytes.
+/// Token ids. A few may be beyond the row. Reads four bytes.
 fn token_ids(bytes: &mut Bytes, size: usize, longest: usize) -> Vec<u32> {
     let (kind, count, value) = (bytes.byte(), usize::from(bytes.byte()), bytes.unsigned(2));
     let count = if longest > SHORT { count * 31 } else { count };
     let (size, mut state) = (size as u64, value);
     let mut id = |place: usize| match kind % 16 {
         3 | 4 => random(&mut state) % size,
-        5 => random(&mut state) % size.min(8), // the same ones often
+        5 => random(&mut state) % size.min(8), // a few ids, which repeat
         6 => value % size,
         7 => (value + place as u64) % size,
         8 => (value + size - place as u64 % size) % size,
@@ -303,13 +303,13 @@ fn token_ids(bytes: &mut Bytes, size: usize, longest: usize) -> Vec<u32> {
         10 => (value % 64 + place as u64 * 64) % size, // one in each block
         11 => random(&mut state) % (size + 2),
         12 => [0, size - 1, size, u64::from(u32::MAX)][random(&mut state) as usize % 4],
-        13 => random(&mut state), // most of which no row has
+        13 => random(&mut state), // mostly ids that no row has
         _ => (value + random(&mut state) % 64) % size,
     };
     if kind % 16 > 2 && size > 0 { (0..count).map(|place| id(place) as u32).collect() } else { Vec::new() }
 }
 
-/// Biases. Takes five bytes.
+/// Biases. Reads five bytes.
 fn biases(bytes: &mut Bytes, size: usize, longest: usize) -> Vec<(u32, f32)> {
     const HARD: [f32; 8] = [0.0, -0.0, 3.4e38, -3.4e38, f32::NEG_INFINITY, 100.0, -100.0, 1e-45];
     let kind = bytes.byte();
@@ -317,7 +317,7 @@ fn biases(bytes: &mut Bytes, size: usize, longest: usize) -> Vec<(u32, f32)> {
     let (mut seen, mut state) = (HashSet::new(), u64::from(kind));
     ids.retain(|&id| seen.insert(id));
     let mut bias = || match kind % 8 {
-        0 | 1 => f32::from(random(&mut state) as i8) / 8.0, // edited logits tie with others
+        0 | 1 => f32::from(random(&mut state) as i8) / 8.0, // so that edited logits tie with others
         2 => f32::NEG_INFINITY,
         3 => 100.0,
         4 => Some(f32::from_bits(random(&mut state) as u32)).filter(|bias| bias.abs() <= 3.4e38).unwrap_or(0.0),
@@ -327,7 +327,7 @@ fn biases(bytes: &mut Bytes, size: usize, longest: usize) -> Vec<(u32, f32)> {
     ids.into_iter().map(|id| (id, bias())).collect()
 }
 
-/// Runs the commands. Each is a byte, whose low three bits say which it is, and then what that command takes.
+/// Runs the commands. Each is a byte, whose low three bits choose the command, followed by the bytes that the command reads.
 fn row<T: Element>(commands: &[u8], longest: usize, finite: bool) -> Vec<T> {
     let mut row: Vec<T> = Vec::new();
     let mut bytes = Bytes(commands);
@@ -368,7 +368,7 @@ fn row<T: Element>(commands: &[u8], longest: usize, finite: bool) -> Vec<T> {
                 row.extend((0..many(&mut bytes) * unit).map(ramp)); // ascending or descending
             }
             6 => {
-                // As a model's logits are: bell-shaped, of a width of 2**-5 to 2**10, or with an even wider one.
+                // Bell-shaped like a model's logits, with a width of 2**-5 to 2**10.
                 let (seed, width) = (bytes.byte(), (1u32 << (command >> 4)) as f32 / 32.0);
                 let mut state = u64::from(seed);
                 let count = many(&mut bytes) * unit;
@@ -376,7 +376,7 @@ fn row<T: Element>(commands: &[u8], longest: usize, finite: bool) -> Vec<T> {
             }
             _ => {
                 let last = (many(&mut bytes) * unit).min(row.len());
-                row.extend_from_within(row.len() - last..); // the same logits once more
+                row.extend_from_within(row.len() - last..); // repeat the last logits
             }
         }
     }
@@ -384,12 +384,12 @@ fn row<T: Element>(commands: &[u8], longest: usize, finite: bool) -> Vec<T> {
     row
 }
 
-/// A count of 1 to 256, from one byte.
+/// Reads a count of 1 to 256 from one byte.
 fn many(bytes: &mut Bytes) -> usize {
     usize::from(bytes.byte()) + 1
 }
 
-/// A number between -2 and 2 of about a normal distribution.
+/// Returns a number between -2 and 2, with about a normal distribution.
 fn bell(state: &mut u64) -> f32 {
     random(state);
     let sum: u64 = [8, 22, 36, 50].iter().map(|&part| *state >> part & 0x3fff).sum();

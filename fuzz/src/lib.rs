@@ -1,5 +1,5 @@
-//! What the fuzz targets share: how bytes become a row and parameters (`input`), what the right answers are (`oracle`), and
-//! the comparison of each instruction set's answers with them (`check`).
+//! The code that the fuzz targets share: `input` turns bytes into a row and parameters, `oracle` computes the right answers,
+//! and `check` compares the answers of each instruction set with them.
 
 pub mod check;
 pub mod input;

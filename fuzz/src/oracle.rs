@@ -9,7 +9,7 @@ use toksample::params::Params;
 /// The mass of the most probable token is 2**S.
 const S: i32 = 41;
 
-/// The row with all changes, or why it has no answer.
+/// Returns the row with all changes, or the error if it has no answer.
 pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec<f32>, RowError> {
     let mut row = row.to_vec();
     if let Some(words) = context.bitmask {
@@ -40,7 +40,7 @@ pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec
             counts[id as usize] += u32::from(is_output);
         }
     }
-    // Each step is on the whole row. What was banned stays so, and nothing else leaves the finite range.
+    // Each step goes over the whole row. Banned tokens stay banned, and all other logits stay finite.
     let mut step = |new: &dyn Fn(usize, f32) -> f32| {
         for (id, x) in row.iter_mut().enumerate().filter(|(_, x)| **x != f32::NEG_INFINITY) {
             *x = new(id, *x).clamp(f32::MIN, f32::MAX);
@@ -78,19 +78,19 @@ fn maximum(row: &[f32]) -> f32 {
     row.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// 2**n as a float32, for n of a normal number.
+/// 2**n as a float32, if that is a normal number.
 fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
 }
 
-/// The logarithm of the probability of each token to the base 2, plus that for which the most probable one gets 4.
+/// The base-2 logarithm of the weight of each token, shifted so that the most probable token gets 4.
 fn exponents(row: &[f32], temperature: f64) -> Vec<f32> {
     let (maximum, log2_e) = (maximum(row), std::f64::consts::LOG2_E);
     let scale = ((log2_e / temperature) as f32).clamp(f32::MIN_POSITIVE, f32::MAX);
     row.iter().map(|&x| ((x - maximum) * scale + 4.0).max(-60.0)).collect()
 }
 
-/// How surprising each token is, in units of 2**-22 bits.
+/// The surprise of each token, in units of 2**-22 bits.
 fn surprises(row: &[f32], temperature: f64) -> Vec<u64> {
     let surprise = |t: f32| (4.0 - f64::from(t)) * f64::from(1 << 22);
     let surprises: Vec<f64> = exponents(row, temperature).into_iter().map(surprise).collect();
@@ -119,7 +119,7 @@ pub fn masses(row: &[f32], temperature: f64) -> Vec<u64> {
     weights(row, temperature).iter().map(|&weight| f64::from(weight).round_ties_even() as u64).collect()
 }
 
-/// The mass that a share of a total is, at least.
+/// The least mass that makes up this share of the total.
 fn need(share: f64, total: u64) -> u64 {
     ((share * total as f64).ceil() as u64).max(1).min(total)
 }
@@ -167,7 +167,7 @@ pub fn survivors(row: &[f32], params: &Params) -> (Vec<usize>, Vec<u64>) {
     (ids, masses)
 }
 
-/// The token that the word draws.
+/// The token that this word draws.
 pub fn sample(row: &[f32], params: &Params, word: u64) -> usize {
     let (ids, masses) = survivors(row, params);
     let total: u64 = masses.iter().sum();

@@ -5,8 +5,8 @@
 >>> toksample.sample(logits, temperature=0.7, top_p=0.9, seed=1)
 1
 
-The same seed gives the same token on every instruction set, batch, thread count and row order, and in
-:mod:`toksample.reference`, the definition of every function here, written in numpy.
+The same seed gives the same token on every instruction set, in every batch and with any number of threads.
+:mod:`toksample.reference` defines the answer of every function in numpy.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""``python -m toksample``: the command line."""
+"""Runs the command line as ``python -m toksample``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Logits of any kind, as an array that the kernels read in place, and results in the kind of array that the logits are."""
+"""Turns logits of any kind into an array that the kernels read in place, and results into the caller's kind of array."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Array = npt.NDArray[Any]
 _UINT16 = np.dtype(np.uint16)
 _FLOAT64 = np.dtype(np.float64)
 _FLOAT32 = np.finfo(np.float32)
-_BLOCK = 1 << 18  # numbers of float64 that are worked on at once: few enough to stay in a cache
+_BLOCK = 1 << 18  # float64 numbers to work on at once: few enough to stay in the cache
 _NUMBERS = (int, float, np.generic)
 _NOT_REAL = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64)
-_DEEPEST = 3  # lists in lists: of shape (B, T, V), for which there is an error that says what to write
+_DEEPEST = 3  # lists may be nested up to the shape (B, T, V), for which the error says what to write instead
 
-# The types of DLPack devices whose memory the CPU reads: its own, that of CUDA and ROCm which is pinned or managed, and
-# Metal's, which is the CPU's own too. numpy has the last word: it looks at the device of the memory that it is given.
+# The DLPack device types whose memory the CPU can read: the CPU's own, pinned or managed memory of CUDA and ROCm, and Metal's,
+# which is also the CPU's own. numpy has the last word, because it checks the device of the memory that it is given.
 _READABLE_DEVICES = frozenset((1, 3, 8, 11, 13))
 
 
@@ -33,32 +33,37 @@ _EDITS = ("bitmask", "logit_bias", "repetition_penalty", "frequency_penalty", "p
 
 
 def as_native(logits: object, parameters: Mapping[str, object] | None = None) -> tuple[Array, list[Array], bool]:
-    """Give logits as the kernels take them, and the memory that they came in.
+    """Convert logits to an array that the kernels can read.
 
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        A numpy array, a torch tensor on the CPU, whatever has ``__dlpack__``, ``__array__`` or the buffer protocol, or a list
-        of numbers or of rows.
+        A numpy array, a torch tensor on the CPU, any object with ``__dlpack__``, ``__array__`` or the buffer protocol, or a
+        list of numbers or of rows.
     parameters : mapping, optional
-        The parameters of the draw, of which those that edit the logits matter: float64 rows must be edited before they are
-        rounded.
+        The parameters of the draw. Those that edit logits are applied here to float64 rows, which must be edited before they
+        are rounded.
 
     Returns
     -------
     native : ndarray
-        float32, float16, or the bits of bfloat16 as uint16; aligned, in the machine's byte order, with contiguous rows.
-        float64 rows are given by their differences from their maximum: see :func:`_below_maximum`.
+        float32, float16, or the bits of bfloat16 as uint16. It is aligned, in the machine's byte order, with contiguous rows.
+        A float64 row becomes its differences from its maximum: see :func:`_below_maximum`.
     sources : list of ndarray
-        The caller's own memory, before any conversion: ``native`` itself where there was none. For a list, that of its rows.
+        The arrays that the caller passed: ``native`` itself if nothing was converted, and the rows of a list.
     is_edited : bool
-        Whether ``native`` has the edits of the parameters.
+        Whether the edits were applied to ``native``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If these cannot be logits.
     """
     array, sources = as_given(logits)
     is_edited = False
     if array.dtype == _FLOAT64:
         if parameters and any(parameters.get(name) is not None for name in _EDITS):
-            from toksample.reference import edited  # which imports this module
+            from toksample.reference import edited  # imported here, because it imports this module
 
             array, is_edited = edited(array, parameters), True
         array = _below_maximum(array)
@@ -68,7 +73,7 @@ def as_native(logits: object, parameters: Mapping[str, object] | None = None) ->
 
 
 def as_given(logits: object) -> tuple[Array, list[Array]]:
-    """Give logits in the type that they have, with bfloat16 as its bits in uint16, and the memory that they came in."""
+    """Return logits as an array of their own dtype (uint16 bits for bfloat16), and the arrays that the caller passed."""
     array, sources = _to_numpy(logits)
     if array.ndim not in (1, 2):
         hint = ": for the last step of each row, write logits[:, -1]" if array.ndim == 3 else ""
@@ -77,14 +82,14 @@ def as_given(logits: object) -> tuple[Array, list[Array]]:
 
 
 def as_float32(native: Array) -> npt.NDArray[np.float32]:
-    """Widen an array from :func:`as_native`; every value of every type of logit is a float32."""
+    """Widen an array from :func:`as_native` to float32, which holds every value that such an array can have."""
     if native.dtype == _UINT16:
         return (native.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return native.astype(np.float32, copy=False)
 
 
 def as_float64(logits: object) -> Array | None:
-    """Give logits of float64 as an array of it; None if they are not float64."""
+    """Return float64 logits as an array; None if they have another dtype."""
     if type(logits) is np.ndarray and logits.dtype.type not in (np.float64, np.longdouble):
         return None
     array, _ = as_given(logits)
@@ -92,7 +97,7 @@ def as_float64(logits: object) -> Array | None:
 
 
 def like(result: Array, logits: object) -> Any:
-    """Give a result of the kernels in the kind of array that the logits are: a torch tensor, or numpy's, with its bfloat16."""
+    """Return a result of the kernels as the same kind of array as the logits: a torch tensor or a numpy array."""
     if type(logits) is np.ndarray:
         return result if result.dtype != _UINT16 else result.view(logits.dtype)
     if isinstance(logits, (list, tuple)):
@@ -112,11 +117,11 @@ def like(result: Array, logits: object) -> Any:
 
 
 def _below_maximum(array: Array) -> npt.NDArray[np.float32]:
-    """Subtract from each row of float64 its maximum, and then round to float32.
+    """Subtract its maximum from each float64 row, and round the differences to float32.
 
-    A softmax does not depend on what is subtracted, and the differences are what float32 has the precision for. A value that
-    is less than the maximum stays less: where the difference would round to 0 it becomes the least that is not 0. A finite
-    value stays finite: what is below the range of float32 becomes its lowest value. NaN and infinities stay what they are.
+    This does not change the softmax, and float32 is precise enough for the differences. A value below the maximum stays below
+    it: a difference that would round to 0 becomes -2**-149. A finite value stays finite: a difference below the range of
+    float32 becomes the lowest float32. NaN and infinities stay as they are.
     """
     result = np.empty(array.shape, np.float32)
     if array.size == 0:
@@ -131,15 +136,15 @@ def _below_maximum(array: Array) -> npt.NDArray[np.float32]:
 
 def _subtract_maximum(rows: Array, written: npt.NDArray[np.float32]) -> None:
     maximum = rows.max(axis=1, keepdims=True)
-    maximum[~np.isfinite(maximum)] = 0  # a row with an error, which is looked for later
+    maximum[~np.isfinite(maximum)] = 0  # such a row is an error, and is reported later
     below = rows - maximum
-    if not below.min() >= _FLOAT32.min:  # also where a value is NaN
+    if not below.min() >= _FLOAT32.min:  # this is also true if a value is NaN
         np.clip(below, _FLOAT32.min, _FLOAT32.max, out=below)
         np.copyto(below, rows, where=np.isinf(rows))
     written[...] = below
-    # Two numbers of float64 differ by so little only if the larger one is close to 0.
+    # Two float64 numbers can only differ by less than the smallest normal float32 if the larger one is this close to 0.
     if (np.abs(maximum) < 2.0**-70).any():
-        # The bits are computed, for the CPU may have been told to make such results 0.
+        # The bits are computed as integers, because the CPU may have been told to flush subnormal results to 0.
         tiny = (below < 0) & (below > -_FLOAT32.tiny)
         steps = np.maximum(np.rint(below[tiny] * -(2.0**149)), 1)
         written.view(np.uint32)[tiny] = steps.astype(np.uint32) | np.uint32(0x80000000)
@@ -153,7 +158,7 @@ def _in_byte_order(array: Array) -> Array:
 
 
 def _to_numpy(logits: object) -> tuple[Array, list[Array]]:
-    """Find the numpy array in logits, and the memory that it came in; bfloat16 comes as its bits."""
+    """Return logits as a numpy array (the bits for bfloat16), and the arrays that the caller passed."""
     if isinstance(logits, (list, tuple)):
         return _from_list(logits, 1)
     torch = _torch_of(logits)
@@ -167,7 +172,7 @@ def _to_numpy(logits: object) -> tuple[Array, list[Array]]:
 
 
 def _plain(array: Array) -> Array:
-    """Give an array of any subclass, but for a masked one, as an array of no subclass; bfloat16 becomes its bits."""
+    """Return an array as a plain ndarray, with bfloat16 as its bits. Any subclass is accepted except a masked array."""
     if isinstance(array, np.ma.MaskedArray):
         raise _masked_error()
     array = np.asarray(array)
@@ -175,7 +180,7 @@ def _plain(array: Array) -> Array:
         return array
     if _is_bfloat16(array.dtype):
         return array.view(_UINT16)
-    if array.dtype == _FLOAT64:  # by another name: a long double is one on some systems
+    if array.dtype == _FLOAT64:  # on some systems, long double is float64 under another name
         return array.view(_FLOAT64)
     raise TypeError(f"logits must be float32, float16, bfloat16 or float64, got {array.dtype}")
 
@@ -187,7 +192,7 @@ def _masked_error() -> TypeError:
 
 
 def _torch_of(logits: object) -> Any:
-    """Give the module torch if logits are a tensor of it, else None. It may be half imported, by another thread."""
+    """Return the module torch if logits are a torch tensor, else None. Another thread may be in the middle of importing it."""
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)
     return torch if tensor is not None and isinstance(logits, tensor) else None
@@ -197,7 +202,7 @@ def _from_torch(tensor: Any, torch: Any) -> Array:
     try:
         problem = _torch_problem(tensor, torch)
         if problem is None:
-            # numpy has no bfloat16 of its own, and gets the bits.
+            # numpy has no bfloat16, so it gets the bits.
             is_bits = tensor.dtype == torch.bfloat16
             array = np.asarray((tensor.detach().view(torch.int16) if is_bits else tensor.detach()).numpy())
             return array.view(_UINT16) if is_bits else array
@@ -210,7 +215,7 @@ def _from_torch(tensor: Any, torch: Any) -> Array:
 
 
 def _torch_problem(tensor: Any, torch: Any) -> Exception | None:
-    """Say why a tensor cannot be logits, as far as it says so itself."""
+    """Return the error for a tensor that cannot be logits, as far as its attributes show that; else None."""
     rule = "logits must be a dense tensor on the CPU"
     if tensor.is_nested:
         return TypeError(f"{rule}, got a nested tensor")
@@ -228,7 +233,7 @@ def _torch_problem(tensor: Any, torch: Any) -> Exception | None:
 
 
 def _from_object(logits: object) -> Array:
-    """Read what is not an array by the first protocol that it has and that works."""
+    """Read an object by the first protocol that it supports and that works."""
     _check_device(logits)
     errors: list[Exception] = []
     for read in (_from_dlpack, _from_array, _from_buffer):
@@ -253,16 +258,16 @@ def _check_device(logits: Any) -> None:
         device = int(logits.__dlpack_device__()[0])
     except MemoryError:
         raise
-    except Exception:  # it does not say; the protocol that reads it will fail if need be
+    except Exception:  # the object does not say; if it is on another device, reading it will fail
         return
     if device not in _READABLE_DEVICES:
         raise ValueError(f"logits must be on the CPU, got {type(logits).__name__} on DLPack's device type {device}")
 
 
 class _Exporter:
-    """What numpy reads in place of an object with DLPack: the same memory, with bfloat16 as uint16.
+    """Stands between numpy and an object with DLPack, and declares its bfloat16 values as uint16. The memory stays the same.
 
-    Which keywords `__dlpack__` gets, and so which version of the protocol is spoken, is between numpy and the object.
+    Keywords are passed on unchanged, so numpy and the object agree on the version of the protocol between themselves.
     """
 
     def __init__(self, exporter: Any) -> None:
@@ -293,7 +298,7 @@ def _from_array(logits: Any) -> tuple[Array, bool] | None:
 def _from_buffer(logits: Any) -> tuple[Array, bool] | None:
     try:
         buffer = memoryview(logits)
-    except TypeError:  # it has none
+    except TypeError:  # it has no buffer
         return None
     return np.asarray(buffer), False
 
@@ -302,7 +307,7 @@ def _from_buffer(logits: Any) -> tuple[Array, bool] | None:
 
 
 def _from_list(logits: list[Any] | tuple[Any, ...], depth: int) -> tuple[Array, list[Array]]:
-    """Give a list of numbers as float64, and a list of rows in the type of the rows; and the memory of the rows."""
+    """Return a list of numbers as float64, or a list of rows in the dtype of the rows; and the arrays that were its rows."""
     types = set(map(type, logits))
     if any(issubclass(kind, np.ma.MaskedArray) for kind in types):
         raise _masked_error()
@@ -330,7 +335,7 @@ def _dtype_name(row: Array) -> str:
 
 
 def _is_row(item: Any) -> bool:
-    """Whether an item of a list is a row: a list, or an array that has an axis."""
+    """Return whether an item of a list is a row: a list, or an array with at least one axis."""
     if isinstance(item, (list, tuple)):
         return True
     if isinstance(item, (_NUMBERS, str)):
@@ -341,7 +346,7 @@ def _is_row(item: Any) -> bool:
         return hasattr(item, "__dlpack__") or hasattr(item, "__array__") or memoryview(item).ndim > 0
     except MemoryError:
         raise
-    except Exception:  # an object that is no array; whether it is a number is still to be seen
+    except Exception:  # this is no array; whether it is a number is checked later
         return False
 
 
@@ -351,7 +356,7 @@ def _from_numbers(logits: list[Any] | tuple[Any, ...]) -> Array:
             array = np.asarray(logits)
             if np.can_cast(array.dtype, np.float64):
                 return array.astype(np.float64)
-        # One by one: integers that no array holds, tensors of bfloat16 that hold one number, and what is not a number.
+        # Convert one by one, for integers too large for an array, single numbers in bfloat16 tensors, and wrong types.
         return np.array([_float(item) for item in logits], np.float64)
     except MemoryError:
         raise
@@ -370,7 +375,7 @@ def _float(item: Any) -> float:
         number = float(item)
     except OverflowError:
         number = math.inf if item > 0 else -math.inf
-    # What is too large for a float64 is inf, which is an error; but what is too small has not been banned.
+    # A number too large for float64 becomes inf, which is an error. One too small must not become -inf, which is a ban.
     return -sys.float_info.max if number == -math.inf and item != number else number
 
 

@@ -1,4 +1,4 @@
-"""Imports of what only an optional extra installs."""
+"""Imports modules that only an optional extra installs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import a module that an extra installs; if it is missing, the error says what needs it and how to install it."""
+    """Import a module that an extra installs. If it is missing, the error says what needs it and how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

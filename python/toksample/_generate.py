@@ -1,4 +1,4 @@
-"""The loop from a model to a text."""
+"""The generation loop, which calls a model and a sampler in turn."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def generate(
     Parameters
     ----------
     model : callable
-        From a list of token ids, the prompt and what was drawn so far, to the logits of the next token, of shape (V,), (1, V)
-        or (1, 1, V). It is called once a token and must not keep the list, which grows. A model with a cache runs only the
-        ids that are new.
+        Takes a list of token ids, which are the prompt and the tokens drawn so far. Returns the logits of the next token, of
+        shape (V,), (1, V) or (1, 1, V). It is called once for each token. It must not keep the list, because the list grows.
+        A model with a cache only has to run the ids that are new.
     prompt_ids : sequence of int
         At least one token id, each in [0, 2**63).
     params : SamplingParams, GenerationConfig or callable, optional
@@ -48,7 +48,7 @@ def generate(
         Stop before one of these: it ends the text and is not yielded. A config has two kinds of them, and this takes the
         place of both.
     num_threads : int, optional
-        >= 1. Draw with at most so many threads; see :class:`Sampler`.
+        At least 1. As in :class:`Sampler`.
     **parameters
         The fields of :class:`SamplingParams`.
 
@@ -133,15 +133,15 @@ def _bans(sampler: Callable[..., Any], row: Any, stop_token_ids: frozenset[int])
 
 
 def _one_row(logits: Any) -> Any:
-    """Give the logits of one step, of shape (V,), (1, V) or (1, 1, V), the shape (V,)."""
+    """Return the logits of one step, of shape (V,), (1, V) or (1, 1, V), in the shape (V,)."""
     shape = _shape(logits)
     if shape is None or len(shape) == 1:
-        return logits  # without a shape, the sampler says what it thinks of them
+        return logits  # if they have no shape, the sampler raises the error
     is_list = isinstance(logits, (list, tuple))
     if len(shape) not in (2, 3) or any(size != 1 for size in shape[:-1]):
         hint = _hint(shape, is_list)
         raise ValueError(f"logits must be of shape (V,), (1, V) or (1, 1, V), got shape {show(shape)}{hint}")
-    # What cannot be reshaped may not be an array: [0] of a table is its first column.
+    # An object that cannot be reshaped may not be an array. For a table, for example, [0] is the first column.
     row = logits if is_list or hasattr(logits, "reshape") else np.asarray(logits)
     for _ in shape[:-1]:
         row = row[0]
@@ -149,19 +149,19 @@ def _one_row(logits: Any) -> Any:
 
 
 def _shape(logits: Any) -> tuple[int, ...] | None:
-    """Return the shape of an array or of nested lists, whose first elements stand for the others; None if there is none."""
+    """Return the shape of an array or of nested lists, judged by their first elements; None if there is none."""
     sizes: list[int] = []
     while isinstance(logits, (list, tuple)) and len(sizes) < 4:  # a list may contain itself
         sizes.append(len(logits))
         logits = logits[0] if logits else 0.0
     try:
         return (*sizes, *(operator.index(size) for size in logits.shape))
-    except Exception:  # no shape, or one that its array refuses to tell
+    except Exception:  # it has no shape, or refuses to tell it
         return tuple(sizes) or None
 
 
 def _hint(shape: tuple[int, ...], is_list: bool) -> str:
-    """Say how to take the last step from the logits of several."""
+    """Return a hint that says how to take the last step from the logits of several steps."""
     if len(shape) not in (2, 3) or 0 in shape:
         return ""
     if len(shape) == 2:

@@ -1,4 +1,4 @@
-"""The compiled kernels. Logits are of any kind that `as_native` takes; results in uint16 are the bits of bfloat16."""
+"""The compiled functions. They take any logits that `as_native` takes. Results of dtype uint16 are the bits of bfloat16."""
 
 from collections.abc import Mapping
 from typing import Any, final

@@ -1,8 +1,8 @@
-"""Logits in a .npy file, whose format is described in `numpy.lib.format`.
+"""Reads logits from a .npy file. `numpy.lib.format` describes the format.
 
-The files come from anywhere, so nothing in them is trusted. The header is matched against a grammar and never evaluated as
-Python. The logits are read and not mapped, because a mapped file that becomes shorter ends the process. Memory is reserved
-for the bytes that arrive, not for those that the header announces.
+The file may come from anywhere, so nothing in it is trusted. The header is matched against a grammar and never evaluated as
+Python. The logits are read and not mapped into memory, because the process would crash if a mapped file became shorter.
+Memory is allocated for the bytes that arrive, not for those that the header announces.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from toksample._text import show
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-"""In each version of the format, how many bytes hold the length of the header."""
+"""The number of bytes that hold the length of the header, for each version of the format."""
 _LONGEST_HEADER = 10_000
-"""Numpy's own limit. Most headers have 118 bytes."""
+"""numpy has the same limit. Most headers have 118 bytes."""
 _CHUNK = 2**20
 
 _BLANK = rb"[ \t\r\n]*"
@@ -46,19 +46,19 @@ def read_npy(path: str, dtype: str | None = None) -> npt.NDArray[Any]:
     Parameters
     ----------
     path : str
-        Where they are.
+        The name of the file or pipe.
     dtype : {"bfloat16"}, optional
-        What the file's 2-byte values are. The format has no name for bfloat16, so they are saved as raw bytes or as
-        integers. The result is then float32, which has every value of bfloat16.
+        Says that the file's 2-byte values are bfloat16. The format has no name for this type, so they are stored as raw
+        bytes or as integers. The result is then float32, which can hold every bfloat16 value.
 
     Returns
     -------
-    array of shape (V,) or (B, V)
+    ndarray of float16, float32 or float64, shape (V,) or (B, V)
 
     Raises
     ------
     ValueError
-        If the file cannot be read or holds something else. The text names the file and is meant for users.
+        If the file cannot be read or does not hold such logits. The message names the file and is meant for users.
     """
     try:
         with open(path, "rb") as file:
@@ -89,7 +89,7 @@ def _read_array(file: BinaryIO, dtype: str | None) -> npt.NDArray[Any]:
 
 
 def _read_header(file: BinaryIO) -> tuple[str, bool, tuple[int, ...]] | None:
-    """Read the name of the dtype, whether the order is Fortran's, and the shape; None if this is not a .npy file."""
+    """Read the name of the dtype, whether the order is Fortran's, and the shape. Return None if this is not a .npy file."""
     start = bytes(_read(file, len(_MAGIC) + 2))
     length_bytes = _LENGTH_BYTES.get(start[len(_MAGIC) :])
     if not start.startswith(_MAGIC) or length_bytes is None:
@@ -111,12 +111,12 @@ def _read_header(file: BinaryIO) -> tuple[str, bool, tuple[int, ...]] | None:
 
 
 def _stored_dtype(descr: str, dtype: str | None) -> np.dtype[Any]:
-    """Return the dtype in which numpy reads the file; for bfloat16, its bits as integers."""
+    """Return the dtype to read the file with. For bfloat16 it is an integer type, for the bits."""
     two_bytes = _TWO_BYTES.fullmatch(descr)
     if dtype is not None:
         if two_bytes is None:
             raise ValueError(f"for --dtype {dtype}, the file must hold 2-byte integers or raw bytes, got {show(descr)}")
-        return np.dtype((two_bytes[1].replace("|", "") or "<") + "u2")  # raw bytes have no order of their own
+        return np.dtype((two_bytes[1].replace("|", "") or "<") + "u2")  # raw bytes do not say their order
     if _FLOAT.fullmatch(descr):
         return np.dtype(descr)
     hint = "; if these are bfloat16, write --dtype bfloat16" if two_bytes and "V" in descr else ""
@@ -124,7 +124,7 @@ def _stored_dtype(descr: str, dtype: str | None) -> np.dtype[Any]:
 
 
 def _read(file: BinaryIO, size: int) -> bytearray:
-    """Read so many bytes, or all that there are."""
+    """Read this many bytes, or all that there are."""
     data = bytearray()
     while chunk := file.read(min(size - len(data), _CHUNK)):
         data += chunk

@@ -1,4 +1,4 @@
-"""What the numpy reference reads for each row: its numbers, and what edits it; and the errors of rows without an answer."""
+"""Reads the parameters of each row for the numpy reference, and raises the errors of rows without an answer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MAX_TOKENS = 2**22
 
 
 def check_names(parameters: Mapping[str, object]) -> None:
-    """See that each keyword is a parameter of a draw."""
+    """Raise an error if a keyword is not a parameter of a draw."""
     for name in parameters:
         if name not in NAMES:
             unexpected(name)
 
 
 def check_tokens(native: npt.NDArray[Any]) -> None:
-    """See that the rows have a number of tokens that there may be."""
+    """Raise an error if the rows have too few or too many tokens."""
     if not 1 <= native.shape[-1] <= MAX_TOKENS:
         raise ValueError(f"logits must have 1 to {MAX_TOKENS} tokens a row, got shape {native.shape}")
 
@@ -71,23 +71,23 @@ def _column(name: str, value: object, rows: int, is_batch: bool) -> list[Any]:
 
 
 class Edits(NamedTuple):
-    """What changes the logits of one row before its filters."""
+    """Everything that changes the logits of one row before the filters see them."""
 
     allowed: npt.NDArray[np.int32] | None
-    """The words of its bitmask."""
+    """The words of the row's bitmask."""
     bias_ids: Ids
     biases: npt.NDArray[np.float64]
     history: Ids
-    """The tokens of the prompt and of the output that are in the penalties' window."""
+    """The tokens of the prompt and the output that are in the window of the penalties."""
     output: Ids
-    """Those of them that are of the output."""
+    """The part of `history` that belongs to the output."""
     repetition_penalty: float
     frequency_penalty: float
     presence_penalty: float
 
 
 def edits(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[Edits]:
-    """Give the edits of each row."""
+    """Return the edits of each row."""
     value = parameters.get("bitmask")
     allowed = [None] * rows if value is None else list(bitmask(value, rows, is_batch, tokens))
     value = parameters.get("logit_bias")
@@ -126,7 +126,7 @@ def _ids(name: str, parameters: Mapping[str, object], rows: int, tokens: int, is
 
 
 def row_error(row: npt.NDArray[Any]) -> tuple[str, str] | None:
-    """Say what is wrong with a row, and at which id; None if nothing is."""
+    """Return what is wrong with a row, and at which id; None if nothing is wrong."""
     wrong = np.flatnonzero(np.isnan(row) | (row == np.inf))
     if len(wrong):
         return ("nan" if np.isnan(row[wrong[0]]) else "inf"), f"id {wrong[0]}"
@@ -136,7 +136,7 @@ def row_error(row: npt.NDArray[Any]) -> tuple[str, str] | None:
 
 
 def raise_row_errors(rows: npt.NDArray[Any], is_batch: bool) -> None:
-    """Raise the error that names the rows without an answer, if there are any."""
+    """If there are rows without an answer, raise an error that names them."""
     found = [(b, error) for b, row in enumerate(rows) if (error := row_error(row)) is not None]
     if not found:
         return

@@ -1,4 +1,4 @@
-"""A sampler that counts its position, and remembers what it drew where a penalty needs that."""
+"""A sampler that counts its position, and remembers the tokens it has drawn if a penalty needs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toksample._parameters import Bias, History, Ids, SamplingParams, TextParame
 
 
 class _Process:
-    """Stands for this process: a forked child gets another one, by which its samplers know that they were copied."""
+    """Stands for this process. A forked child gets a new one, which tells its samplers that they were copied."""
 
 
 _process = _Process()
@@ -38,7 +38,7 @@ class _History:
 
     @property
     def ids(self) -> Ids | None:
-        """An array of shape (n,), or (B, n) for a batch; None before the first token."""
+        """Return an array of shape (n,), or (B, n) for a batch; None before the first token."""
         return None if self._buffer is None else self._buffer[..., : self._length]
 
     def append(self, tokens: npt.ArrayLike) -> None:
@@ -52,26 +52,26 @@ class _History:
 
 
 class Sampler:
-    """Draws the tokens of a text one after the other: ``sampler(logits)`` is the next one.
+    """Draws the tokens of a text one after another: ``sampler(logits)`` returns the next one.
 
-    It keeps the parameters, and counts the position, so that each token has its own random word. Without a seed it takes
-    fresh entropy once, and keeps it in ``seed``; in a forked child it takes new entropy, so that workers do not draw the same
-    texts. It can be pickled and goes on where it was, with the same seed and the same history.
+    A sampler keeps the parameters and counts the position, so that each token has its own random word. Without a seed it takes
+    fresh entropy once, and keeps it in ``seed``. In a forked child it takes new entropy, so that workers do not draw the same
+    texts. A sampler that was pickled continues where it was, with the same seed and the same history.
 
-    If a penalty is on, it also keeps the tokens that it draws, as ``output_ids`` of the calls that follow.
+    If a penalty is on, the sampler also remembers the tokens that it draws, and uses them as ``output_ids`` in later calls.
 
-    Threads may share one without a penalty, and do not wait for each other: each call takes the next position. A call that
-    ends in an error gives its position back, unless another thread has taken a later one meanwhile. With a penalty each text
-    has its own history, so give each text its own sampler.
+    Threads may share a sampler without a penalty, and do not wait for each other: each call takes the next position. A call
+    that fails gives its position back, unless another thread has taken a later one meanwhile. With a penalty, a sampler holds
+    the history of one text, so use one sampler for each text.
 
     Parameters
     ----------
     params : SamplingParams, optional
-        The parameters; or give them as keywords.
+        The parameters. You can pass them as keywords instead.
     prompt_ids : sequence of int, or one for each row of a batch, optional
-        The token ids of the prompt, for the repetition penalty; as in :func:`toksample.sample`.
+        The token ids of the prompt, for the repetition penalty, as in :func:`toksample.sample`.
     num_threads : int, optional
-        At most this many threads for the rows of a batch, as in :func:`toksample.sample`.
+        As in :func:`toksample.sample`.
     **parameters
         The fields of :class:`SamplingParams`.
 
@@ -85,7 +85,12 @@ class Sampler:
     position : int
         The position of the next token.
     output_ids : ndarray of int64, shape (n,) or (B, n), or None
-        The tokens that were drawn; None before the first one, and always if no penalty is on.
+        The tokens drawn so far. None before the first one, and always None if no penalty is on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is out of range or of the wrong type, or if both ``params`` and keywords are given.
 
     Examples
     --------
@@ -124,7 +129,8 @@ class Sampler:
         self.reset()
 
     def _read_params(self) -> None:
-        self._native_params = _native.Params({**self.params.keywords(), "seed": None})  # the seed in use is an argument
+        # The seed in use is passed to each call instead.
+        self._native_params = _native.Params({**self.params.keywords(), "seed": None})
         self._has_penalty = self.params.has_penalty
 
     def reset(self) -> None:
@@ -134,13 +140,13 @@ class Sampler:
         self._renew()
 
     def _renew(self) -> None:
-        """Take the seed of the parameters, or fresh entropy, for this process."""
+        """Take the seed from the parameters, or fresh entropy if they have none, and note the process that this is for."""
         self.seed = secrets.randbits(64) if self.params.seed is None else self.params.seed
         self._process = _process
 
     @property
     def position(self) -> int:
-        """The position of the next token."""
+        """Return the position of the next token."""
         return self._counter.value
 
     @position.setter
@@ -149,7 +155,7 @@ class Sampler:
 
     @property
     def output_ids(self) -> Ids | None:
-        """The tokens that were drawn, where a penalty is on."""
+        """Return the tokens drawn so far; None if no penalty is on."""
         return self._history.ids
 
     def __call__(
@@ -161,18 +167,24 @@ class Sampler:
         prompt_ids: History = None,
         output_ids: History = None,
     ) -> Any:
-        """Draw the next token of each row. On an error the position stays.
+        """Draw the next token of each row. If the call fails, the position stays the same.
 
         Parameters
         ----------
         logits : array_like, shape (V,) or (B, V)
+            As in :func:`toksample.sample`.
         bitmask, logit_bias, prompt_ids, output_ids : optional
-            As in :func:`toksample.sample`, for this call; each that is given takes the place of the sampler's own. A call that
-            is given ``output_ids`` does not add its token to those that the sampler keeps.
+            As in :func:`toksample.sample`, for this call only. Each one replaces the sampler's own. If you pass
+            ``output_ids``, the sampler does not remember the token of this call.
 
         Returns
         -------
         int or ndarray of int64, shape (B,)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in :func:`toksample.sample`.
         """
         if self._process is not _process:
             self._renew()

@@ -1,4 +1,4 @@
-"""The functions on logits: thin, documented fronts of the compiled kernels."""
+"""The public functions on logits. Each one documents a compiled function and calls it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from toksample._parameters import Parameters, SampleParameters, show_parameters
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
-    """Return the id of the largest logit, the lowest id where several are the largest.
+    """Return the id of the largest logit of each row. If several are the largest, the lowest id wins.
 
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        As in :func:`sample`; at most 2**22 tokens a row. -inf is a banned token.
+        As in :func:`sample`.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it, up to
-        :func:`toksample.get_num_threads`.
+        As in :func:`sample`.
 
     Returns
     -------
@@ -30,7 +29,9 @@ def argmax(logits: object, *, num_threads: int | None = None) -> Any:
     Raises
     ------
     ValueError
-        If a row has NaN or +inf, or nothing but -inf.
+        If a row has NaN or +inf, or has only -inf.
+    TypeError
+        If an argument has the wrong type.
 
     Examples
     --------
@@ -49,29 +50,36 @@ def softmax(
 ) -> Any:
     """Return the probabilities ``exp(logits / temperature)``, normalized over the last axis.
 
-    Each is within 1e-5 of itself, plus 1e-12, of the softmax in real numbers, and the same on every machine. Probabilities
-    below about 1e-19 of the largest are 0.
+    The result is the same on every machine. The relative error of a probability is at most 1e-5, plus an absolute error of
+    1e-12. Probabilities below about 1e-19 of the largest one become 0.
 
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        As in :func:`sample`. -inf is a banned token and gets 0.
+        As in :func:`sample`. A logit of -inf has probability 0.
     temperature : float or array_like of shape (B,)
-        0 or in [1e-30, 1e30]. At 0 the argmax has probability 1.
+        0 or in [1e-30, 1e30]. At 0 the argmax has probability 1. None means 1.
     out : ndarray of float32, optional
-        Where to write, of the shape of ``logits``, C-contiguous, sharing no memory with them. On an error it is unchanged.
+        The array to write to. It must have the shape of ``logits``, be C-contiguous and share no memory with them. After an
+        error it is unchanged.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it, up to
-        :func:`toksample.get_num_threads`.
+        As in :func:`sample`.
 
     Returns
     -------
     ndarray or torch.Tensor, of float32
-        Of the shape of ``logits``, and a tensor if they are one; ``out`` if it was given.
+        It has the shape of ``logits``, and is a tensor if they are one. If ``out`` was given, it is returned.
+
+    Raises
+    ------
+    ValueError
+        If a row has NaN or +inf, or has only -inf, or if an argument is out of range.
+    TypeError
+        If an argument has the wrong type.
 
     See Also
     --------
-    log_softmax : precise where a probability is too small.
+    log_softmax : is precise even where a probability is too small for a float32.
 
     Examples
     --------
@@ -91,9 +99,23 @@ def log_softmax(
 ) -> Any:
     """Return the natural logarithms of the probabilities ``softmax(logits, temperature)``.
 
-    Computed in float64 and rounded once, so they are precise where the probability itself is too small for a float32. Logits
-    in float64 are rounded once before, as in :func:`sample`. Shapes, parameters and errors are those of :func:`softmax`. A
-    banned token gets -inf.
+    They are computed in float64 and rounded once, so they are precise even where the probability itself is too small for a
+    float32. float64 logits are also rounded before, as in :func:`sample`.
+
+    Parameters
+    ----------
+    logits, temperature, out, num_threads
+        As in :func:`softmax`.
+
+    Returns
+    -------
+    ndarray or torch.Tensor, of float32
+        As in :func:`softmax`. A banned token gets -inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :func:`softmax`.
 
     Examples
     --------
@@ -105,23 +127,29 @@ def log_softmax(
 
 
 def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[Any, Any]:
-    """Return the k largest logits and their ids, largest first; of equal logits the lower id comes first.
+    """Return the k largest logits of each row and their ids. The largest comes first; among equal logits the lower id does.
 
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        As in :func:`sample`, except that float64 is compared without being rounded.
+        As in :func:`sample`, but float64 logits are compared without being rounded.
     k : int
         In [1, V].
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it, up to
-        :func:`toksample.get_num_threads`.
+        As in :func:`sample`.
 
     Returns
     -------
     values : ndarray or torch.Tensor, shape (k,) or (B, k)
-        In the type of ``logits``; a list of numbers is float64.
+        The dtype is that of ``logits``, or float64 for a list of numbers.
     ids : ndarray or torch.Tensor, of int64, shape (k,) or (B, k)
+
+    Raises
+    ------
+    ValueError
+        If k is out of range, or if a row has NaN or +inf, or has only -inf.
+    TypeError
+        If an argument has the wrong type.
 
     Examples
     --------
@@ -137,7 +165,7 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
 
 
 def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Sort, by their values in float64, the tokens that float32 does not tell from the k largest, and take k of them."""
+    """Find the k largest of float64 logits: rounded to float32, some may be tied with the k-th, so all of these are sorted."""
     native = as_native(rows)[0]
     least, ids = _native.top_k(native, k, num_threads)
     each = zip(*map(np.atleast_2d, (rows, native, least, ids)), strict=True)
@@ -151,88 +179,88 @@ def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Arr
 def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
-    The steps of a draw are, in this order: bitmask, logit_bias, repetition_penalty, frequency_penalty, presence_penalty,
-    temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a. Each works on what the one before it left. The
-    parameters are given as keywords. Each, but for the ones that describe their own shapes, is one value or one for each row.
-    None stands for off, or for the default. A row of a batch gives the token that it gives alone with its own parameters,
-    seed, stream and position.
+    The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
+    means off, or the default. They always apply in this order, each to what the one before it has left: bitmask, logit_bias,
+    repetition_penalty, frequency_penalty, presence_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff,
+    top_a. A row of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
     logits : array_like, shape (V,) or (B, V)
-        float32, float16, bfloat16 or float64, unnormalized; at most 2**22 tokens a row. A numpy array, a dense torch tensor on
-        the CPU, any object with ``__dlpack__``, ``__array__`` or the buffer protocol, or a list of numbers (which are float64)
-        or of such rows. Rows may be strided. Never written to. -inf is a banned token. From a float64 row its maximum is
-        subtracted before it is rounded to float32, so that small differences between large logits count. Tokens whose
-        differences from the maximum round to the same float32 are tied, but none is tied with the maximum by rounding, and
-        a finite logit is never banned by it.
+        float32, float16, bfloat16 or float64, unnormalized, with at most 2**22 tokens in a row. Pass a numpy array, a dense
+        torch tensor on the CPU, any object with ``__dlpack__``, ``__array__`` or the buffer protocol, a list of numbers (which
+        are taken as float64), or a list of such rows. Rows may be strided, and are never written to. A logit of -inf bans its
+        token. The maximum of a float64 row is subtracted before the row is rounded to float32, so that small differences
+        between large logits count. The rounding may tie two tokens, but never ties one with the maximum, and never bans one.
     temperature : float
-        0 or in [1e-30, 1e30]. The logits are divided by it: below 1 likely tokens become more likely. 0 is greedy: the
-        lowest id among the largest logits. 1 and None leave the logits as they are.
+        0 or in [1e-30, 1e30]. The logits are divided by it, so below 1 likely tokens become more likely. 0 is greedy: it takes
+        the largest logit, and the lowest id among equal ones. 1 and None leave the logits as they are.
     top_k : int
-        In [0, 2**64), or -1. Keep the k largest logits, exactly k; of equal ones the lower ids. 0, -1 and None are off, and so
-        is a k of at least V.
+        In [0, 2**64), or -1. Keep the k largest logits. Exactly k are kept: among equal logits, those with the lower ids. 0,
+        -1 and None are off, and so is any k of at least V.
     top_p : float
-        In [0, 1]. Keep the smallest set of most probable tokens whose probabilities sum to at least p (nucleus sampling,
-        Holtzman et al., ICLR 2020), and at least one token: 0 keeps the most probable one. 1 and None are off.
+        In [0, 1]. Keep the smallest set of most probable tokens whose probabilities sum to at least p, and at least one token
+        (nucleus sampling, Holtzman et al., ICLR 2020). 0 keeps only the most probable token. 1 and None are off.
     min_p : float
-        In [0, 1]. Keep the tokens whose probability is at least this share of the largest (Nguyen et al., ICLR 2025).
+        In [0, 1]. Keep the tokens whose probability is at least this share of the largest one (Nguyen et al., ICLR 2025).
         0 and None are off.
     typical_p : float
         In [0, 1]. Keep the tokens whose surprise, -log(probability), is nearest to the entropy, until their probabilities
-        sum to at least p; this may drop the most probable token (Meister et al., TACL 2023). 1 and None are off.
+        sum to at least p. This may drop the most probable token (Meister et al., TACL 2023). 1 and None are off.
     epsilon_cutoff : float
-        In [0, 1]. Keep the tokens whose probability is at least this, and the most probable one in any case (Hewitt et al.,
-        Findings of EMNLP 2022). 0 and None are off.
+        In [0, 1]. Keep the tokens with at least this probability, and always the most probable one (Hewitt et al., Findings of
+        EMNLP 2022). 0 and None are off.
     top_a : float
         In [0, 1]. Keep the tokens whose probability is at least this many times the square of the largest probability, as in
         KoboldAI. 0 and None are off.
     repetition_penalty : float
-        In [1e-30, 1e30]. For each token of the prompt and the output, divide its logit by the penalty if it is positive, and
-        multiply it if it is not (Keskar et al., 2019). 1 and None are off.
+        In [1e-30, 1e30]. For each token that is in the prompt or the output, divide the logit by the penalty if the logit is
+        positive, and multiply it otherwise (Keskar et al., 2019). 1 and None are off.
     frequency_penalty : float
-        In [-1e30, 1e30]. Subtract it from a token's logit for each time that the token is in the output. 0 and None are off.
+        In [-1e30, 1e30]. Subtract this from a token's logit once for each time the token is in the output. 0 and None are off.
     presence_penalty : float
-        In [-1e30, 1e30]. Subtract it from a token's logit if the token is in the output. 0 and None are off.
+        In [-1e30, 1e30]. Subtract this from the logit of each token that is in the output. 0 and None are off.
     penalty_window : int
-        In [0, 2**64). The three penalties look only at so many last tokens of prompt and output. 0 and None are all of them.
-    logit_bias : mapping from int to float, or a list with one or None for each row
-        Add to the logits of these token ids: in [-3.4e38, 3.4e38], or -inf, which bans the token.
+        In [0, 2**64). The three penalties look only at this many of the last tokens of the prompt and the output together.
+        With 0 or None they look at all of them.
+    logit_bias : mapping from int to float, or a list with a mapping or None for each row
+        Numbers to add to the logits of these token ids. Each is in [-3.4e38, 3.4e38], or is -inf, which bans the token.
     seed : int, optional
-        In [0, 2**64). The same seed, stream and position draw the same random word. Fresh entropy by default.
+        In [0, 2**64). The same seed, stream and position give the same random word. By default the seed is fresh entropy.
     position : int
-        In [0, 2**64). The place of the token in its text: give each step of a text its own.
+        In [0, 2**64). The position of the token in its text. Use a different one for each step of a text.
     stream : int, optional
-        In [0, 2**64). Which of the texts of one seed; by default the index of the row (0 for a single row), so that equal
-        rows of a batch draw independently.
+        In [0, 2**64). Tells apart the texts that share a seed. By default it is the index of the row (0 for a single row), so
+        that equal rows of a batch draw independently.
     prompt_ids, output_ids : sequence of int or ndarray of an integer type, optional
-        The token ids so far, of the prompt and of what was drawn: for the penalties. For a batch, a list with such a sequence
+        The token ids of the prompt, and those drawn so far, for the penalties. For a batch, pass a list with such a sequence
         or None for each row, or an array of shape (B, T). Ids are in [0, V).
     bitmask : ndarray or torch.Tensor of int32, optional
-        Of shape (n,) or (1, n), or (B, n) for a batch, as xgrammar and llguidance make it: token v is allowed if bit v % 32 of
-        word v // 32 is 1, and banned if it is 0 or beyond the words. Logits of tokens that are not allowed may be anything.
+        Of shape (n,) or (1, n), or (B, n) for a batch, in the layout of xgrammar and llguidance. Token v is allowed if bit
+        v % 32 of word v // 32 is 1. It is banned if that bit is 0, or if there is no such word. The logit of a banned token
+        may be anything, even NaN.
     errors : {"raise", "mark"}
-        What to do if a row has NaN or +inf, or nothing but -inf: raise an error that names the rows, or return -1 for them.
+        What to do if a row has NaN or +inf, or has only -inf: raise an error that names the rows, or return -1 for them.
     num_threads : int, optional
-        At most this many threads for the rows of a batch; by default as many as are worth it, up to
+        Use at most this many threads for the rows of a batch. By default a call uses as many as are worthwhile, up to
         :func:`toksample.get_num_threads`.
     out : ndarray of int64, optional
-        Where to write the tokens: of shape (B,), or () for a single row. On an error it is unchanged.
+        The array to write the tokens to, of shape (B,), or () for a single row. After an error it is unchanged.
 
     Returns
     -------
     int or ndarray of int64, shape (B,)
-        The token ids; ``out`` if it was given.
+        The token ids. If ``out`` was given, it is returned.
 
     Raises
     ------
     ValueError, TypeError
-        With a text that names the parameter, the rule and the value.
+        The message names the parameter, the rule and the value.
 
     See Also
     --------
     Sampler : keeps the parameters and counts the position.
-    candidates, mask_logits : what the filters keep, without a draw.
+    candidates, mask_logits : show what the filters keep, without drawing.
 
     Examples
     --------
@@ -249,22 +277,27 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
 def candidates(
     logits: object, **parameters: Unpack[Parameters]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return what survives the edits and filters of one row, most probable first.
+    """Return the tokens of one row that survive the edits and the filters, most probable first.
 
     Parameters
     ----------
     logits : array_like, shape (V,)
         As in :func:`sample`.
     **parameters
-        As in :func:`sample`. The seed, stream and position are not used, for nothing is drawn: they are taken so that the
-        parameters of a draw can be given as they are.
+        As in :func:`sample`. The seed, stream and position have no effect. They are accepted so that you can pass the
+        parameters of a draw unchanged.
 
     Returns
     -------
     ids : ndarray of int64, shape (n,)
-        In the order logit descending, then id ascending. Banned tokens are not among them.
+        Sorted by descending logit, and by ascending id among equal logits. Banned tokens are never included.
     probs : ndarray of float64, shape (n,)
-        Their probabilities, which sum to 1. A token far below the others may have 0.
+        The probabilities of these tokens, which sum to 1. A token far below the others may have probability 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :func:`sample`, and if ``logits`` is a batch.
 
     Examples
     --------
@@ -276,10 +309,9 @@ def candidates(
 
 @show_parameters(num_threads=None)
 def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
-    """Return a copy of the logits with -inf where a ban or a filter drops the token.
+    """Return a copy of the logits with -inf in place of each token that is banned or that a filter drops.
 
-    The values of the tokens that stay are the caller's own: they are not divided by the temperature, and have no bias and no
-    penalty.
+    The other logits are unchanged: they are not divided by the temperature, and neither biases nor penalties are applied.
 
     Parameters
     ----------
@@ -288,12 +320,17 @@ def mask_logits(logits: object, *, num_threads: int | None = None, **parameters:
     num_threads : int, optional
         As in :func:`sample`.
     **parameters
-        As in :func:`sample`. The seed, stream and position are not used, for nothing is drawn.
+        As in :func:`candidates`.
 
     Returns
     -------
     ndarray or torch.Tensor
-        Of the shape and type of ``logits``; a list of numbers is float64.
+        It has the shape and dtype of ``logits``. For a list of numbers the dtype is float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :func:`sample`.
 
     Examples
     --------

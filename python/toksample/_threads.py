@@ -1,4 +1,4 @@
-"""How many threads a call may use."""
+"""The limit on the threads of all calls."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from toksample import _native
 
 
 def set_num_threads(num_threads: int | None) -> None:
-    """Set how many threads a call uses at most if it does not say so itself, in the whole process.
+    """Set the most threads that a call may use, for all calls of this process that do not pass ``num_threads``.
 
-    Without it, the environment variable ``TOKSAMPLE_NUM_THREADS`` says how many, and without that only the work and the cores
-    of the machine decide. A call on a single row uses one thread.
+    If no limit is set here, the environment variable ``TOKSAMPLE_NUM_THREADS`` sets it. Without either, the number of threads
+    depends only on the amount of work and on the cores of the machine. A call on a single row uses one thread.
 
     Parameters
     ----------
     num_threads : int or None
-        >= 1. None takes back what was set.
+        At least 1. None removes the limit that was set here.
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
+        If ``num_threads`` is less than 1.
+    TypeError
+        If it is not an integer.
 
     Examples
     --------
@@ -31,16 +34,23 @@ def set_num_threads(num_threads: int | None) -> None:
 
 
 def get_num_threads() -> int | None:
-    """Return how many threads a call uses at most if it does not say so itself; None if there is no limit.
+    """Return the most threads that a call may use if it does not pass ``num_threads``; None if there is no limit.
 
     Returns
     -------
     int or None
-        What :func:`set_num_threads` was given, or else what the environment variable ``TOKSAMPLE_NUM_THREADS`` says.
+        The limit from :func:`set_num_threads`, or else from the environment variable ``TOKSAMPLE_NUM_THREADS``.
 
     Raises
     ------
     ValueError
         If the environment variable is not an integer >= 1.
+
+    Examples
+    --------
+    >>> toksample.set_num_threads(4)
+    >>> toksample.get_num_threads()
+    4
+    >>> toksample.set_num_threads(None)
     """
     return _native.get_num_threads()

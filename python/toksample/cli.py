@@ -1,15 +1,20 @@
 """The command line: ``toksample generate``, ``toksample sample`` and ``toksample bench``.
 
-Text and tokens go to stdout, everything else to stderr. The exit codes are 0; 1 if ``--check`` found a token that differs;
-2 for bad input, for which one line on stderr says what is wrong and stdout stays empty, and for output that cannot be
-written, to a full disk or a closed stdout; 130 after Ctrl-C; and 141 if the reader of a pipe has closed it.
+Text and tokens go to stdout, and everything else goes to stderr. The exit codes are:
 
-A subcommand is one entry of `COMMANDS`: its name, what it is for, and two functions, which may live in a file of their own:
-one that adds options to a parser, and one that runs with the parsed options and returns the exit code. It raises
+- 0: success;
+- 1: ``--check`` found a token that differs;
+- 2: bad input, where stdout stays empty and one line on stderr says what is wrong; or output that cannot be written, because
+  the disk is full or stdout is closed;
+- 130: Ctrl-C;
+- 141: the reader of a pipe has closed it.
+
+A subcommand is an entry of `COMMANDS`. Besides its name and summary it has two functions, which may be in a file of their own:
+one adds options to a parser, and the other one runs with the parsed options and returns the exit code. The latter raises
 `CommandError` for bad input.
 
-The demo and the bench are imported by the functions that use them, so that no other command waits for them or depends on
-what they need.
+The demo and the bench are only imported by the functions that use them, so that no other command has to wait for them or
+needs their dependencies.
 """
 
 from __future__ import annotations
@@ -51,7 +56,7 @@ __all__ = [
 
 
 class CommandError(Exception):
-    """Bad input; the text is one line for the user."""
+    """The user's input is wrong. The message is one line for the user."""
 
 
 class Command(NamedTuple):
@@ -64,22 +69,22 @@ class Command(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; errors, ``--help`` and ``--version`` raise SystemExit."""
-    if sys.stderr is None:  # closed; print would then write to stdout
+    """Run the command line and return the exit code. Errors, ``--help`` and ``--version`` raise SystemExit."""
+    if sys.stderr is None:  # stderr is closed, and print would write to stdout instead
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the interpreter ends
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser(argv)
     if sys.stdout is None:
         parser.error("stdout is closed")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
+        sys.stdout.reconfigure(errors="replace")  # do not fail if the terminal lacks a character
     try:
         try:
             args = parser.parse_args(argv)
             exit_code: int = args.run(args)
             return exit_code
         finally:
-            sys.stdout.flush()  # what a pipe or a disk refuses shows here, not when the interpreter ends
+            sys.stdout.flush()  # so that a failing pipe or disk is noticed here, and not when the interpreter ends
     except CommandError as error:
         parser.error(str(error))
     except MemoryError as error:
@@ -96,10 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser for these arguments: only the command that they name has its options."""
+    """Return the parser for these arguments. Only the command that they name gets its options."""
     chosen = next(
         (argument for argument in argv if not argument.startswith("-")), None
-    )  # no option before it has a value
+    )  # the first argument that is not an option, because no option before the command takes a value
     parser = _Parser(prog="toksample", description="An exact and fast token sampler for language models on the CPU.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -112,7 +117,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help must be written: argparse ignores a stdout that refuses it."""
+    """A parser whose errors are one line, and which fails if its help cannot be written. argparse would ignore that."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(allow_abbrev=False, **keywords)
@@ -129,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Like the action "version" of argparse, which ignores a stdout that refuses the text."""
+    """Like argparse's action "version", but it fails if the text cannot be written."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         print(f"toksample {toksample.__version__}")
@@ -137,7 +142,7 @@ class _Version(argparse.Action):
 
 
 def _discard(stream: TextIO) -> None:
-    """Send what a stream still buffers nowhere: it was refused once, and the interpreter would try again at its end."""
+    """Discard what a stream still buffers. Writing it has failed, and the interpreter would try again when it ends."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, stream.fileno())
     os.close(devnull)
@@ -145,7 +150,7 @@ def _discard(stream: TextIO) -> None:
 
 @contextlib.contextmanager
 def _bad_input(*errors: type[Exception]) -> Iterator[None]:
-    """Report these errors, whose text is meant for users, as bad input."""
+    """Report errors of these types as bad input. Their messages must be meant for users."""
     try:
         yield
     except errors as error:
@@ -239,10 +244,10 @@ def _run_generate(args: argparse.Namespace) -> int:
     if args.max_new_tokens is not None and args.max_new_tokens < 0:
         raise CommandError(f"max_new_tokens must be >= 0, got {show(args.max_new_tokens)}")
     with _bad_input(ValueError, TypeError):
-        toksample.sample([0.0])  # an environment variable may be wrong, which must not wait for the first token
+        toksample.sample([0.0])  # reports a wrong environment variable now, and not after the model is loaded
     model = _load()
     prompt_ids = model.tokenizer.encode(args.prompt)
-    room = model.context_length - len(prompt_ids) + 1  # the model gives a token after a full context, too
+    room = model.context_length - len(prompt_ids) + 1  # the model can still predict a token after a full context
     if room < 1:
         limit = f"at most {model.context_length} tokens (the model's context)"
         raise CommandError(f"the prompt must be {limit}, got {len(prompt_ids)}")
@@ -254,7 +259,7 @@ def _run_generate(args: argparse.Namespace) -> int:
         _stream_text(stopwatch, args.prompt, prompt_ids, config, most)
     except KeyboardInterrupt:
         exit_code = 130
-    print(flush=True)  # before the figures, where both go to one terminal
+    print(flush=True)  # ends the text before the figures, in case both go to one terminal
     print(stopwatch.figures(), file=sys.stderr)
     if args.check:
         print(stopwatch.verdict(), file=sys.stderr)
@@ -283,13 +288,13 @@ def _load() -> Gemma:
             said.add(label)
             print(label, file=sys.stderr, flush=True)
 
-    # A missing package, a damaged one, and a cache folder that cannot be written to.
+    # The errors: a missing package, a damaged one, and a cache folder that cannot be written to.
     with _bad_input(ModuleNotFoundError, RuntimeError, OSError), status:
         return load_model(progress=report)
 
 
 class _Stopwatch:
-    """A model and a sampler that keep time; with `check`, each token is drawn by the reference too, off the clock."""
+    """Times a model and a sampler. With `check`, the reference draws each token too, which is not timed."""
 
     def __init__(self, model: Gemma, sampler: Sampler, check: bool) -> None:
         self.tokenizer = model.tokenizer
@@ -325,7 +330,7 @@ class _Stopwatch:
         return token
 
     def figures(self) -> str:
-        """Return one line: how many tokens (the one that ends the text included), how fast, and the seed."""
+        """Return a line with the number of tokens (including the one that ends the text), the speed and the seed."""
         count = len(self._sampler_ns)
         parts = [f"{count} token{'' if count == 1 else 's'}"]
         if count:
@@ -336,7 +341,7 @@ class _Stopwatch:
         return " | ".join([*parts, f"seed {self._sampler.seed}"])
 
     def verdict(self) -> str:
-        """Return one line: whether the reference drew the same tokens."""
+        """Return a line that says whether the reference drew the same tokens."""
         count = len(self._sampler_ns)
         if not self.differences:
             return f"check: all {count} tokens equal to the numpy reference"
@@ -375,17 +380,17 @@ def _add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.npy", help="logits of shape (V,) or (B, V)")
     add_dtype_option(parser)
     add_sampling_options(parser)
-    position = "the place of the tokens in their texts (default: %(default)s)"
+    position = "the position of the tokens in their texts (default: %(default)s)"
     parser.add_argument("--position", type=_integer, default=0, metavar="N", help=position)
     errors = "what to do if a row has no answer: fail, or give the token -1 (default: %(default)s)"
     parser.add_argument("--errors", choices=("raise", "mark"), default="raise", help=errors)
-    threads = "use at most so many threads (default: as many as are worth it)"
+    threads = "use at most this many threads (default: as many as are worthwhile)"
     parser.add_argument("--num-threads", type=_integer, metavar="N", help=threads)
 
 
 def _run_sample(args: argparse.Namespace) -> int:
     params = sampling_params(args)
-    # Numbers that numpy warns about are in the errors.
+    # numpy's warnings are off, because toksample reports such numbers as errors.
     with _bad_input(ValueError, TypeError), np.errstate(all="ignore"):
         logits = read_npy(args.file, args.dtype)
         tokens = toksample.sample(

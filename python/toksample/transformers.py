@@ -4,15 +4,15 @@
 >>> processor = toksample.transformers.SamplingLogitsProcessor(temperature=0.7, top_p=0.9, seed=1)  # doctest: +SKIP
 >>> model.generate(**inputs, do_sample=False, logits_processor=[processor])  # doctest: +SKIP
 
-``generate`` gives the scores of the next token to each logits processor in turn. This one draws a token from them, and returns
-scores that leave only this token, so that the greedy search of transformers takes it. Nothing of transformers is used but this
-interface, and everything that ``generate`` offers besides sampling works as it does without toksample.
+``generate`` passes the scores of the next token through each logits processor in turn. This one draws a token, and returns
+scores that ban all other tokens, so that the greedy search of transformers takes it. It uses only this interface of
+transformers, and everything that ``generate`` offers besides sampling works as it does without toksample.
 
-There is no callable for ``custom_generate``: it would get neither the streamer nor the assistant model that ``generate`` was
-given, nor learn that there are any; and the decoding loop that it must bring needs private parts of transformers.
+There is no callable for ``custom_generate``. ``generate`` would not pass its streamer or its assistant model to it, nor tell
+it that they exist, and the decoding loop that it has to bring would need private parts of transformers.
 
-It needs torch and transformers 5 (``pip install 'toksample[transformers]'``). They are imported when the class is first looked
-up, not when this module is imported.
+This module needs torch and transformers 5 (``pip install 'toksample[transformers]'``). They are imported when the class is
+first used, not when this module is imported.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ __all__ = ["SamplingLogitsProcessor"]
 class _SamplingLogitsProcessor:
     """A logits processor that draws a token for each row.
 
-    Give it to ``model.generate`` in ``logits_processor``, with ``do_sample=False``. The token of row b at step t is
-    ``toksample.sample(scores[b], **params.keywords(), position=t, stream=b)``, where the scores are the model's logits after
-    the processors that come before this one: those that ``generate`` makes from its options (repetition penalty, bad words,
-    minimum length, ...), and those before it in the list.
+    Pass it to ``model.generate`` in ``logits_processor``, with ``do_sample=False``. The token of row b at step t is
+    ``toksample.sample(scores[b], **params.keywords(), position=t, stream=b)``. The scores are the model's logits after all
+    processors before this one: those that ``generate`` makes from its options (repetition penalty, bad words, minimum length,
+    ...), and those that come earlier in the list.
 
     Parameters
     ----------
     params : SamplingParams, optional
-        The parameters; or give them as keywords.
+        The parameters. You can pass them as keywords instead.
     num_threads : int, optional
-        At most so many threads for a batch; see :func:`toksample.sample`.
+        As in :func:`toksample.sample`.
     **parameters
         The fields of :class:`toksample.SamplingParams`. Without a seed, each new text takes one from torch's global generator,
-        so that ``torch.manual_seed`` and ``transformers.set_seed`` make it reproducible. Penalties look at the prompt and at
-        what was generated, as in ``input_ids``: padding is a token like any other.
+        so that ``torch.manual_seed`` and ``transformers.set_seed`` make it reproducible. Penalties look at all of
+        ``input_ids``, which is the prompt and the tokens generated so far. Padding counts like any other token.
 
     Attributes
     ----------
@@ -56,8 +56,8 @@ class _SamplingLogitsProcessor:
     Raises
     ------
     ValueError, TypeError
-        When a parameter is out of range or of the wrong type; and in ``generate``, when the scores of a row have NaN, or +inf,
-        or nothing but -inf, and in the cases that the notes name.
+        If a parameter is out of range or of the wrong type. In ``generate``, also if the scores of a row have NaN or +inf, or
+        have only -inf, and in the cases that the notes name.
 
     See Also
     --------
@@ -66,25 +66,26 @@ class _SamplingLogitsProcessor:
     Notes
     -----
     **One processor for several calls.** A new text begins at position 0, so the same prompt with the same seed gives the same
-    text, whether the processor is new or not. The positions go on where a call continues the last one: its prompt is then the
-    input of the last step and one more token for each row. So a text that is generated in several calls, each with what the
-    last one has returned, is the text of a single call. :meth:`reset` makes the next call begin a new text in any case.
+    text, whether the processor is new or not. A call continues the last text if its prompt is the input of the last step plus
+    one token for each row. The positions then go on. So if you generate a text in several calls, and each call takes what the
+    last one has returned, you get the same text as from a single call. After :meth:`reset`, the next call always begins a new
+    text.
 
-    **One text at a time.** Calls of ``generate`` that run at the same time, in threads for example, need a processor each.
-    Going back to a text after another one has begun is a ValueError.
+    **One text at a time.** Calls of ``generate`` that run at the same time, for example in threads, need a processor each.
+    Going back to a text after another one has begun raises a ValueError.
 
-    **num_return_sequences.** transformers refuses more than one with ``do_sample=False``. ``do_sample=True`` gives the same
-    tokens: only the drawn one has a probability, and it is 1. What transformers then does after the draw takes time, and
-    changes nothing.
+    **num_return_sequences.** transformers does not allow more than one with ``do_sample=False``. With ``do_sample=True`` the
+    tokens are the same, because the drawn token has probability 1. The draw that transformers then makes only costs time.
 
-    **Processors after this one** (in the list, or a watermark, which transformers applies last) see one token, and so have no
-    choice. Put this one at the end of the list.
+    **Processors after this one** (in the list, or a watermark, which transformers applies last) see a single token, and can
+    change nothing. Put this processor at the end of the list.
 
-    **Assistants** (``assistant_model``, ``prompt_lookup_num_tokens``) are honoured with ``do_sample=False``: the text is the
-    same as without one. An assistant model with another tokenizer is a ValueError, as it has a text of its own.
+    **Assistants** (``assistant_model``, ``prompt_lookup_num_tokens``) work with ``do_sample=False``: the text is the same as
+    without one. An assistant model with another tokenizer has a text of its own, and raises a ValueError.
 
-    **Beams** have no meaning where tokens are drawn: keep ``num_beams`` at 1. A processor is not told their number. Where they
-    change places this is a ValueError; where they do not, the text is that of the first beam, and the others cost time.
+    **Beams** make no sense if tokens are drawn, so keep ``num_beams`` at 1. A processor is not told the number of beams. If
+    beams change places, it raises a ValueError. If they do not, the text is that of the first beam, and the others only cost
+    time.
 
     Examples
     --------
@@ -102,7 +103,7 @@ class _SamplingLogitsProcessor:
         num_threads: int | None = None,
         **parameters: Unpack[TextParameters],
     ) -> None:
-        sampler = Sampler(params, num_threads=num_threads, **parameters)  # which checks them
+        sampler = Sampler(params, num_threads=num_threads, **parameters)  # checks the parameters
         self.params, self.num_threads = sampler.params, sampler.num_threads
         self.reset()
 
@@ -144,7 +145,7 @@ class _SamplingLogitsProcessor:
         return cls(**filters, seed=seed, stream=stream, num_threads=num_threads)
 
     def reset(self) -> None:
-        """Forget the texts so far: what comes next begins at position 0."""
+        """Forget the texts so far. The next call begins a new text, at position 0."""
         self._last: _Text | None = None
         self._before_last: _Text | None = None
 
@@ -156,12 +157,12 @@ class _SamplingLogitsProcessor:
         input_ids : Tensor of int64, shape (B, T)
             The prompts and what has been generated so far.
         scores : Tensor of a floating-point type, shape (B, V)
-            Is not changed.
+            The scores of the next token. They are not changed.
 
         Returns
         -------
-        Tensor of the shape, type and device of scores
-            0 for the token that was drawn, -inf for all others.
+        Tensor with the shape, dtype and device of scores
+            0 for the token that was drawn, and -inf for all others.
         """
         import torch
 
@@ -219,7 +220,7 @@ class _Text:
         return self.length == self.prompt_length
 
     def goes_on_in(self, ids: Any) -> bool:
-        """Whether these are the same texts at the next step, or at an earlier one, to which an assistant model may go back."""
+        """Return whether these are the same texts at the next step, or at an earlier step, as with an assistant model."""
         import torch
 
         before = ids.shape[1] - 1
@@ -228,7 +229,7 @@ class _Text:
         return bool(torch.equal(ids[:, :before], self.ids[:, :before]))
 
     def is_shuffled_in(self, ids: Any) -> bool:
-        """Whether these are the same texts at the next step, but in other rows."""
+        """Return whether these are the same texts at the next step, but in other rows."""
         before = ids.shape[1] - 1
         if not self.prompt_length < before == self.length or len(ids) != len(self.ids):
             return False
@@ -241,7 +242,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Make the class when it is first looked up, as its base class is that of transformers."""
+    """Create the class when it is first used, because its base class is one of transformers."""
     if name != "SamplingLogitsProcessor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

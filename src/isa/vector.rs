@@ -1,24 +1,24 @@
-//! What differs between the clones: the few operations for which each instruction set has code of its own.
+//! The few operations for which each instruction set has its own code. Everything else is the same in all clones.
 //!
-//! The implementations are private to the crate, and `per_isa!` alone names them. That is what makes them sound: `Avx512` may
-//! be used only in a clone that runs where the CPU was seen to have AVX-512, and no code outside the crate can do otherwise.
+//! `Avx512` may only be used in a clone that runs on a CPU with AVX-512. That is ensured: the implementations are private to
+//! the crate, and only `per_isa!` names them.
 #![allow(unsafe_code)]
 
 use half::f16;
 
 use crate::lanes::{self, BLOCK};
 
-/// What differs between the clones: an instruction to which no loop compiles, or one that would be slow where it does not
-/// exist. DESIGN.md has the measurement of each.
+/// The operations that differ between the clones. Each one is here because no loop compiles to the instruction that it needs,
+/// or because that instruction is slow on a CPU that has to emulate it. DESIGN.md has the measurement of each.
 pub trait Vector {
-    /// True if a fused multiplication and addition is one instruction, and not a call into a library.
+    /// True if a fused multiply-add is one instruction, and not a call into a library.
     const FUSED: bool;
 
     /// Runs a function that is compiled for this instruction set, in a place of its own: however many filters use a kernel,
     /// there is one copy of it for each instruction set and kind of row.
     fn run<R>(function: impl FnOnce() -> R) -> R;
 
-    /// `a * b + c`, rounded once or twice: for estimates, never for an answer.
+    /// `a * b + c`, rounded once or twice depending on the instruction set. So this is for bounds and never for an answer.
     #[inline(always)]
     fn nearly_mul_add(a: f32, b: f32, c: f32) -> f32 {
         if Self::FUSED { a.mul_add(b, c) } else { a * b + c }
@@ -33,7 +33,7 @@ pub trait Vector {
         lanes::allowed(block, bits)
     }
 
-    /// The sum of numbers of at most 2**28, each rounded to an integer, ties to even. None is negative.
+    /// The sum of the values, each rounded to an integer (ties to even). The values must be in [0, 2**28].
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
         lanes::sum_of_rounded(block)
@@ -44,7 +44,7 @@ pub trait Vector {
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
         let mut wide = [0.0; BLOCK];
         for (wide, x) in wide.iter_mut().zip(block) {
-            *wide = lanes::from_f16(*x); // not half's own, which asks the CPU each time
+            *wide = lanes::from_f16(*x); // half's own conversion would detect the CPU's features each time
         }
         wide
     }
@@ -77,7 +77,7 @@ fn eight_from_f16(x: &[f16; 8]) -> [f32; 8] {
     use std::arch::x86_64::*;
 
     let mut wide = [0.0; 8];
-    // SAFETY: the load is of eight float16 and the store of eight float32, neither of which need be aligned.
+    // SAFETY: this loads eight float16 and stores eight float32. Neither needs to be aligned.
     unsafe { _mm256_storeu_ps(wide.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast()))) };
     wide
 }
@@ -108,7 +108,7 @@ impl Vector for Avx2 {
         #[target_feature(enable = "avx2")]
         #[inline]
         fn eight(x: &[f32; 8], floor: f32) -> u64 {
-            // SAFETY: the pointer is that of eight floats; the load need not be aligned.
+            // SAFETY: `x` has eight floats, and the load does not need to be aligned.
             let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
             let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(floor));
             u64::from(_mm256_movemask_ps(reached) as u32)
@@ -116,7 +116,7 @@ impl Vector for Avx2 {
 
         let mut mask = 0;
         for (place, x) in block.as_chunks::<8>().0.iter().enumerate() {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
+            // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
             mask |= unsafe { eight(x, floor) } << (8 * place);
         }
         mask
@@ -133,7 +133,7 @@ impl Vector for Avx2 {
             let each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
             let set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(i32::from(bits)), each), each);
             let banned = _mm256_set1_ps(f32::NEG_INFINITY);
-            // SAFETY: the load and the store are of eight floats each, and neither need be aligned.
+            // SAFETY: this loads and stores eight floats. Neither needs to be aligned.
             unsafe {
                 let x = _mm256_loadu_ps(x.as_ptr());
                 _mm256_storeu_ps(kept.as_mut_ptr(), _mm256_blendv_ps(banned, x, _mm256_castsi256_ps(set)));
@@ -143,7 +143,7 @@ impl Vector for Avx2 {
 
         let mut kept = [0.0; BLOCK];
         for (place, (kept, x)) in kept.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0).enumerate() {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
+            // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
             *kept = unsafe { eight(x, (bits >> (8 * place)) as u8) };
         }
         kept
@@ -158,20 +158,20 @@ impl Vector for Avx2 {
         fn lanes(block: &[f32; BLOCK]) -> [u32; 8] {
             let mut sums = _mm256_setzero_si256();
             for x in block.as_chunks::<8>().0 {
-                // SAFETY: the pointer is that of eight floats; the load need not be aligned.
+                // SAFETY: `x` has eight floats, and the load does not need to be aligned.
                 sums = _mm256_add_epi32(sums, _mm256_cvtps_epi32(unsafe { _mm256_loadu_ps(x.as_ptr()) }));
             }
             let mut lanes = [0; 8];
-            // SAFETY: the pointer is that of eight integers; the store need not be aligned.
+            // SAFETY: `lanes` has eight integers, and the store does not need to be aligned.
             unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums) };
             lanes
         }
 
-        // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX2.
+        // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
         let lanes = unsafe { lanes(block) };
         let mut sum = 0;
         for lane in lanes {
-            sum += u64::from(lane); // eight times 2**28 are below 2**32
+            sum += u64::from(lane); // a lane has not overflowed: it is the sum of eight values of at most 2**28
         }
         sum
     }
@@ -180,7 +180,7 @@ impl Vector for Avx2 {
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
         let mut wide = [0.0; BLOCK];
         for (wide, x) in wide.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0) {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have F16C.
+            // SAFETY: only the clones of `per_isa!` that have F16C call this.
             *wide = unsafe { eight_from_f16(x) };
         }
         wide
@@ -214,14 +214,14 @@ impl Vector for Avx512 {
         #[target_feature(enable = "avx512f")]
         #[inline]
         fn sixteen(x: &[f32; 16], floor: f32) -> u64 {
-            // SAFETY: the pointer is that of sixteen floats; the load need not be aligned.
+            // SAFETY: `x` has sixteen floats, and the load does not need to be aligned.
             let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
             u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(floor)))
         }
 
         let mut mask = 0;
         for (place, x) in block.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX-512.
+            // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
             mask |= unsafe { sixteen(x, floor) } << (16 * place);
         }
         mask
@@ -236,7 +236,7 @@ impl Vector for Avx512 {
         fn sixteen(x: &[f32; 16], bits: u16) -> [f32; 16] {
             let mut kept = [0.0; 16];
             let banned = _mm512_set1_ps(f32::NEG_INFINITY);
-            // SAFETY: the load and the store are of sixteen floats each, and neither need be aligned.
+            // SAFETY: this loads and stores sixteen floats. Neither needs to be aligned.
             unsafe {
                 let x = _mm512_loadu_ps(x.as_ptr());
                 _mm512_storeu_ps(kept.as_mut_ptr(), _mm512_mask_mov_ps(banned, bits, x));
@@ -246,13 +246,13 @@ impl Vector for Avx512 {
 
         let mut kept = [0.0; BLOCK];
         for (place, (kept, x)) in kept.as_chunks_mut::<16>().0.iter_mut().zip(block.as_chunks::<16>().0).enumerate() {
-            // SAFETY: this is called from nowhere but the clones of `per_isa!` that have AVX-512.
+            // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
             *kept = unsafe { sixteen(x, (bits >> (16 * place)) as u16) };
         }
         kept
     }
 
-    // The clones that have AVX-512 have AVX2 and F16C.
+    // The clones that have AVX-512 also have AVX2 and F16C.
 
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {

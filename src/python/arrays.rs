@@ -1,25 +1,25 @@
 //! Numpy arrays as rows that the kernels read and write.
 //!
-//! An array that the kernels can read as it is needs no Python code; whatever else logits may be, `_arrays.py` makes such an
-//! array of it, with bfloat16 as its bits in uint16.
+//! An ordinary numpy array is read in place, without running any Python code. Whatever else is passed as logits, `_arrays.py`
+//! turns into such an array; bfloat16 values become their bits, as uint16.
 //!
 //! # What can happen to an array during a call
 //!
 //! [`Logits::rows`] and [`Out::take`] read the array's fields in C, check them, and keep the address of its memory. From then on
-//! no Python code runs in this thread until the kernels have ended (`mod.rs` has the order). Other threads run Python code
-//! while the GIL is released, and so does a signal handler between two parts of a long batch. They may:
+//! no Python code runs in this thread until the kernels have finished (`mod.rs` has the order). But other threads run Python
+//! code while the GIL is released, and signal handlers run between two parts of a long batch. That code may:
 //!
-//! - **drop the array, or give it another shape or type**: harmless, for the call holds a reference and has its own copy of
-//!   the fields;
-//! - **resize it**: numpy refuses, even with `refcheck=False`, to resize an array to which there is a weak reference. The call
-//!   makes one ([`Pin`]). torch refuses to resize a tensor that was given to numpy;
-//! - **write to the logits**: a wrong token, or an error (see `kernels/mod.rs`);
-//! - **write to the same `out` with toksample**: an error that names `out` ([`Writing`]).
+//! - **drop the array, or change its shape or type**: this is harmless, because the call holds a reference to the array and
+//!   has its own copy of the fields;
+//! - **resize the array**: numpy refuses, even with `refcheck=False`, to resize an array that has a weak reference, and the
+//!   call makes one ([`Pin`]). torch refuses to resize a tensor that was given to numpy;
+//! - **write to the logits**: the call returns a wrong token or raises an error (see `kernels/mod.rs`);
+//! - **write to the same `out` with toksample**: the second call raises an error that names `out` ([`Writing`]).
 //!
-//! What is left is memory that its owner frees although others refer to it (`munmap` by hand, assigning to `array.data`): no
-//! library that reads memory in place can survive that.
+//! One case remains: memory that its owner frees while others still refer to it (by calling `munmap`, or by assigning to
+//! `array.data`). No library that reads memory in place can survive that.
 //!
-//! The `unsafe` of the bindings is in this file and in `dlpack.rs`.
+//! All `unsafe` code of the bindings is in this file and in `dlpack.rs`.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -42,7 +42,7 @@ use crate::logit::Logit;
 
 // ---- types of elements ----------------------------------------------------------------------------------------------
 
-/// A type of logit as its numpy arrays hold it.
+/// A type of logit, and the type that numpy arrays store it as.
 pub(super) trait ArrayElement: Logit {
     type Stored: Element + Copy + Send + Sync;
     fn slice(stored: &[Self::Stored]) -> &[Self];
@@ -79,7 +79,7 @@ impl ArrayElement for bf16 {
     }
 }
 
-/// The type of logits.
+/// The element type of the logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ElementType {
     F32,
@@ -88,8 +88,8 @@ pub(super) enum ElementType {
 }
 
 impl ElementType {
-    /// From numpy's number for the type of an array's elements; uint16 has the bits of bfloat16. None for other types, and if
-    /// their bytes are not in the order of this machine.
+    /// The element type of an array, where uint16 stands for the bits of bfloat16. None for any other type, and for elements
+    /// in the other byte order.
     fn of(array: &Bound<'_, PyUntypedArray>) -> Option<Self> {
         const F32: i32 = NPY_TYPES::NPY_FLOAT as i32;
         const F16: i32 = NPY_TYPES::NPY_HALF as i32;
@@ -104,7 +104,7 @@ impl ElementType {
         (dtype.is_native_byteorder() == Some(true)).then_some(element)
     }
 
-    /// Bytes an element.
+    /// The number of bytes of an element.
     fn size(self) -> usize {
         if self == ElementType::F32 { 4 } else { 2 }
     }
@@ -133,7 +133,7 @@ pub(super) use with_element;
 
 // ---- an array's fields ----------------------------------------------------------------------------------------------
 
-/// The fields of an array, as they are now.
+/// A copy of an array's fields.
 struct Fields {
     data: *mut u8,
     is_writable: bool,
@@ -141,15 +141,15 @@ struct Fields {
 
 impl Fields {
     fn of(array: &Bound<'_, PyUntypedArray>) -> Self {
-        // SAFETY: `array` is a numpy array, whose fields the accessor finds; they are read, without Python code, while attached.
+        // SAFETY: `array` is a numpy array. The GIL is held, and no Python code runs while its fields are read.
         let fields = unsafe { &*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr().cast_const()) };
         Fields { data: fields.data.cast(), is_writable: fields.flags & npyffi::NPY_ARRAY_WRITEABLE != 0 }
     }
 }
 
-/// The array that another one is a view of; None if it has its own memory, or that of something that is not an array.
+/// The array that this one is a view of; None if it owns its memory, or if the owner is not an array.
 fn base<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyUntypedArray>> {
-    // SAFETY: as in `Fields::of`; the base is null or an object that the array keeps alive.
+    // SAFETY: as in `Fields::of`. The base is null, or an object that the array keeps alive.
     let base = unsafe {
         let base = (*npyffi::_PyArray_GET_ITEM_DATA(array.as_array_ptr().cast_const())).base;
         Bound::from_borrowed_ptr_or_opt(array.py(), base)?
@@ -157,7 +157,7 @@ fn base<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyUntypedA
     base.cast_into().ok()
 }
 
-/// The addresses from the lowest to the highest element of an array.
+/// The range of addresses that the elements of an array lie in.
 fn extent(array: &Bound<'_, PyUntypedArray>) -> Range<usize> {
     let data = Fields::of(array).data as isize;
     let (mut low, mut high) = (data, data + array.dtype().itemsize() as isize);
@@ -175,18 +175,18 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
     a.start.max(b.start) < a.end.min(b.end)
 }
 
-/// True for a scalar of this type of numpy's. (Its float64 is Python's float, too.)
+/// True for a numpy scalar of this type. (numpy's float64 is also a Python float.)
 pub(super) fn is_numpy_scalar(value: &Bound<'_, PyAny>, kind: npyffi::NpyTypes) -> bool {
-    // SAFETY: the type of a live object is compared with a type of numpy's, which lives as long as the process.
+    // SAFETY: the object is alive, and numpy's types live as long as the process.
     unsafe { pyo3::ffi::PyObject_TypeCheck(value.as_ptr(), npyffi::get_type_object(value.py(), kind)) != 0 }
 }
 
 fn is_exactly_an_array(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the type of a live object is compared.
+    // SAFETY: the object is alive, and only its type is read.
     unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) != 0 }
 }
 
-/// A shape as Python writes it.
+/// Formats a shape as Python does.
 pub(super) fn shape_text(shape: &[usize]) -> String {
     match shape {
         [one] => format!("({one},)"),
@@ -196,12 +196,12 @@ pub(super) fn shape_text(shape: &[usize]) -> String {
 
 // ---- logits ---------------------------------------------------------------------------------------------------------
 
-/// Logits as an array that the kernels can read.
+/// The logits of a call, as an array that the kernels can read.
 pub(super) struct Logits<'py> {
     array: Bound<'py, PyUntypedArray>,
     pub(super) element: ElementType,
     pub(super) shape: Shape,
-    /// The caller's own memory, where `array` may be a copy of it.
+    /// The caller's own arrays, because `array` may be a copy of them.
     sources: Vec<Bound<'py, PyUntypedArray>>,
 }
 
@@ -214,7 +214,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// None if logits cannot have it.
+    /// The shape of an array; None if logits cannot have this shape.
     fn of(array: &Bound<'_, PyUntypedArray>) -> Option<Self> {
         let shape = match *array.shape() {
             [tokens] => Shape { is_batch: false, rows: 1, tokens },
@@ -224,35 +224,36 @@ impl Shape {
         (1..=MAX_TOKENS).contains(&shape.tokens).then_some(shape)
     }
 
-    /// The dimensions of an array with a number for each row.
+    /// The dimensions of an array that holds one number for each row.
     pub(super) fn per_row(&self) -> &[usize] {
         if self.is_batch { slice::from_ref(&self.rows) } else { &[] }
     }
 
-    /// The dimensions of an array with `width` numbers for each row.
+    /// The dimensions of an array that holds `width` numbers for each row.
     pub(super) fn wide<'a>(&self, width: usize, dimensions: &'a mut [usize; 2]) -> &'a [usize] {
         *dimensions = [self.rows, width];
         if self.is_batch { &dimensions[..] } else { &dimensions[1..] }
     }
 
-    /// All logits together.
+    /// The number of logits in all rows together.
     pub(super) fn logits(&self) -> usize {
         self.rows.saturating_mul(self.tokens)
     }
 }
 
-/// `_arrays.as_native`, which makes an array for the kernels of whatever logits may be.
+/// The function `_arrays.as_native`, which turns anything that may be passed as logits into an array for the kernels.
 static AS_NATIVE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 impl<'py> Logits<'py> {
-    /// Reads an argument that is used as it is. May run Python code.
+    /// Reads logits that will not be edited. May run Python code.
     #[inline]
     pub(super) fn read(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
         Ok(Self::read_to_edit(logits, || Ok(None))?.0)
     }
 
-    /// Reads an argument whose logits will be edited. float64 is edited before it is rounded, by the Python code that converts it:
-    /// `edits` returns the parameters for that. Also returns true if that was done. May run Python code.
+    /// Reads logits that will be edited. float64 logits must be edited before they are rounded, so the Python code that
+    /// converts them does both, with the parameters that `edits` returns. The boolean says whether it did. May run Python
+    /// code.
     #[inline]
     pub(super) fn read_to_edit(
         logits: &Bound<'py, PyAny>,
@@ -286,7 +287,7 @@ impl<'py> Logits<'py> {
         Ok((Logits { array, element, shape, sources }, is_edited))
     }
 
-    /// The rows, checked. No Python code may run from here until they are no longer used.
+    /// Checks the array again and returns its rows. No Python code may run from here until they are no longer used.
     pub(super) fn rows<T: ArrayElement>(&self) -> PyResult<Rows<'_, T::Stored>> {
         let changed =
             || value_error("logits must keep their shape and type during the call, got an array that changed");
@@ -303,12 +304,12 @@ impl<'py> Logits<'py> {
         Ok(Rows { data: Fields::of(&self.array).data, stride, rows, width: tokens, array: PhantomData })
     }
 
-    /// Keeps the memory of the logits from being resized.
+    /// Stops numpy from resizing the logits.
     pub(super) fn pin(&self) -> PyResult<Pin<'py>> {
         Pin::new(&self.array)
     }
 
-    /// Logits of one row.
+    /// Returns an error if these logits are a batch.
     pub(super) fn only_row(self) -> PyResult<Self> {
         if self.shape.is_batch {
             let shape = shape_text(self.array.shape());
@@ -317,13 +318,13 @@ impl<'py> Logits<'py> {
         Ok(self)
     }
 
-    /// True if the memory that the caller gave, or its copy, lies at some of these addresses.
+    /// True if the logits, or the caller's arrays that they were copied from, share any of these addresses.
     fn overlaps(&self, memory: &Range<usize>) -> bool {
         [&self.array].into_iter().chain(&self.sources).any(|array| overlap(&extent(array), memory))
     }
 }
 
-/// A bitmask for each row, as an array that the kernels can read.
+/// The bitmask of each row, as an array that the kernels can read.
 pub(super) struct Bitmask<'py> {
     array: Bound<'py, PyUntypedArray>,
     rows: usize,
@@ -331,7 +332,7 @@ pub(super) struct Bitmask<'py> {
 }
 
 impl<'py> Bitmask<'py> {
-    /// None if the kernels cannot read it as it is.
+    /// None if the kernels cannot read this array in place.
     pub(super) fn read(array: &Bound<'py, PyAny>, shape: Shape) -> Option<Self> {
         let array = array.cast::<PyUntypedArray>().ok().filter(|array| is_exactly_an_array(array))?;
         let (rows, words) = match *array.shape() {
@@ -352,7 +353,7 @@ impl<'py> Bitmask<'py> {
             && is_readable(&self.array, size_of::<u32>())
     }
 
-    /// The rows, checked. No Python code may run from here until they are no longer used.
+    /// Checks the array again and returns its rows. No Python code may run from here until they are no longer used.
     pub(super) fn rows(&self) -> PyResult<Rows<'_, u32>> {
         let shape = self.array.shape();
         let same = shape.last() == Some(&self.words) && self.array.len() == self.rows * self.words && shape.len() <= 2;
@@ -364,23 +365,23 @@ impl<'py> Bitmask<'py> {
         Ok(Rows { data, stride, rows: self.rows, width: self.words, array: PhantomData })
     }
 
-    /// Keeps the memory from being resized.
+    /// Stops numpy from resizing the bitmask.
     pub(super) fn pin(&self) -> PyResult<Pin<'py>> {
         Pin::new(&self.array)
     }
 }
 
-/// True if each row of an array is in one piece, and every element at an address that is a multiple of its size.
+/// True if each row of an array is contiguous and every element is aligned to its size.
 fn is_readable(array: &Bound<'_, PyUntypedArray>, size: usize) -> bool {
     let (shape, strides) = (array.shape(), array.strides());
     let (Some(&tokens), Some((&last, outer))) = (shape.last(), strides.split_last()) else { return false };
-    array.is_empty() // of which nothing is read, whatever its strides
+    array.is_empty() // nothing is read, so the strides do not matter
         || (tokens == 1 || last == size as isize)
             && (Fields::of(array).data as usize).is_multiple_of(size)
             && outer.iter().all(|&stride| stride.unsigned_abs().is_multiple_of(size))
 }
 
-/// True if the elements of an array are of this type, in the byte order of this machine.
+/// True if the elements of an array have this type, in the byte order of this machine.
 fn is_stored_as<P: Element>(array: &Bound<'_, PyUntypedArray>) -> bool {
     array.dtype().is_equiv_to(&P::get_dtype(array.py()))
 }
@@ -395,18 +396,18 @@ pub(super) struct Rows<'a, P> {
     array: PhantomData<&'a [P]>,
 }
 
-// SAFETY: a `Rows` is a number of shared slices, and these may be used by any thread.
+// SAFETY: a `Rows` stands for shared slices, which any thread may use.
 unsafe impl<P: Sync> Send for Rows<'_, P> {}
 // SAFETY: as above.
 unsafe impl<P: Sync> Sync for Rows<'_, P> {}
 
 impl<'a, P> Rows<'a, P> {
-    /// A row. `index` is below the number of rows.
+    /// Returns a row. Panics if there is no such row.
     #[inline]
     pub(super) fn row(&self, index: usize) -> &'a [P] {
         assert!(index < self.rows);
-        // SAFETY: whoever made this has checked that the array has this row, in one piece and aligned, and keeps the array alive.
-        // The memory is not freed and may be written to meanwhile: see the head of this file.
+        // SAFETY: whoever made this `Rows` has checked that the array has this row, contiguous and aligned, and keeps the
+        // array alive. The memory is not freed, but it may be written to: the head of this file says what follows from that.
         unsafe {
             let start = self.data.offset(index as isize * self.stride);
             slice::from_raw_parts(start.cast::<P>(), self.width)
@@ -414,7 +415,7 @@ impl<'a, P> Rows<'a, P> {
     }
 }
 
-/// A weak reference to the array that owns some memory, which keeps numpy from resizing it.
+/// A weak reference to the array that owns the memory. numpy does not resize an array that has one.
 pub(super) struct Pin<'py>(#[allow(dead_code)] Bound<'py, PyWeakrefReference>);
 
 impl<'py> Pin<'py> {
@@ -429,10 +430,10 @@ impl<'py> Pin<'py> {
 
 // ---- results --------------------------------------------------------------------------------------------------------
 
-/// A new array of zeros; a MemoryError if there is no memory for it. May run Python code.
+/// Returns a new array of zeros, or a MemoryError if there is no memory for it. May run Python code.
 pub(super) fn zeros<'py, P: Element>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<P>>> {
     let mut dimensions: Vec<npyffi::npy_intp> = shape.iter().map(|&n| n as npyffi::npy_intp).collect();
-    // SAFETY: the dimensions are as many as is said, and numpy takes over the reference to the type.
+    // SAFETY: the length passed is that of `dimensions`, and numpy takes over the reference to the type.
     unsafe {
         let dtype = P::get_dtype(py).into_dtype_ptr();
         let array = PY_ARRAY_API.PyArray_Zeros(py, dimensions.len() as _, dimensions.as_mut_ptr(), dtype, 0);
@@ -443,11 +444,11 @@ pub(super) fn zeros<'py, P: Element>(py: Python<'py>, shape: &[usize]) -> PyResu
 /// All elements of an array that `zeros` made and nobody else has seen.
 pub(super) fn slice_of_new<'a, P: Element + Copy>(array: &'a mut Bound<'_, PyArrayDyn<P>>) -> &'a mut [P] {
     let (length, data) = (array.len(), Fields::of(array.as_untyped()).data);
-    // SAFETY: a new array is in one piece, aligned and initialized, and `array` is the only reference to it.
+    // SAFETY: a new array is contiguous, aligned and initialized, and `array` is the only reference to it.
     unsafe { slice::from_raw_parts_mut(data.cast(), length) }
 }
 
-/// The array that the caller wants results written to.
+/// The array that the caller passed for the results.
 pub(super) struct Out<'a, 'py> {
     pub(super) object: &'a Bound<'py, PyAny>,
     array: &'a Bound<'py, PyUntypedArray>,
@@ -461,13 +462,13 @@ impl<'a, 'py> Out<'a, 'py> {
         }
     }
 
-    /// Keeps the memory of the array from being resized.
+    /// Stops numpy from resizing the array.
     pub(super) fn pin(&self) -> PyResult<Pin<'py>> {
         Pin::new(self.array)
     }
 
-    /// The elements of the array, if it has this type and shape and can be written to. No Python code may run until they are no
-    /// longer used, except to word an error.
+    /// Takes the elements of the array for writing, if it has this type and shape and can be written to. No Python code may
+    /// run until they are no longer used, except to format an error.
     pub(super) fn take<P: Element + Copy>(
         &self,
         dtype: &str,
@@ -505,7 +506,7 @@ fn rule(dtype: &str, shape: &[usize]) -> String {
     format!("out must be a writable C-contiguous {dtype} array of shape {}", shape_text(shape))
 }
 
-/// Memory of the caller's that is being written to. Two calls cannot have the same.
+/// Memory of the caller that this call is writing to. No two calls can hold the same memory.
 pub(super) struct Writing<'a, P> {
     memory: Range<usize>,
     data: *mut P,
@@ -513,11 +514,11 @@ pub(super) struct Writing<'a, P> {
     array: PhantomData<&'a mut [P]>,
 }
 
-/// What the calls of each process are writing to. A forked child inherits the entries of its parent, and ignores them.
+/// The memory that calls are writing to, and their process: a forked child inherits its parent's entries and ignores them.
 static IN_USE: Mutex<Vec<(u32, Range<usize>)>> = Mutex::new(Vec::new());
 
-/// Runs `work` on the memory in use. The lock is held for some nanoseconds, but a fork could copy it as it is held: so there is
-/// an end to waiting for it, and None.
+/// Runs `work` on [`IN_USE`]. The lock is only held for some nanoseconds, but a fork may copy it while it is held, and then
+/// it stays locked in the child for ever. So this gives up after a while and returns None.
 fn with_memory_in_use<R>(work: impl FnOnce(&mut Vec<(u32, Range<usize>)>) -> R) -> Option<R> {
     for _ in 0..100_000 {
         match IN_USE.try_lock() {
@@ -530,7 +531,7 @@ fn with_memory_in_use<R>(work: impl FnOnce(&mut Vec<(u32, Range<usize>)>) -> R) 
 }
 
 impl<P> Writing<'_, P> {
-    /// None if another call writes to some of it.
+    /// None if another call is writing to any of this memory.
     fn begin(memory: Range<usize>, data: *mut P, length: usize) -> Option<Self> {
         let process = std::process::id();
         let is_free = with_memory_in_use(|in_use| {
@@ -545,8 +546,8 @@ impl<P> Writing<'_, P> {
     }
 
     pub(super) fn slice(&mut self) -> &mut [P] {
-        // SAFETY: `Out::take` has checked that the array has so many elements, in one piece, aligned and writable; no other call
-        // has them, and they are not freed meanwhile (see the head of this file).
+        // SAFETY: `Out::take` has checked that the array has this many elements, contiguous, aligned and writable. No other
+        // call holds them, and they are not freed meanwhile (see the head of this file).
         unsafe { slice::from_raw_parts_mut(self.data, self.length) }
     }
 }
@@ -561,7 +562,7 @@ impl<P> Drop for Writing<'_, P> {
     }
 }
 
-/// Looks up what numpy and this file look up once, before any thread can be here.
+/// Makes numpy and this file do everything that they do once a process, before any other thread can be in the middle of it.
 pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
     fn one<P: Element + Copy>(py: Python<'_>) -> PyResult<()> {
         let mut array = zeros::<P>(py, &[1])?;

@@ -1,8 +1,9 @@
-//! bfloat16 in the DLPack exchange format, for numpy, which has no such type and refuses it.
+//! Lets numpy read bfloat16 tensors through DLPack, although it has no such type.
 //!
-//! An object hands out its memory as a capsule that holds a C structure, made for this one exchange. Where the structure says
-//! that the elements are bfloat16, it is changed to say that they are unsigned integers of 16 bits, which numpy reads. The
-//! elements stay as they are. The structures are those of `dlpack.h`, whose layout is fixed within a major version.
+//! In DLPack, an object hands out its memory as a capsule that holds a C structure, made for this one exchange. If the
+//! structure says that the elements are bfloat16, we change it to say that they are unsigned 16-bit integers, which numpy
+//! accepts. The elements themselves stay as they are. The structures are those of `dlpack.h`, whose layout is fixed within a
+//! major version.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -22,7 +23,7 @@ struct DataType {
     lanes: u16,
 }
 
-/// `DLTensor`, with which a `DLManagedTensor` begins
+/// `DLTensor`, which is the first field of a `DLManagedTensor`
 #[repr(C)]
 struct Tensor {
     data: *mut c_void,
@@ -46,17 +47,17 @@ struct VersionedTensor {
 
 /// Relabels the elements of a DLPack capsule as unsigned integers if they are bfloat16, and says whether they were.
 ///
-/// Anything else is left as it is: other types of elements, capsules that have been used, and what is not a DLPack capsule.
+/// Leaves other element types alone, and capsules that were used before, and objects that are not DLPack capsules.
 #[pyfunction]
 pub fn bfloat16_as_bits(capsule: &Bound<'_, PyAny>) -> bool {
     let Ok(capsule) = capsule.cast::<PyCapsule>() else { return false };
     let plain = capsule.pointer_checked(Some(c"dltensor")).map(|pointer| pointer.cast::<Tensor>().as_ptr());
     let versioned =
         capsule.pointer_checked(Some(c"dltensor_versioned")).map(|pointer| pointer.cast::<VersionedTensor>().as_ptr());
-    // SAFETY: a capsule of one of these two names holds, by the protocol, a pointer to this structure, which belongs to the
-    // consumer, hence to this function, until the capsule is renamed; names and null pointers have been checked. The layout of
-    // a versioned one is known only within the major version 1, and nothing but the version is read before that is known.
-    // Alignment is not relied on. No Python code runs, so nothing else uses the capsule meanwhile.
+    // SAFETY: the protocol says that a capsule with one of these two names points to this structure, and that the structure
+    // belongs to the consumer, which is us, until the capsule is renamed. `pointer_checked` has checked the name and that the
+    // pointer is not null. We know the layout of a versioned structure for major version 1 only, so the version is read
+    // first. The reads and writes do not rely on alignment. No Python code runs, so nothing else uses the capsule meanwhile.
     unsafe {
         let dtype = match (plain, versioned) {
             (Ok(tensor), _) => &raw mut (*tensor).dtype,

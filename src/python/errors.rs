@@ -1,4 +1,4 @@
-//! Python exceptions for what can go wrong.
+//! The Python exceptions that the bindings raise.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +15,8 @@ pub(super) fn value_error(message: impl ToString) -> PyErr {
     PyValueError::new_err(message.to_string())
 }
 
-/// Runs the body of a function. A panic is a bug of toksample: it becomes a RuntimeError that asks for a report, because
-/// pyo3's own PanicException passes through every `except Exception`.
+/// Runs the body of a function. A panic is a bug in toksample. It becomes a RuntimeError that asks for a report, because no
+/// `except Exception` would catch pyo3's own PanicException.
 #[inline]
 pub(super) fn guarded<R>(body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(bug(&*panic)))
@@ -32,10 +32,10 @@ fn bug(panic: &(dyn Any + Send)) -> PyErr {
     ))
 }
 
-/// The Python functions of `_parameters.py` that read unusual parameters and word their errors.
+/// The module `_parameters.py`, whose functions read unusual parameters and raise the errors for wrong ones.
 static PARAMETERS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-/// Calls a function of `_parameters.py`, which may raise. Reached for unusual parameters only.
+/// Calls a function of `_parameters.py`, which may raise an error.
 #[cold]
 pub(super) fn call_check<'py>(
     py: Python<'py>,
@@ -45,24 +45,24 @@ pub(super) fn call_check<'py>(
     parameters_module(py)?.getattr(function)?.call1(arguments.into_pyobject(py)?)
 }
 
-/// The module with these functions.
+/// Returns the module, which is imported when it is first needed.
 pub(super) fn parameters_module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(PARAMETERS.get_or_try_init(py, || py.import("toksample._parameters").map(Bound::unbind))?.bind(py))
 }
 
-/// The rows of a batch that have no answer, as they are found by several threads.
+/// Collects, from several threads, the rows of a batch that have no answer.
 #[derive(Debug, Default)]
 pub(super) struct Failures(Mutex<Found>);
 
 #[derive(Debug, Default)]
 struct Found {
     count: usize,
-    /// The first rows by number, in order: as many as an error shows.
+    /// The rows with the lowest numbers, in order, up to [`SHOWN`] of them.
     first: Vec<(usize, RowError)>,
     are_all_empty: bool,
 }
 
-/// Rows that an error shows; of the others it says how many there are.
+/// An error lists this many rows, and says how many more there are.
 const SHOWN: usize = 8;
 
 impl Failures {
@@ -75,7 +75,7 @@ impl Failures {
         found.first.truncate(SHOWN);
     }
 
-    /// One error for all of them, if there are any.
+    /// Returns one error for all rows that were added, if there are any.
     pub(super) fn raise(self) -> PyResult<()> {
         let found = self.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         if found.count == 0 {
@@ -108,7 +108,7 @@ fn in_batch(row: usize, error: &RowError) -> String {
     }
 }
 
-/// The error for the only row.
+/// The error for logits that are a single row.
 #[cold]
 pub(super) fn row_error(error: RowError) -> PyErr {
     let rule = match error {

@@ -1,4 +1,4 @@
-//! The functions of the module `_native`, each from its arguments to its result. `mod.rs` has the order of their steps.
+//! The functions of the module `_native`. Each one goes through the steps that `mod.rs` lists.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,19 +20,45 @@ fn current_isa() -> PyResult<Isa> {
     Isa::current().map_err(value_error)
 }
 
-/// The name of the instruction set in use.
+/// Return the name of the instruction set in use.
+///
+/// It is the best one that this CPU has, unless the environment variable `TOKSAMPLE_ISA` chooses another one.
+///
+/// Returns
+/// -------
+/// str
+///     "portable", "avx2" or "avx512".
+///
+/// Raises
+/// ------
+/// ValueError
+///     If `TOKSAMPLE_ISA` names an instruction set that does not exist, or that this CPU lacks.
+///
+/// Examples
+/// --------
+/// >>> toksample.isa() in toksample.available_isas()
+/// True
 #[pyfunction]
 pub(super) fn isa() -> PyResult<&'static str> {
     Ok(current_isa()?.name())
 }
 
-/// The names of the instruction sets that this CPU has, the best one last.
+/// Return the names of the instruction sets that this CPU has, with the best one last.
+///
+/// Returns
+/// -------
+/// list of str
+///
+/// Examples
+/// --------
+/// >>> "portable" in toksample.available_isas()
+/// True
 #[pyfunction]
 pub(super) fn available_isas() -> Vec<&'static str> {
     Isa::available().into_iter().map(Isa::name).collect()
 }
 
-/// Looks up, at the end of the package's import, everything that is looked up once a process.
+/// Does everything that is done once a process. The package calls this at the end of its import; `mod.rs` says why.
 #[pyfunction]
 pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
     batch::cores();
@@ -43,13 +69,13 @@ pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
     arrays::look_up_once(py)
 }
 
-/// Tells that this thread is about to fork.
+/// Called by a thread that is about to fork.
 #[pyfunction]
 pub(super) fn before_fork(py: Python<'_>) {
-    py.detach(|| batch::GATE.close()); // a thread that is waited for may need the GIL
+    py.detach(|| batch::GATE.close()); // without the GIL, which the threads that this waits for may need
 }
 
-/// Tells that the fork was made, to the parent or to the child.
+/// Called in the parent and in the child, after the fork.
 #[pyfunction]
 pub(super) fn after_fork(is_child: bool) {
     if is_child { batch::GATE.open_in_child() } else { batch::GATE.open() }
@@ -60,10 +86,10 @@ pub(super) fn after_fork(is_child: bool) {
 /// The environment variable that limits the threads of every call.
 const THREADS_VARIABLE: &str = "TOKSAMPLE_NUM_THREADS";
 
-/// What `set_num_threads` was given: 0 if nothing.
+/// The limit that `set_num_threads` has set, or 0 if there is none.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// What the environment variable says, read once a process.
+/// The limit that the environment variable sets. The variable is read once a process.
 fn threads_of_environment() -> Result<Option<usize>, String> {
     static LIMIT: OnceLock<Result<Option<usize>, String>> = OnceLock::new();
     let read = || match std::env::var_os(THREADS_VARIABLE) {
@@ -76,7 +102,7 @@ fn threads_of_environment() -> Result<Option<usize>, String> {
     LIMIT.get_or_init(read).clone()
 }
 
-/// The most threads of a call that does not say how many.
+/// The most threads that a call uses if it does not say how many.
 fn threads_limit() -> PyResult<Option<usize>> {
     match THREADS.load(Ordering::Relaxed) {
         0 => threads_of_environment().map_err(value_error),
@@ -84,13 +110,13 @@ fn threads_limit() -> PyResult<Option<usize>> {
     }
 }
 
-/// The most threads of a call that does not say how many; None if only the work and the cores decide.
+/// The most threads that a call uses if it does not say how many; None if only the amount of work and the cores decide.
 #[pyfunction]
 pub(super) fn get_num_threads() -> PyResult<Option<usize>> {
     threads_limit()
 }
 
-/// Sets the most threads of a call that does not say how many; with None, what the environment variable says, or no limit.
+/// Sets the most threads that a call uses if it does not say how many. With None, the environment variable decides again.
 #[pyfunction]
 pub(super) fn set_num_threads(num_threads: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     THREADS.store(read_threads(num_threads)?.unwrap_or(0), Ordering::Relaxed);
@@ -99,20 +125,20 @@ pub(super) fn set_num_threads(num_threads: Option<&Bound<'_, PyAny>>) -> PyResul
 
 // ---- the rows of a call ---------------------------------------------------------------------------------------------
 
-/// So few logits are worked on under the GIL, for some microseconds: to give it up and get it back would take longer.
+/// Up to this many logits are worked on under the GIL. This takes a few microseconds, and releasing the GIL would cost more.
 const FEW: usize = 1024;
 
-/// How long a batch is worked on before Python may handle a signal.
+/// How long a batch runs before Python gets a chance to handle signals.
 const BETWEEN_SIGNALS: Duration = Duration::from_millis(100);
 
-/// Runs `work`, without the GIL if it is on more than a few logits.
+/// Runs `work`, and releases the GIL for it if there are more than a few logits.
 #[inline]
 fn without_gil<R: Send>(py: Python<'_>, logits: usize, work: impl FnOnce() -> R + Send) -> R {
     if logits <= FEW { work() } else { py.detach(work) }
 }
 
-/// Runs `run` on each row and what it writes to, which `writes` has for each of them; an error that names the rows for which
-/// `run` fails.
+/// Runs `run` on each row, together with the item of `writes` that the row's result is written to. If `run` fails for some
+/// rows, returns an error that names them.
 fn for_each_row<'a, T: ArrayElement, W: Send>(
     py: Python<'_>,
     shape: Shape,
@@ -142,14 +168,15 @@ fn for_each_row<'a, T: ArrayElement, W: Send>(
     failures.raise()
 }
 
-/// Keeps the memory of logits from being resized while the GIL is released.
+/// Stops numpy from resizing the logits, if the GIL will be released.
 fn pin<'py>(logits: &Logits<'py>) -> PyResult<Option<Pin<'py>>> {
     (logits.shape.logits() > FEW).then(|| logits.pin()).transpose()
 }
 
 // ---- tokens ---------------------------------------------------------------------------------------------------------
 
-/// Gives the token of each row as the caller gets it: an int for one row, an int64 array for a batch, or `out`.
+/// Runs `run` on each row and returns the tokens as the caller gets them: an int for one row, an int64 array for a batch, or
+/// `out`.
 fn tokens<'py, T: ArrayElement>(
     py: Python<'py>,
     logits: &Logits<'py>,
@@ -164,7 +191,7 @@ fn tokens<'py, T: ArrayElement>(
     let mut one = [0i64];
     let _pins = (pin(logits)?, inputs.pin()?);
     if let Some(out) = &out {
-        out.take::<i64>("int64", shape.per_row(), logits)?; // before the work, so that an error comes early
+        out.take::<i64>("int64", shape.per_row(), logits)?; // checked before the work, so that an error comes early
     }
     let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
     let written = many.as_mut().map_or(&mut one[..], |many| slice_of_new(many));
@@ -222,7 +249,7 @@ pub(super) fn sample<'py>(logits: &Bound<'py, PyAny>, parameters: &Bound<'py, Py
     })
 }
 
-/// The call of a `Sampler`, whose parameters were read when it was made.
+/// Draws tokens for a `Sampler`, whose parameters were read when it was created.
 #[pyfunction]
 pub(super) fn draw<'py>(
     logits: &Bound<'py, PyAny>,
@@ -267,7 +294,7 @@ impl Counter {
         Counter(AtomicU64::new(value))
     }
 
-    /// Takes the next position.
+    /// Returns the next position and counts it as used.
     fn take(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
@@ -388,7 +415,7 @@ fn probabilities<'py>(
     with_element!(logits, |T| {
         let rows = logits.rows::<T>()?;
         if writing.is_some() && shape.is_batch {
-            // A bad row must leave the caller's array as it is, so all rows are looked at before the first is written.
+            // If a row is bad, the caller's array must stay unchanged, so all rows are checked before the first is written.
             let nothing = (0..shape.rows).map(|_| ());
             for_each_row::<T, _>(py, shape, rows, wanted, nothing, |row, _, (), scratch| {
                 recipe::argmax(isa, row, scratch).map(|_| ())

@@ -1,6 +1,6 @@
-//! What a draw knows beside the logits and the numbers: histories, biases and bitmasks.
+//! The inputs of a draw that are neither logits nor numbers: histories, biases and bitmasks.
 //!
-//! What has exactly the expected type is read here. `_parameters.py` reads everything else, and words the errors.
+//! Inputs of exactly the expected type are read here. `_parameters.py` reads all others, and raises the errors.
 
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use crate::context::Context;
 /// The names of the inputs.
 pub(super) const INPUTS: [&str; 4] = ["logit_bias", "prompt_ids", "output_ids", "bitmask"];
 
-/// The inputs of a call, read. Histories and biases are copies; the bitmask is the caller's memory.
+/// The inputs of a call. Histories and biases are copied; the bitmask stays in the caller's memory.
 #[derive(Default)]
 pub(super) struct Inputs<'py> {
     biases: PerRow<(u32, f32)>,
@@ -22,11 +22,11 @@ pub(super) struct Inputs<'py> {
     bitmask: Option<Bitmask<'py>>,
 }
 
-/// A number of values for each row.
+/// A list of values for each row.
 #[derive(Default)]
 struct PerRow<P> {
     values: Vec<P>,
-    /// Where the values of each row begin, and where the last ones end. If there are no rows but one, it is for all of them.
+    /// Where the values of each row begin, followed by where the last row ends. If this describes one row, it is for all rows.
     offsets: Vec<usize>,
 }
 
@@ -46,7 +46,7 @@ impl<P> PerRow<P> {
 }
 
 impl<'py> Inputs<'py> {
-    /// Reads the inputs that were given by their names. May run Python code.
+    /// Reads the inputs from pairs of a name and a value. May run Python code.
     pub(super) fn read(given: &[(&'static str, Py<PyAny>)], py: Python<'py>, shape: Shape) -> PyResult<Self> {
         let mut inputs = Inputs::default();
         for (name, value) in given {
@@ -56,18 +56,18 @@ impl<'py> Inputs<'py> {
                 "prompt_ids" => inputs.prompt_ids = read_ids(name, value, shape)?,
                 "output_ids" => inputs.output_ids = read_ids(name, value, shape)?,
                 "bitmask" => inputs.bitmask = Some(read_bitmask(value, shape)?),
-                _ => (), // a number, which is among the parameters
+                _ => (), // a number, which `Parameters` has read
             }
         }
         Ok(inputs)
     }
 
-    /// Keeps the memory of the bitmask from being resized.
+    /// Stops numpy from resizing the bitmask.
     pub(super) fn pin(&self) -> PyResult<Option<Pin<'py>>> {
         self.bitmask.as_ref().map(Bitmask::pin).transpose()
     }
 
-    /// What the kernels are given. No Python code may run from here until it is no longer used.
+    /// Returns the inputs in the form that the kernels take. No Python code may run from here until they are no longer used.
     pub(super) fn contexts(&self) -> PyResult<Contexts<'_>> {
         let Inputs { biases, prompt_ids, output_ids, bitmask } = self;
         let bitmask = bitmask.as_ref().map(Bitmask::rows).transpose()?;
@@ -109,7 +109,7 @@ fn read_ids(name: &str, given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerR
     per_row(name, in_row(&ids, shape.tokens), offsets, shape)
 }
 
-/// The ids, if the row has them all.
+/// Converts the ids; None if any of them is not an id of the row.
 fn in_row(ids: &[i64], tokens: usize) -> Option<Vec<u32>> {
     let largest = ids.iter().fold(0, |largest: u64, &id| largest.max(id as u64)); // a negative id becomes a large one
     (largest < tokens as u64).then(|| ids.iter().map(|&id| id as u32).collect())
@@ -129,10 +129,10 @@ fn read_biases(given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerRow<(u32, 
     per_row("logit_bias", pairs, offsets, shape)
 }
 
-/// The largest bias that is not an error: a round number that float32 can still hold. `_parameters.py` has the same.
+/// The largest bias that is allowed: a round number that float32 can still hold. `_parameters.py` has the same limit.
 const LARGEST_BIAS: f64 = 3.4e38;
 
-/// The biases of a dictionary from integers to floats or integers, if they are all in their range.
+/// Reads a dictionary from integers to floats or integers; None if anything in it has another type or is out of range.
 fn plain_biases(mapping: &Bound<'_, PyDict>, tokens: usize) -> Option<Vec<(u32, f32)>> {
     let mut biases = Vec::with_capacity(mapping.len());
     for (id, bias) in mapping {

@@ -1,32 +1,33 @@
-//! The Python bindings: arrays and parameters in, tokens and errors out. No computation.
+//! The Python bindings: arrays and parameters go in, tokens and errors come out. Nothing is computed here.
 //!
-//! From the outside in; each file uses only files below it:
+//! The files, from the outside in. Each one uses only files below it:
 //!
 //! | file | its one job |
 //! |---|---|
-//! | `functions.rs` | the functions of the module `_native`, each from its arguments to its result |
+//! | `functions.rs` | the functions of the module `_native` |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `arrays.rs` | numpy arrays as rows that the kernels read and write |
-//! | `errors.rs` | Python exceptions for what can go wrong |
-//! | `dlpack.rs` | bfloat16 in a DLPack capsule |
+//! | `errors.rs` | the Python exceptions that the bindings raise |
+//! | `dlpack.rs` | lets numpy read bfloat16 tensors through DLPack |
 //!
 //! # The order of a call
 //!
-//! A call can run Python code: the `__float__` of a parameter, the `__array__` of the logits, a finalizer when memory is
+//! A call can run Python code: the `__float__` of a parameter, the `__array__` of the logits, or a finalizer when memory is
 //! allocated. Such code may resize the logits or change the type of `out`. So each function does its work in this order:
 //!
-//! 1. read the parameters, convert the logits, and allocate the results, all of which may run Python code;
-//! 2. take pointers, shapes, strides and types, and check them all (again), without running any;
-//! 3. run the kernels, without the GIL if there is enough to do;
-//! 4. return the results.
+//! 1. Read the parameters, convert the logits and allocate the results. All of this may run Python code.
+//! 2. Take pointers, shapes, strides and types, and check them all (again), without running Python code.
+//! 3. Run the kernels, without the GIL if there is enough to do.
+//! 4. Return the results.
 //!
-//! Nothing of step 1 is trusted in step 3. `arrays.rs` says what other threads can and cannot do during step 3.
+//! Step 3 trusts nothing that was read in step 1. `arrays.rs` says what other threads can and cannot do during step 3.
 //!
 //! # Fork
 //!
-//! Everything that is looked up once for the life of the process is looked up by `look_up_once`, which the package calls at
-//! the end of its import: so no thread can be in the middle of it when another one forks. See also `batch.rs`.
+//! Some things are computed or looked up once and kept for the life of the process. `look_up_once` does all of them, and the
+//! package calls it at the end of its import. So no thread can be in the middle of one when another thread forks. See also
+//! `batch.rs`.
 
 mod arrays;
 mod dlpack;

@@ -1,7 +1,7 @@
-//! Parameters: one value, for the only row or for all of them, or one for each row of a batch.
+//! Reads the parameters of a call. A parameter is one value for all rows, or one value for each row of a batch.
 //!
-//! Python's and numpy's own numbers are read here, if they are in their range. Everything else goes to `_parameters.py`, where the
-//! numpy reference reads its parameters, too: so both accept the same values, and word their errors alike.
+//! Numbers of Python's and numpy's own types that are in range are read here. Everything else goes to `_parameters.py`. The
+//! numpy reference reads its parameters there too, so both accept the same values and raise the same errors.
 
 use std::ops::Not;
 
@@ -19,7 +19,7 @@ use crate::params::{Parameter, Params, Set, TABLE, is_temperature};
 use crate::rng::{Words, words};
 use crate::steps::{Step, Steps};
 
-/// One value, for the only row or for all of them, or one for each row of a batch.
+/// One value for all rows, or one value for each row of a batch.
 pub(super) enum PerRow<P> {
     One(P),
     Many(Vec<P>),
@@ -34,9 +34,9 @@ impl<P: Copy> PerRow<P> {
     }
 }
 
-/// A number that a parameter may be.
+/// The type of a parameter.
 pub(super) trait Number: Copy + Element {
-    /// Reads a number of Python's or numpy's. Runs no Python code but that of a subclass.
+    /// Reads a number of Python's or numpy's own types. Runs no Python code, except that of a subclass of these types.
     fn read(value: &Bound<'_, PyAny>) -> Option<Self>;
 }
 
@@ -91,7 +91,8 @@ fn read_other<'py, P: Number + for<'b> FromPyObject<'b, 'py>>(
     }
 }
 
-/// A parameter with one value for each row, as it was given and read. Their number is not known to be right yet.
+/// A parameter with one value for each row, and what the caller passed for it. `check` compares the number of values with the
+/// number of rows, once that is known.
 struct Many<P> {
     name: &'static str,
     given: Py<PyAny>,
@@ -99,7 +100,7 @@ struct Many<P> {
 }
 
 impl<P> Many<P> {
-    /// Sees that there are as many values as rows.
+    /// Returns an error unless there are as many values as rows.
     fn check(&self, py: Python<'_>, count: usize, shape: Shape) -> PyResult<()> {
         if !(shape.is_batch && count == shape.rows) {
             call_check(py, "check_count", (self.name, &self.given, count, shape.rows, shape.is_batch))?;
@@ -108,7 +109,7 @@ impl<P> Many<P> {
     }
 }
 
-/// The values of a parameter of [`TABLE`], one for each row, and how to set each.
+/// The values of a parameter of [`TABLE`], one for each row, and the function that sets one.
 enum Column {
     Real(Vec<f64>, fn(&mut Params, f64)),
     Count(Vec<u64>, fn(&mut Params, u64)),
@@ -130,7 +131,7 @@ impl Column {
     }
 }
 
-/// The seed, the stream or the position, of which each row may have its own.
+/// The seed, the stream or the position. Each row may have its own.
 #[derive(Default)]
 enum Word {
     #[default]
@@ -163,18 +164,19 @@ impl Word {
     }
 }
 
-/// The parameters of a draw by their names, each value in its range: what `_native.sample` is given as a dictionary.
+/// The parameters of a draw, read from a dictionary of their names and values. Each value is in its range.
 #[pyclass(frozen, name = "Params")]
 #[derive(Default)]
 pub(super) struct Parameters {
-    /// What is the same for all rows.
+    /// The parameters that are the same for all rows.
     params: Params,
-    /// What each row has a value of its own for.
+    /// The parameters that have a value for each row.
     columns: Vec<Many<Column>>,
     seed: Word,
     stream: Word,
     position: Word,
-    /// All that changes logits, as it was given: the inputs, which are read when the number of tokens is known, and parameters.
+    /// Everything that changes the logits, as the caller passed it: the parameters that do, and the inputs, which cannot be
+    /// read before the number of tokens is known.
     edits: Vec<(&'static str, Py<PyAny>)>,
 }
 
@@ -190,7 +192,7 @@ impl Parameters {
 /// how to make the call.
 const OTHERS: [&str; 7] = ["seed", "position", "stream", "order", "errors", "num_threads", "out"];
 
-/// All names, in the order in which a place stands for a name.
+/// All names. [`Name::at`] finds a name by its place in this order.
 fn all_names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|parameter| parameter.name).chain(OTHERS).chain(INPUTS)
 }
@@ -202,7 +204,7 @@ fn names(py: Python<'_>) -> &[Py<PyString>] {
     NAMES.get_or_init(py, || all_names().map(|name| PyString::intern(py, name).unbind()).collect())
 }
 
-/// Looks up the names, before any thread can be here.
+/// Interns the names. This is done once a process, as `mod.rs` explains.
 pub(super) fn look_up_once(py: Python<'_>) {
     names(py);
 }
@@ -215,7 +217,7 @@ enum Name {
 }
 
 impl Name {
-    /// The keywords of a call are interned, so that the address tells which one it is.
+    /// Python interns the keywords of a call, so comparing addresses is enough for them.
     #[inline]
     fn of(key: &Bound<'_, PyAny>) -> PyResult<Name> {
         match names(key.py()).iter().position(|name| name.as_ptr() == key.as_ptr()) {
@@ -250,17 +252,17 @@ impl Name {
     }
 }
 
-/// How to make a call of `sample`, which it is told beside the parameters of the draw.
+/// The arguments of `sample` that say how to make the call, and do not affect the draw.
 #[derive(Default)]
 pub(super) struct How<'py> {
-    /// True if a row without an answer gets -1, false if it is an error.
+    /// True if a row without an answer gets -1; false if it raises an error.
     pub(super) mark: bool,
     pub(super) threads: Option<usize>,
     pub(super) out: Option<Bound<'py, PyAny>>,
 }
 
 impl Parameters {
-    /// Reads a dictionary. May run Python code.
+    /// Reads a dictionary that holds only the parameters of the draw. May run Python code.
     pub(super) fn read(given: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut parameters = Parameters::default();
         for (key, value) in given {
@@ -334,7 +336,7 @@ impl Parameters {
     #[inline]
     fn set_word(&mut self, name: &'static str, given: &Bound<'_, PyAny>) -> PyResult<()> {
         if given.is_none() && name != "position" {
-            return Ok(()); // the default, which the position has in no other way than by not being given
+            return Ok(()); // None means the default, but the position does not accept it
         }
         let word = match name {
             "seed" => &mut self.seed,
@@ -348,7 +350,7 @@ impl Parameters {
     #[inline]
     fn set(&mut self, parameter: &'static Parameter, given: &Bound<'_, PyAny>) -> PyResult<()> {
         if given.is_none() {
-            return Ok(()); // the default, which is off
+            return Ok(()); // None means the default, which is off
         }
         let Parameter { name, is_edit, set, .. } = parameter;
         if *is_edit {
@@ -374,7 +376,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// Reads logits, and the inputs, which are none if they were applied to the logits already. May run Python code.
+    /// Reads the logits and the inputs. There are no inputs left if they were already applied to the logits. May run Python
+    /// code.
     #[inline]
     pub(super) fn read_logits<'py>(&self, logits: &Bound<'py, PyAny>) -> PyResult<(Logits<'py>, Inputs<'py>)> {
         if self.edits.is_empty() {
@@ -383,7 +386,7 @@ impl Parameters {
         self.read_logits_to_edit(&self.edits, logits)
     }
 
-    /// Does the same with inputs of the call, which take the place of those of the same name.
+    /// Does the same with the inputs of one call, which replace those of the same name.
     pub(super) fn read_logits_with<'py>(
         &self,
         inputs: &Bound<'py, PyDict>,
@@ -417,7 +420,7 @@ impl Parameters {
         Ok((logits, inputs))
     }
 
-    /// Sees that there is one value for all rows, or one for each of them.
+    /// Returns an error unless there is one value for all rows, or one for each row.
     #[inline]
     pub(super) fn check(&self, py: Python<'_>, shape: Shape) -> PyResult<()> {
         for column in &self.columns {
@@ -428,7 +431,7 @@ impl Parameters {
         self.position.check(py, shape)
     }
 
-    /// The parameters of a row. They have been checked.
+    /// Returns the parameters of a row. Call `check` first.
     pub(super) fn get(&self, row: usize) -> Params {
         let mut params = self.params;
         for column in &self.columns {
@@ -437,8 +440,8 @@ impl Parameters {
         params
     }
 
-    /// A seed that stands for the one that was not given: fresh entropy, unless every row is greedy. To ask for entropy takes
-    /// longer than a short greedy row.
+    /// Returns a seed to use if none was given: fresh entropy, or 0 if every row is greedy, because asking the system for
+    /// entropy takes longer than a short greedy row.
     pub(super) fn fresh_seed(&self, shape: Shape) -> PyResult<u64> {
         let is_greedy = |row| self.get(row).temperature == 0.0;
         let rows = if self.columns.is_empty() { 1 } else { shape.rows };
@@ -464,7 +467,7 @@ impl Parameters {
     }
 }
 
-/// The temperature of each row, where it is the only parameter.
+/// The temperature of each row, for the functions that have no other parameter.
 pub(super) struct Temperatures<'a, 'py> {
     given: &'a Bound<'py, PyAny>,
     values: PerRow<f64>,
@@ -476,7 +479,7 @@ impl<'a, 'py> Temperatures<'a, 'py> {
         Ok(Temperatures { given, values: read("temperature", given, is_temperature)? })
     }
 
-    /// Sees that there is one value for all rows, or one for each of them.
+    /// Returns an error unless there is one value for all rows, or one for each row.
     pub(super) fn check(&self, shape: Shape) -> PyResult<()> {
         match &self.values {
             PerRow::Many(values) if !(shape.is_batch && values.len() == shape.rows) => {
@@ -492,7 +495,7 @@ impl<'a, 'py> Temperatures<'a, 'py> {
     }
 }
 
-/// Reads how many threads to use, if that was given. May run Python code.
+/// Reads the argument `num_threads`. May run Python code.
 #[inline]
 pub(super) fn read_threads(num_threads: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(given) = num_threads else { return Ok(None) };
@@ -505,7 +508,7 @@ pub(super) fn read_threads(num_threads: Option<&Bound<'_, PyAny>>) -> PyResult<O
     }
 }
 
-/// The k of the function `top_k`, before the number of tokens is known.
+/// The argument k of the function `top_k`, before the number of tokens is known.
 pub(super) struct TopK<'a, 'py> {
     given: &'a Bound<'py, PyAny>,
     k: Option<usize>,
@@ -521,7 +524,7 @@ impl<'a, 'py> TopK<'a, 'py> {
         Ok(TopK { given, k })
     }
 
-    /// The k, if it is in [1, most].
+    /// Returns k if it is in [1, most], and an error otherwise.
     pub(super) fn up_to(self, most: usize) -> PyResult<usize> {
         match self.k {
             Some(k) if (1..=most).contains(&k) => Ok(k),
@@ -530,7 +533,7 @@ impl<'a, 'py> TopK<'a, 'py> {
     }
 }
 
-/// Reads what to do with a row that has no answer: true to mark it, false to raise an error.
+/// Reads the argument `errors`: true to mark rows without an answer, false to raise an error.
 #[inline]
 pub(super) fn read_errors(errors: &Bound<'_, PyAny>) -> PyResult<bool> {
     match errors.cast::<PyString>().ok().and_then(|errors| errors.to_str().ok()) {

@@ -1,4 +1,4 @@
-"""torch tensors as logits: every function takes them, and gives tensors where it gives logits or probabilities."""
+"""torch tensors as logits: every function takes them, and returns its logits or probabilities as tensors."""
 
 import numpy as np
 import pytest
@@ -17,13 +17,13 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def tensor_of(dtype):
-    """A tensor and an array of the same values."""
+    """Return a tensor and an array with the same values."""
     rows = cast(BATCH, dtype)
     return torch.from_numpy(rows.astype(np.float64)).to(getattr(torch, dtype)), rows
 
 
 def answers(module, logits):
-    """What every function gives that takes a batch: first what is numpy's for tensors too, then what is of their kind."""
+    """Return the answers of the functions that take a batch: first those that are always numpy arrays, then the others."""
     return (module.argmax(logits), module.sample(logits, **PARAMS)), (
         module.softmax(logits, 0.8),
         module.log_softmax(logits, 0.8),
@@ -33,7 +33,7 @@ def answers(module, logits):
 
 
 def assert_same_tensor(got, want):
-    """Assert that a tensor has the type, the shape and the bits of an array."""
+    """Assert that a tensor has the dtype, the shape and the bits of an array."""
     assert type(got) is torch.Tensor
     assert str(got.dtype) == f"torch.{want.dtype}"
     if got.dtype == torch.bfloat16:
@@ -179,7 +179,7 @@ def test_a_third_axis(module):
 
 
 def test_torch_flushes_subnormals():
-    """`torch.set_flush_denormal` changes how the thread computes; the answers stay those of IEEE 754."""
+    """`torch.set_flush_denormal` changes the thread's arithmetic, but the answers remain those of IEEE 754."""
     row = make_rows(np.random.default_rng(3), "denormal", 1, 500)[0]
     words = {"temperature": 1e-30, "top_p": 0.9, "position": list(range(20)), "seed": 1}
     rows = np.tile(row, (20, 1))
@@ -191,7 +191,7 @@ def test_torch_flushes_subnormals():
         still_flushed = float(torch.tensor(1e-40) * 1) == 0
     finally:
         torch.set_flush_denormal(False)
-    assert still_flushed  # it was, and the call gave the thread back as it was
+    assert still_flushed  # the call left the thread as it was
     for one, other in zip(got[0], want[0], strict=True):
         for answer, true_answer in zip(one, other, strict=True):
             assert_same(answer, true_answer)

