@@ -48,7 +48,7 @@ macro_rules! table {
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub struct Params {
             $($(#[$doc])* pub $name: table!(@type $kind),)*
-            /// The order of the filters and the temperature; None stands for that of the table.
+            /// The order of the filters and the temperature. None stands for [`Steps::DEFAULT`].
             pub order: Option<Steps>,
         }
 
@@ -103,6 +103,8 @@ table! {
     filter real epsilon_cutoff = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens with at least this many times the square of the largest probability. 0 is off.
     filter real top_a = 0.0, "in [0, 1]", is_share;
+    /// Each filter keeps at least this many tokens, or all that were kept before it if these are fewer.
+    filter count min_tokens_to_keep = 1, "in [0, 2**64)", any;
     /// How often `xtc` drops the most probable tokens. 0 is off.
     filter real xtc_probability = 0.0, "in [0, 1]", is_share;
     /// The tokens that `xtc` may drop have at least this probability.

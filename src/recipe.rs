@@ -336,6 +336,7 @@ mod changing_rows {
                         top_p: 0.9,
                         typical_p: 0.5,
                         xtc_probability: 1.0,
+                        min_tokens_to_keep: 3,
                         order: Steps::new(Step::ALL.iter().rev().copied()),
                         ..Params::default()
                     },

@@ -63,6 +63,23 @@ pub struct Steps {
 }
 
 impl Steps {
+    /// The order in which the filters are applied if no other is asked for.
+    pub const DEFAULT: Steps = Steps {
+        steps: [
+            Step::Temperature,
+            Step::TopK,
+            Step::TopP,
+            Step::MinP,
+            Step::TypicalP,
+            Step::EpsilonCutoff,
+            Step::TopA,
+            Step::Xtc,
+            Step::TopKWithTies, // which is not counted, and neither is the next one
+            Step::TopPBeyond,
+        ],
+        count: 8,
+    };
+
     /// Makes an order, or returns None if the steps are too many.
     pub fn new(steps: impl IntoIterator<Item = Step>) -> Option<Steps> {
         let mut order = Steps { steps: [Step::Temperature; MOST], count: 0 };

@@ -177,6 +177,15 @@ class SamplingParams(ExchangesConfigs):
         default=0.1,
         metadata=_share(off=0.1, metavar="P", meaning="the least probability of the tokens that xtc_probability drops"),
     )
+    min_tokens_to_keep: int | None = field(
+        default=1,
+        metadata=_word(
+            off=1,
+            metavar="N",
+            meaning="each filter keeps at least N tokens",
+            other_names=("min_keep",),
+        ),
+    )
     order: str | Sequence[str] | None = None
     repetition_penalty: float | None = field(
         default=1.0,
@@ -257,6 +266,7 @@ class TextParameters(TypedDict, total=False):
     top_a: Real
     xtc_probability: Real
     xtc_threshold: Real
+    min_tokens_to_keep: Integer
     repetition_penalty: Real
     frequency_penalty: Real
     presence_penalty: Real

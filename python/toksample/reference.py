@@ -205,7 +205,7 @@ def keep_min_p(masses: Masses, p: float) -> tuple[int, int]:
     return 0, int(np.count_nonzero(masses >= least))
 
 
-def keep_typical_p(masses: Masses, surprises: Ids, p: float) -> tuple[int, int]:
+def keep_typical_p(masses: Masses, surprises: Ids, p: float, fewest: int = 1) -> tuple[int, int]:
     """Keep the tokens whose surprise is nearest to the expected one, until their mass is at least the share p.
 
     All tokens at the last distance stay. The expected surprise is the entropy of what was kept before, and like the surprises
@@ -219,7 +219,8 @@ def keep_typical_p(masses: Masses, surprises: Ids, p: float) -> tuple[int, int]:
     mean = (2 * int(np.dot(masses.astype(object), surprises.astype(object))) + total) // (2 * total)
     distances = np.abs(surprises - mean)
     nearest = np.argsort(distances, kind="stable")
-    last = nearest[np.searchsorted(np.cumsum(masses[nearest]), _share_of(masses, p))]
+    needed = int(np.searchsorted(np.cumsum(masses[nearest]), _share_of(masses, p)))
+    last = nearest[max(needed, min(fewest, len(masses)) - 1)]
     kept = np.flatnonzero(distances <= distances[last])
     return int(kept[0]), int(kept[-1]) + 1
 
@@ -280,6 +281,7 @@ class Filters(NamedTuple):
     top_a: float = 0.0
     xtc_probability: float = 0.0
     xtc_threshold: float = 0.1
+    min_tokens_to_keep: int = 1
     word: int = 0
     """The random word of the filters."""
     order: tuple[str, ...] = ORDERS["toksample"]
@@ -310,7 +312,9 @@ STEPS: dict[str, Callable[[Kept, Filters], tuple[int, int]]] = {
     "top_p": lambda kept, filters: keep_top_p(kept.masses, filters.top_p),
     "top_p_beyond": lambda kept, filters: keep_top_p_beyond(kept.masses, filters.top_p),
     "min_p": lambda kept, filters: keep_min_p(kept.masses, filters.min_p),
-    "typical_p": lambda kept, filters: keep_typical_p(kept.masses, kept.surprises, filters.typical_p),
+    "typical_p": lambda kept, filters: keep_typical_p(
+        kept.masses, kept.surprises, filters.typical_p, filters.min_tokens_to_keep
+    ),
     "epsilon_cutoff": lambda kept, filters: keep_epsilon_cutoff(kept.masses, filters.epsilon_cutoff),
     "top_a": lambda kept, filters: keep_top_a(kept.masses, filters.top_a),
     "xtc": lambda kept, filters: keep_xtc(kept.masses, filters.xtc_probability, filters.xtc_threshold, filters.word),
@@ -325,7 +329,16 @@ def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     ids = order(row)[: np.count_nonzero(row > -np.inf)]
     kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64)).at(1.0)
     for step in filters.order:
-        kept = kept.at(filters.temperature) if step == "temperature" else kept.part(*STEPS[step](kept, filters))
+        if step == "temperature":
+            kept = kept.at(filters.temperature)
+            continue
+        start, stop = STEPS[step](kept, filters)
+        fewest = min(filters.min_tokens_to_keep, len(kept.ids))
+        if step == "xtc":
+            start = start if stop - start >= fewest else 0
+        elif step != "typical_p":  # which keeps the nearest ones in any case
+            stop = max(stop, fewest)
+        kept = kept.part(start, stop)
     return kept.ids, kept.masses
 
 

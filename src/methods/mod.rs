@@ -65,8 +65,8 @@ pub(crate) fn keep<R: Row>(
     word: u64,
     search: &mut Search,
 ) -> Result<(Mass, Option<Kept>), RowError> {
-    if let Some(order) = &params.order {
-        return keep_in_order(order, State::all(*row, 1.0, search), params, word);
+    if params.order.is_some() || params.min_tokens_to_keep > 1 {
+        return keep_in_order(State::all(*row, 1.0, search), params, word);
     }
     let mut state = State::all(*row, params.temperature, search);
     // These are plain statements, because a loop over the steps costs a short row 300 instructions.
@@ -80,14 +80,15 @@ pub(crate) fn keep<R: Row>(
     Ok(state.kept())
 }
 
-/// Applies the steps of an order to a row at temperature 1.
+/// Applies the steps of an order to a row at temperature 1. Each of them keeps some tokens in any case.
 fn keep_in_order<R: Row>(
-    order: &Steps,
     mut state: State<'_, R>,
     params: &Params,
     word: u64,
 ) -> Result<(Mass, Option<Kept>), RowError> {
-    for step in order.iter() {
+    state.keep_in_any_case(usize::try_from(params.min_tokens_to_keep).unwrap_or(usize::MAX));
+    for step in params.order.unwrap_or(Steps::DEFAULT).iter() {
+        state.begin_step()?;
         match step {
             Step::Temperature => temperature::apply(params.temperature, &mut state)?,
             Step::TopK => top_k::apply(params.top_k, false, &mut state)?,
@@ -100,6 +101,7 @@ fn keep_in_order<R: Row>(
             Step::TopA => top_a::apply(params.top_a, &mut state)?,
             Step::Xtc => xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?,
         }
+        state.end_step();
     }
     Ok(state.kept())
 }

@@ -325,7 +325,8 @@ impl Parameters {
         for parameter in TABLE.iter().filter(|parameter| !parameter.is_edit) {
             let is_on =
                 !parameter.is_off(&self.params) || self.columns.iter().any(|column| column.name == parameter.name);
-            if is_on && !order.apply(parameter.name) && parameter.name != "xtc_threshold" {
+            let has_step = Step::ALL.iter().any(|step| step.parameter() == parameter.name);
+            if is_on && has_step && !order.apply(parameter.name) {
                 call_check(py, "not_in_order", (parameter.name, names))?;
                 return Err(value_error("order must have a step for each filter that is on"));
             }

@@ -134,6 +134,15 @@ impl List {
         })
     }
 
+    /// Returns the smallest distance of a surprise from `center` within which there are `count` tokens, or all if these are
+    /// fewer. Returns None if there is no token.
+    pub fn distance_of_nearest(&mut self, mass: Mass, center: u32, count: usize) -> Option<u32> {
+        let distances = self.keys.iter().map(|&key| mass.surprise(order::logit(key)).abs_diff(center));
+        let mut distances: Vec<u32> = distances.collect();
+        distances.sort_unstable();
+        distances.get(count.min(distances.len()).checked_sub(1)?).copied()
+    }
+
     /// Iterates over the tokens up to `last`, with their masses.
     #[inline(always)]
     pub fn up_to(&self, last: u64) -> impl Iterator<Item = (u64, u64)> {

@@ -69,10 +69,16 @@ fn down_to(floor: f32) -> u64 {
     order::key(floor, u32::MAX as usize)
 }
 
+/// Returns a key that comes after the tokens up to `last` that are not banned.
+#[inline(always)]
+fn not_banned_key(last: u64) -> u64 {
+    last.min(down_to(f32::MIN))
+}
+
 /// Returns the prefix of the tokens up to `last` that are not banned.
 #[inline(always)]
 fn not_banned(last: u64) -> Prefix {
-    Prefix::to(last.min(down_to(f32::MIN)))
+    Prefix::to(not_banned_key(last))
 }
 
 /// Returns the smaller and the larger value of a function that is monotone between two bounds.
@@ -112,6 +118,12 @@ pub(crate) struct State<'a, R> {
     is_exact: bool,
     /// The mass of the first token that is kept.
     first: u64,
+    /// How many of the tokens that were kept before a step it keeps in any case.
+    fewest: usize,
+    /// The last of these tokens, for a step that keeps a prefix.
+    last_of_fewest: u64,
+    /// True if the tokens that were kept before the step are in the list.
+    was_listed: bool,
 }
 
 impl<'a, R: Row> State<'a, R> {
@@ -120,7 +132,55 @@ impl<'a, R: Row> State<'a, R> {
     pub fn all(row: R, temperature: f64, search: &'a mut Search) -> Self {
         search.passes.begin();
         let mass = Mass::new(row.maximum(), temperature);
-        State { row, mass, search, kept: None, is_exact: true, first: 1 << S }
+        let first = 1 << S;
+        let (fewest, last_of_fewest, was_listed) = (1, order::START, false);
+        State { row, mass, search, kept: None, is_exact: true, first, fewest, last_of_fewest, was_listed }
+    }
+
+    /// Makes each step that follows keep at least `fewest` tokens, or all if there are no more.
+    pub fn keep_in_any_case(&mut self, fewest: usize) {
+        self.fewest = fewest.max(1);
+    }
+
+    /// Finds the tokens that the next step keeps in any case.
+    pub fn begin_step(&mut self) -> Result<(), RowError> {
+        if self.fewest == 1 {
+            return Ok(()); // every step keeps at least one token
+        }
+        self.narrow_list();
+        let (tokens, end) = (self.row.tokens(), order::end(self.row.tokens()));
+        self.last_of_fewest = match self.kept {
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => self.search.list.last_of_first(self.fewest),
+            _ if self.fewest >= tokens => end,
+            _ if self.fewest <= most_listed(tokens) => self.search.list_top_k(&self.row, self.fewest)?,
+            _ => self.search.passes.last_of_top_k(&self.row, self.fewest)?,
+        };
+        if let Some(Kept::Long { last, .. }) = self.kept {
+            self.last_of_fewest = self.last_of_fewest.min(last);
+        }
+        self.was_listed = matches!(self.kept, Some(Kept::Listed { .. }));
+        Ok(())
+    }
+
+    /// Takes these tokens back, if a step that keeps a prefix dropped some of them.
+    pub fn end_step(&mut self) {
+        let least = self.last_of_fewest.min(order::end(self.row.tokens()));
+        if self.fewest == 1 {
+            return;
+        }
+        match self.kept {
+            Some(Kept::Long { last, .. }) if last < least => {
+                self.kept = Some(Kept::Long { last: least, weighed: None })
+            }
+            Some(Kept::Listed { last }) if last < least => {
+                if !self.was_listed {
+                    self.search.list.fill(&self.row, self.mass, not_banned_key(least), usize::MAX);
+                }
+                self.is_exact = false;
+                self.kept = Some(Kept::Listed { last: least });
+            }
+            _ => (),
+        }
     }
 
     /// Returns which tokens are kept, or None if all are, and what their masses are.
@@ -168,6 +228,17 @@ impl<'a, R: Row> State<'a, R> {
             self.search.list.weigh::<R::Isa>(self.mass);
             self.kept = Some(Kept::Listed { last });
         }
+    }
+
+    /// Lists the kept tokens, however many there are.
+    fn list_kept(&mut self) {
+        let last = match self.kept {
+            None => order::end(self.row.tokens()),
+            Some(Kept::Long { last, .. }) => last,
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => return,
+        };
+        self.search.list.fill(&self.row, self.mass, not_banned_key(last), usize::MAX);
+        self.kept = Some(Kept::Listed { last });
     }
 
     /// Keeps the first `count` tokens of what was kept, and if `with_ties`, all tokens whose logit equals that of the last one.
@@ -276,6 +347,9 @@ impl<'a, R: Row> State<'a, R> {
         let mass = self.mass;
         let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
         self.narrow_list();
+        if self.fewest > 1 {
+            self.list_kept();
+        }
         let farthest = match self.kept {
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
                 self.search.list.distance_reaching::<R::Isa>(mass, center, need)
@@ -283,7 +357,11 @@ impl<'a, R: Row> State<'a, R> {
             Some(Kept::Long { last, .. }) => self.search.list_nearest(&self.row, mass, center, [need, total], last),
             None => self.search.list_nearest(&self.row, mass, center, [need, total], order::end(self.row.tokens())),
         };
-        let farthest = farthest.ok_or(RowError::Changed)?;
+        let mut farthest = farthest.ok_or(RowError::Changed)?;
+        if self.fewest > 1 {
+            let nearest = self.search.list.distance_of_nearest(mass, center, self.fewest);
+            farthest = farthest.max(nearest.ok_or(RowError::Changed)?);
+        }
         self.search.list.retain(|key| distance(key) <= farthest);
         // Only a row that changes has a token above its maximum, for which `least_logit` has no answer.
         self.first = self.search.list.masses().iter().copied().max().unwrap_or(0).min(1 << S);
@@ -294,6 +372,9 @@ impl<'a, R: Row> State<'a, R> {
     /// Drops all tokens with at least the share `p` of the mass of what was kept, but not the last one of them.
     pub fn drop_before_last_of(&mut self, p: f64) -> Result<(), RowError> {
         self.narrow_list();
+        if self.fewest > 1 {
+            self.list_kept();
+        }
         let kept = self.kept.unwrap_or(Kept::Long { last: order::end(self.row.tokens()), weighed: None });
         let (kept, total) = self.search.weigh(&self.row, self.mass, kept);
         let least = ((p * total as f64).ceil() as u64).max(1);
@@ -313,6 +394,9 @@ impl<'a, R: Row> State<'a, R> {
             }
             _ => {
                 stays = last_up_to(list, reach);
+                if list.keys().iter().filter(|&&key| key >= stays).count() < self.fewest {
+                    return Ok(());
+                }
                 list.retain(|key| key >= stays);
                 kept
             }
