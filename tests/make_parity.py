@@ -1,0 +1,230 @@
+"""Makes parity-NAME.npz: runs another sampler on a few thousand rows, and writes what it keeps.
+
+    pip install transformers torch
+    python tests/make_parity.py transformers
+    pip install llama-cpp-python
+    python tests/make_parity.py llama.cpp
+
+The rows and the parameters are the same in each run, so a fixture changes only with the other sampler's version. After that,
+look at what `pytest tests/test_parity.py` says, and change its counts and docs/parity.md if it is right to do so.
+
+To add a method, add values of its parameter to VALUES, and a line to the TABLE of each peer that has it; `Transformers.keep`
+or `LlamaCpp.keep` hand the parameter over. `test_parity.py` needs the method's rule.
+"""
+
+import random
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from parity import SHOWN, Case, Recipe, write
+
+Row = NDArray[np.float32]
+
+# The kinds of rows. Each row gets a seed of its own.
+KINDS = [
+    Recipe(1, 0, 100, 200, 0),
+    Recipe(2, 0, 16, 30, 4),
+    Recipe(3, 0, 64, 128, 5),
+    # All equal: powers of two, whose probabilities are exact, and others.
+    Recipe(4, 0, 1, 3, 1),
+    Recipe(16, 0, 1, 0, 0),
+    Recipe(64, 0, 1, 100, 2),
+    Recipe(10, 0, 1, 0, 0),
+    Recipe(100, 0, 1, 7, 0),
+    # Ties everywhere: a few values, bfloat16 near 10, and with bans.
+    Recipe(64, 0, 2, 2, 0),
+    Recipe(150, 0, 3, 4, 1),
+    Recipe(200, 0, 60, 120, 3),
+    Recipe(120, 0, 12, 24, 2, 5),
+    # Many different logits: normal ones, flat ones, banned ones, and a difference of one ulp.
+    Recipe(17, 0, 2000, 4000, 8),
+    Recipe(100, 0, 2_000_000, 4_000_000, 18),
+    Recipe(300, 0, 2_000_000, 4_000_000, 18),
+    Recipe(200, 0, 2_000_000, 9_000_000, 17),
+    Recipe(257, 0, 1000, 2000, 13),
+    Recipe(200, 0, 500_000, 1_000_000, 15, 8),
+    Recipe(150, 0, 1_000_000, 2_000_000, 16, 15),
+    Recipe(40, 0, 4, -(2**23), 22),
+    # Peaks, and huge spans, up to the limits of float32.
+    Recipe(200, 0, 1_000_000, 2_000_000, 18, 0, 1, 2_500_000),
+    Recipe(250, 0, 1_000_000, 2_000_000, 18, 0, 5, 3_000_000),
+    Recipe(80, 0, 1000, 2000, 8, 0, 3, 10_000),
+    Recipe(100, 0, 100_000, 200_000, 8),
+    Recipe(100, 0, 4_000_000, 8_000_000, 0),
+    Recipe(60, 0, 2_000_000, 4_000_000, -100),
+    Recipe(50, 0, 3, 4, 149),
+]
+
+SHARES = [0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.6, 0.75, 0.8, 0.9, 0.95, 0.99, 0.999]
+VALUES: dict[str, list[Any]] = {
+    "temperature": [0.05, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.1, 1.3, 1.5, 2.0, 3.0, 10.0, 100.0],
+    "top_k": [1, 2, 3, 4, 5, 8, 10, 16, 20, 40, 50, 64, 100, 1000],
+    "top_p": [*SHARES, 0.0, 0.9999],
+    "min_p": [*SHARES, 1.0, 0.01, 0.02, 0.03, 0.001, 1e-4, 1e-6],
+    "typical_p": SHARES,
+    "epsilon_cutoff": [*SHARES, 0.0625, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-5],
+    "min_tokens_to_keep": [2, 3, 5, 10, 50],
+    "xtc_threshold": [0.0, 0.001, 0.01, 0.0625, 0.05, 0.1, 0.2, 0.3, 0.5],
+    "repetition_penalty": [0.5, 0.9, 1.05, 1.1, 1.2, 1.3, 2.0],
+    "frequency_penalty": [-0.5, 0.1, 0.3, 0.5, 1.0, 2.0],
+    "presence_penalty": [-0.5, 0.1, 0.3, 0.5, 1.0, 2.0],
+}
+"""What is drawn for a parameter."""
+
+CLOSE = ("top_p", "min_p", "epsilon_cutoff")
+"""The parameters that are compared with a share of the row, which some cases are a little above or below."""
+DISTANCES = [0.0, 1e-7, -1e-7, 3e-5, -3e-5, 1e-3, -1e-3]
+
+
+def close_value(name: str, row: Row, rng: random.Random) -> float:
+    """Return a value of a parameter that is close to a share of the row where it keeps one more token."""
+    p = np.sort(np.exp(row.astype(np.float64) - float(row.max())))[::-1]
+    p = p[p > 0]
+    at = rng.randrange(min(len(p), 30))
+    share = {"top_p": np.cumsum(p)[at] / p.sum(), "min_p": p[at], "epsilon_cutoff": p[at] / p.sum()}[name]
+    low, high = (1e-6, 1.0) if name == "min_p" else (1e-6, 0.999999)
+    return min(max(float(share) * (1 + rng.choice(DISTANCES)), low), high)
+
+
+def draw_params(names: tuple[str, ...], row: Row, rng: random.Random, every: bool) -> dict[str, Any]:
+    """Draw the parameters of a case: all that are named, or some of them."""
+    params: dict[str, Any] = {}
+    for name in names:
+        if not every and rng.random() < 0.4:
+            continue
+        if name == "output_ids":
+            params["prompt_ids"] = [rng.randrange(len(row)) for _ in range(rng.choice([0, 1, 3, 10]))]
+            params["output_ids"] = [rng.randrange(len(row)) for _ in range(rng.choice([1, 2, 5, 30]))]
+        elif name in CLOSE and len(names) < 3 and rng.random() < 0.25:
+            params[name] = close_value(name, row, rng)
+        else:
+            params[name] = rng.choice(VALUES[name])
+    return params
+
+
+class Transformers:
+    """The logits processors of transformers, as `generate` makes them from a generation config."""
+
+    FILTERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff")
+    TABLE: ClassVar = [
+        (("temperature",), 60),
+        (("top_k",), 200),
+        (("top_p",), 400),
+        (("min_p",), 300),
+        (("typical_p",), 400),
+        (("epsilon_cutoff",), 300),
+        (("top_k", "min_tokens_to_keep"), 60),
+        (("top_p", "min_tokens_to_keep"), 100),
+        (("min_p", "min_tokens_to_keep"), 100),
+        (("typical_p", "min_tokens_to_keep"), 100),
+        (("epsilon_cutoff", "min_tokens_to_keep"), 100),
+        (("temperature", "top_k"), 100),
+        (("temperature", "top_p"), 150),
+        (("temperature", "top_k", "top_p"), 150),
+        (FILTERS, 600),
+        (("repetition_penalty", "output_ids"), 200),
+        (("repetition_penalty", "output_ids", *FILTERS), 200),
+    ]
+    """Which parameters the cases have, and how many cases there are of each kind. Those of more than three are each there or
+    not."""
+
+    def __init__(self) -> None:
+        import torch
+        import transformers
+
+        self.torch, self.version = torch, f"transformers {transformers.__version__}, torch {torch.__version__}"
+        self.config_class = transformers.GenerationConfig
+
+        class Model(transformers.GenerationMixin):
+            """The part of a model that makes the processors."""
+
+            config = transformers.GPT2Config()
+
+        self.model = Model()
+
+    def keep(self, row: Row, params: dict[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
+        """Return of each token whether it is kept, and its probability; None if this row has no answer."""
+        torch = self.torch
+        params = dict(params)
+        history = [*params.pop("prompt_ids", []), *params.pop("output_ids", [])]
+        fewest = params.pop("min_tokens_to_keep", 1)
+        config = self.config_class(do_sample=True, **({"top_k": 0} | params))
+        config._eos_token_tensor = None
+        if fewest > 1:  # as many as there are tokens that end a text, and one more, in a search by beams
+            config.num_beams, config._eos_token_tensor = 2, torch.arange(fewest - 1)
+        processors = self.model._get_logits_processor(config, input_ids_seq_length=len(history), device="cpu")
+        scores = processors(torch.tensor([history], dtype=torch.int64), torch.tensor(row)[None])[0]
+        if not torch.isfinite(scores.max()):
+            return None
+        return (scores > -torch.inf).numpy(), scores.softmax(dim=-1).numpy()
+
+
+class LlamaCpp:
+    """The samplers of llama.cpp, through the low-level functions of llama-cpp-python."""
+
+    FILTERS = ("top_k", "typical_p", "top_p", "min_p", "xtc_threshold", "temperature")
+    PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty", "output_ids")
+    TABLE: ClassVar = [
+        (("temperature",), 60),
+        (("top_k",), 200),
+        (("top_p",), 400),
+        (("min_p",), 300),
+        (("typical_p",), 400),
+        (("xtc_threshold",), 300),
+        (("top_p", "min_tokens_to_keep"), 100),
+        (("min_p", "min_tokens_to_keep"), 100),
+        (("typical_p", "min_tokens_to_keep"), 100),
+        (("xtc_threshold", "min_tokens_to_keep"), 100),
+        (("top_k", "top_p"), 100),
+        (("top_k", "top_p", "temperature"), 150),
+        (FILTERS, 600),
+        (PENALTIES, 300),
+        ((*PENALTIES, *FILTERS), 200),
+    ]
+
+    def __init__(self) -> None:
+        import llama_cpp
+
+        self.llama, self.version = llama_cpp, f"llama-cpp-python {llama_cpp.__version__}"
+
+    def keep(self, row: Row, params: dict[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
+        """Return of each token whether it is kept, and its probability."""
+        raise NotImplementedError
+
+
+PEERS: dict[str, Callable[[], Transformers | LlamaCpp]] = {"transformers": Transformers, "llama.cpp": LlamaCpp}
+
+
+def make_cases(peer: Transformers | LlamaCpp) -> list[Case]:
+    """Run the peer on the rows and parameters of its table."""
+    cases, seed = [], 0
+    for names, count in peer.TABLE:
+        made = 0
+        while made < count:
+            seed += 1
+            recipe = KINDS[seed % len(KINDS)]._replace(seed=seed)
+            row, rng = recipe.row(), random.Random(seed)
+            if not (row > -np.inf).any():
+                continue
+            params = draw_params(names, row, rng, every=len(names) <= 3)
+            answer = peer.keep(row, params)
+            if answer is not None:
+                kept, probs = answer
+                cases.append(Case(recipe, params, kept, probs[kept][:SHOWN]))
+                made += 1
+    return cases
+
+
+def main() -> None:
+    (name,) = sys.argv[1:]
+    peer = PEERS[name]()
+    cases = make_cases(peer)
+    write(name, peer.version, cases)
+    print(f"{len(cases)} cases of {peer.version}")
+
+
+if __name__ == "__main__":
+    main()

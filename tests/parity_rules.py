@@ -1,0 +1,274 @@
+"""The rules of other samplers, in exact arithmetic as far as their own rounding lets one say what they keep.
+
+The samplers compute probabilities and sums in float32, so where a sum is within its rounding of the parameter, either answer
+may come out. Each function here takes an interval of the sorted row and returns the intervals that a sampler may keep of it:
+in nearly all cases there is one. `test_parity.py` requires that a sampler keeps one of them, and that toksample does, too.
+
+Whole numbers, such as `top_k`, and exact probabilities (of 2**n equal logits) leave no choice. Equal logits are not told
+apart, because most samplers pick any of them.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNIT = 2.0**-24
+"""The largest relative error of one rounding to float32."""
+PROMISED, TINY = 1e-5, 1e-12
+"""The largest relative and absolute error of a probability in toksample."""
+
+Floats = NDArray[np.float64]
+Interval = tuple[int, int]
+Rule = Callable[["Part", Any, int], list[Interval]]
+"""From a part of the row, the parameter, and `min_tokens_to_keep` to the intervals of the part that may be kept."""
+
+
+class Sorted(NamedTuple):
+    """The logits that are not banned, in descending order, divided by the temperature."""
+
+    logits: Floats
+    error: Floats
+    """How far a logit may be off, because the sampler divided by the temperature in float32."""
+
+    def at(self, temperature: float) -> "Sorted":
+        """Divide by the temperature."""
+        if temperature == 1:
+            return self
+        logits = self.logits / temperature
+        return Sorted(logits, self.error / temperature + np.abs(logits) * 2 * UNIT + 2.0**-149)
+
+    def part(self, start: int, stop: int) -> "Part":
+        """Return a part with the bounds of its probabilities."""
+        logits, error = self.logits[start:stop], self.error[start:stop]
+        count = len(logits)
+        distances = logits - logits[0]
+        is_exact = not distances.any() and count & (count - 1) == 0
+        # The sum of n terms, an exponential and a division; and the difference of two logits.
+        relative = np.full(count, 0.0 if is_exact else (count + 10) * UNIT + PROMISED)
+        relative += np.where(distances == 0, 0.0, error + error[0] - distances * UNIT)
+        low, high = np.exp(distances - relative), np.exp(np.minimum(distances + relative, 500.0))
+        edges = np.flatnonzero(np.diff(logits)) + 1
+        return Part(logits, error, low, high, [*edges.tolist(), count], is_exact)
+
+
+class Part(NamedTuple):
+    """A part of the sorted row."""
+
+    logits: Floats
+    error: Floats
+    low: Floats
+    high: Floats
+    """The bounds of each token's probability, as a multiple of that of the first token."""
+    edges: list[int]
+    """Where the equal logits end."""
+    is_exact: bool
+    """Whether the probabilities have no error, because there are 2**n equal logits."""
+
+    def margin(self, p: float) -> float:
+        """Return the error of a comparison with a parameter, which a sampler may round to float32."""
+        return 0.0 if self.is_exact and (p * len(self.logits)).is_integer() else 4 * UNIT
+
+    def share(self, is_in: NDArray[np.bool_]) -> tuple[float, float]:
+        """Return the bounds of the probability of some tokens together."""
+        low, high = float(self.low[is_in].sum()), float(self.high[is_in].sum())
+        rest_low, rest_high = float(self.low[~is_in].sum()), float(self.high[~is_in].sum())
+        return (low / (low + rest_high) if low else 0.0), (high / (high + rest_low) if high else 0.0)
+
+    def edges_between(self, low: int, high: int) -> list[int]:
+        """Return where equal logits end, from the end of those at ``low - 1`` to the end of those at ``high - 1``."""
+        first = self.edge(low)
+        return [edge for edge in self.edges if first <= edge <= max(first, high)]
+
+    def edge(self, least: int) -> int:
+        """Return where the equal logits end of which the token at ``least - 1`` is one."""
+        return next(edge for edge in self.edges if edge >= least)
+
+    def as_probable_as_first(self) -> int:
+        """Return how many tokens may have the probability of the first one."""
+        return int(np.count_nonzero(self.high >= self.low[0]))
+
+
+def top_k(part: Part, k: int, fewest: int) -> list[Interval]:
+    """Keep k tokens."""
+    return [(0, min(max(k, fewest), len(part.logits)))]
+
+
+def top_k_with_ties(part: Part, k: int, fewest: int) -> list[Interval]:
+    """Keep k tokens, and all that equal the last of them, perhaps only because of the division by the temperature."""
+    k = min(max(k, fewest), len(part.logits))
+    least = part.logits[k - 1] - part.error[k - 1]
+    near = int(np.count_nonzero(part.logits + part.error >= least)) if part.error.any() else k
+    return [(0, stop) for stop in part.edges_between(k, near)]
+
+
+def top_p(part: Part, p: float, fewest: int) -> list[Interval]:
+    """Keep the smallest prefix with a sum of at least p."""
+    count = len(part.logits)
+    low, high = np.cumsum(part.low), np.cumsum(part.high)
+    share_low = np.concatenate([[0.0], low / (low + high[-1] - high)])
+    share_high = np.minimum(1.0, high / (high + low[-1] - low))
+    margin = part.margin(p)
+    stops = np.flatnonzero((share_high >= p - margin) & (share_low[:-1] < max(p + margin, TINY))) + 1
+    return sorted({(0, min(max(int(stop), fewest), count)) for stop in stops})
+
+
+def min_p(part: Part, p: float, fewest: int) -> list[Interval]:
+    """Keep the tokens that are at least p times as probable as the first."""
+    return _at_least(part, part.low, part.high, p, fewest)
+
+
+def epsilon_cutoff(part: Part, epsilon: float, fewest: int) -> list[Interval]:
+    """Keep the tokens with a probability of at least epsilon, and all that equal the last of the fewest."""
+    low, high = part.low / part.high.sum(), part.high / part.low.sum()
+    fewest = min(fewest, len(part.logits))
+    return _at_least(part, low, high, epsilon, part.edge(fewest))
+
+
+def _at_least(part: Part, low: Floats, high: Floats, least: float, fewest: int) -> list[Interval]:
+    margin = part.margin(least)
+    certain = int(np.count_nonzero(low >= least * (1 + margin)))
+    possible = int(np.count_nonzero(high + (TINY if margin else 0.0) >= least * (1 - margin)))
+    stops = part.edges_between(max(certain, 1), max(possible, part.as_probable_as_first()))
+    return sorted({(0, min(max(stop, fewest), len(part.logits))) for stop in stops})
+
+
+def typical_p(part: Part, p: float, fewest: int) -> list[Interval]:
+    """Keep the tokens whose surprise is nearest to the entropy until they sum to p, and all at the last distance."""
+    distances, error = typical_distances(part)
+    count, edges, margin = len(distances), [0, *part.edges], part.margin(p)
+    fewest = min(fewest, count)
+    result = set()
+    for last in np.array(edges[1:]) - 1:
+        farthest = distances[last]
+        sure = distances + error < farthest - error[last]
+        maybe = distances - error <= farthest + error[last]
+        if (sure.any() and part.share(sure)[0] >= p + margin) or part.share(maybe)[1] < p - margin:
+            continue
+        sure[part.logits == part.logits[last]] = True
+        starts = [e for e in edges if np.argmax(maybe) <= e <= np.argmax(sure)]
+        stops = [e for e in edges if count - np.argmax(sure[::-1]) <= e <= count - np.argmax(maybe[::-1])]
+        for start, stop in itertools.product(starts, stops):
+            result |= _nearest(distances, error, start, stop, fewest)
+    return sorted(result)
+
+
+def _nearest(distances: Floats, error: Floats, start: int, stop: int, fewest: int) -> set[Interval]:
+    """Add tokens to an interval until it has the fewest, the nearest ones first."""
+    if stop - start >= fewest:
+        return {(start, stop)}
+    result = set()
+    for first in range(max(0, stop - fewest), min(start, len(distances) - fewest) + 1):
+        is_in = np.zeros(len(distances), bool)
+        is_in[first : first + fewest] = True
+        if is_in.all() or (distances - error)[is_in].max() <= (distances + error)[~is_in].min():
+            result.add((first, first + fewest))
+    return result
+
+
+def then_fewest(rule: Rule) -> Rule:
+    """Apply a rule, and then toksample's `min_tokens_to_keep`: exactly so many tokens, if the rule keeps fewer."""
+
+    def apply(part: Part, value: Any, fewest: int) -> list[Interval]:
+        return sorted({(0, min(max(stop, fewest), len(part.logits))) for _, stop in rule(part, value, 1)})
+
+    return apply
+
+
+def typical_p_then_ties(part: Part, p: float, fewest: int) -> list[Interval]:
+    """Apply `typical_p` with toksample's `min_tokens_to_keep`: the fewest, and all at the distance of the last of them.
+
+    In toksample all tokens with less than 2**-64 of the probability of the first have the same distance.
+    """
+    distances, error = typical_distances(part)
+    is_least = part.logits - part.logits[0] <= -64 * np.log(2)
+    distances[is_least] = distances[is_least].min(initial=np.inf)
+    nearest = np.sort(distances)[: min(fewest, len(distances))]
+    also = distances <= nearest[-1] + error
+    return [
+        (min(start, int(np.argmax(also))), max(stop, int(np.flatnonzero(also)[-1]) + 1))
+        for start, stop in typical_p(part, p, 1)
+    ]
+
+
+def typical_distances(part: Part) -> tuple[Floats, Floats]:
+    """Return how far the surprise of each token is from the entropy, and how far that may be off."""
+    x = part.logits - part.logits[0]
+    surprises = np.log(np.exp(x).sum()) - x
+    entropy = float((np.exp(-surprises) * surprises).sum())
+    rounding = 8 * UNIT * (surprises + entropy + 1) + (len(x) + 10) * UNIT * entropy
+    return np.abs(surprises - entropy), part.error + part.error[0] + (0.0 if part.is_exact else rounding)
+
+
+PEERS: dict[str, dict[str, Rule | None]] = {
+    "transformers": {
+        "temperature": None,
+        "top_k": top_k_with_ties,
+        "top_p": top_p,
+        "min_p": min_p,
+        "typical_p": typical_p,
+        "epsilon_cutoff": epsilon_cutoff,
+    },
+}
+"""The steps of each sampler in its order: a parameter and its rule."""
+
+OURS: dict[str, dict[str, Rule | None]] = {
+    "transformers": PEERS["transformers"]
+    | {
+        "top_k": then_fewest(top_k_with_ties),
+        "typical_p": typical_p_then_ties,
+        "epsilon_cutoff": then_fewest(epsilon_cutoff),
+    }
+}
+"""The steps with toksample's `min_tokens_to_keep`, which is the same but for ties."""
+
+
+class Possible(NamedTuple):
+    """What a sampler may keep of a row."""
+
+    logits: Floats
+    """The logits that are not banned, in descending order."""
+    error: Floats
+    """Logits that differ by twice this may be equal to the sampler, because it has divided them by the temperature."""
+    intervals: set[Interval]
+    """The intervals of the sorted row that it may keep."""
+    choices: list[str]
+    """The steps at which it depends on the sampler's rounding what it keeps."""
+
+    def has(self, kept: NDArray[np.float32]) -> bool:
+        """Say whether some logits are one of the intervals.
+
+        Equal logits are not told apart, nor are those whose probability in float32 is 0 or a subnormal number.
+        """
+        ours, least = np.sort(kept.astype(np.float64))[::-1], self.logits[0] - 87
+        return any(
+            len(ours) == b - a
+            and bool(
+                (np.abs(np.maximum(ours, least) - np.maximum(self.logits[a:b], least)) <= 2 * self.error[a:b]).all()
+            )
+            for a, b in self.intervals
+        )
+
+
+def possible(row: NDArray[np.float32], steps: dict[str, Rule | None], params: dict[str, Any]) -> Possible:
+    """Return what a sampler with these steps may keep."""
+    logits = np.sort(row[row > -np.inf].astype(np.float64))[::-1]
+    state = Sorted(logits, np.zeros(len(logits)))
+    kept: set[Interval] = {(0, len(logits))}
+    choices = []
+    for name, rule in steps.items():
+        if name not in params:
+            continue
+        if rule is None:
+            state = state.at(params[name])
+            continue
+        parts = {
+            (start, stop): rule(state.part(start, stop), params[name], params.get("min_tokens_to_keep", 1))
+            for start, stop in kept
+        }
+        if any(len(part) != 1 for part in parts.values()):
+            choices.append(name)
+        kept = {(start + a, start + b) for (start, _), part in parts.items() for a, b in part}
+    return Possible(logits, state.error * params.get("temperature", 1.0), kept, choices)
