@@ -12,9 +12,10 @@ To add a method, add values of its parameter to VALUES, and a line to the TABLE 
 or `LlamaCpp.keep` hand the parameter over. `test_parity.py` needs the method's rule.
 """
 
+import ctypes
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from parity import SHOWN, Case, Recipe, write
 
 Row = NDArray[np.float32]
+Answer = tuple[NDArray[np.bool_], NDArray[np.float32]]
 
 # The kinds of rows. Each row gets a seed of its own.
 KINDS = [
@@ -71,8 +73,12 @@ VALUES: dict[str, list[Any]] = {
     "repetition_penalty": [0.5, 0.9, 1.05, 1.1, 1.2, 1.3, 2.0],
     "frequency_penalty": [-0.5, 0.1, 0.3, 0.5, 1.0, 2.0],
     "presence_penalty": [-0.5, 0.1, 0.3, 0.5, 1.0, 2.0],
+    "penalty_window": [1, 2, 5, 64],
 }
 """What is drawn for a parameter."""
+
+HISTORY = {"prompt_ids": [0, 1, 3, 10], "output_ids": [1, 2, 5, 30]}
+"""How many token ids are drawn; they are always there."""
 
 CLOSE = ("top_p", "min_p", "epsilon_cutoff")
 """The parameters that are compared with a share of the row, which some cases are a little above or below."""
@@ -93,11 +99,10 @@ def draw_params(names: tuple[str, ...], row: Row, rng: random.Random, every: boo
     """Draw the parameters of a case: all that are named, or some of them."""
     params: dict[str, Any] = {}
     for name in names:
-        if not every and rng.random() < 0.4:
+        if name in HISTORY:
+            params[name] = [rng.randrange(len(row)) for _ in range(rng.choice(HISTORY[name]))]
+        elif not every and rng.random() < 0.4:
             continue
-        if name == "output_ids":
-            params["prompt_ids"] = [rng.randrange(len(row)) for _ in range(rng.choice([0, 1, 3, 10]))]
-            params["output_ids"] = [rng.randrange(len(row)) for _ in range(rng.choice([1, 2, 5, 30]))]
         elif name in CLOSE and len(names) < 3 and rng.random() < 0.25:
             params[name] = close_value(name, row, rng)
         else:
@@ -125,8 +130,8 @@ class Transformers:
         (("temperature", "top_p"), 150),
         (("temperature", "top_k", "top_p"), 150),
         (FILTERS, 600),
-        (("repetition_penalty", "output_ids"), 200),
-        (("repetition_penalty", "output_ids", *FILTERS), 200),
+        (("repetition_penalty", "prompt_ids", "output_ids"), 200),
+        (("repetition_penalty", "prompt_ids", "output_ids", *FILTERS), 200),
     ]
     """Which parameters the cases have, and how many cases there are of each kind. Those of more than three are each there or
     not."""
@@ -145,7 +150,7 @@ class Transformers:
 
         self.model = Model()
 
-    def keep(self, row: Row, params: dict[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
+    def keep(self, row: Row, params: dict[str, Any]) -> Answer | None:
         """Return of each token whether it is kept, and its probability; None if this row has no answer."""
         torch = self.torch
         params = dict(params)
@@ -166,7 +171,7 @@ class LlamaCpp:
     """The samplers of llama.cpp, through the low-level functions of llama-cpp-python."""
 
     FILTERS = ("top_k", "typical_p", "top_p", "min_p", "xtc_threshold", "temperature")
-    PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty", "output_ids")
+    EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window", "output_ids")
     TABLE: ClassVar = [
         (("temperature",), 60),
         (("top_k",), 200),
@@ -181,8 +186,8 @@ class LlamaCpp:
         (("top_k", "top_p"), 100),
         (("top_k", "top_p", "temperature"), 150),
         (FILTERS, 600),
-        (PENALTIES, 300),
-        ((*PENALTIES, *FILTERS), 200),
+        (EDITS, 300),
+        ((*EDITS, *FILTERS), 200),
     ]
 
     def __init__(self) -> None:
@@ -190,9 +195,64 @@ class LlamaCpp:
 
         self.llama, self.version = llama_cpp, f"llama-cpp-python {llama_cpp.__version__}"
 
-    def keep(self, row: Row, params: dict[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
-        """Return of each token whether it is kept, and its probability."""
-        raise NotImplementedError
+    def keep(self, row: Row, params: dict[str, Any]) -> Answer | None:
+        """Return of each token whether it is kept, and its probability; None if this row has no answer."""
+        if has_no_answer(row, params):
+            return None
+        llama, data = self.llama, np.zeros(len(row), TOKEN_DATA)
+        data["id"], data["logit"] = np.arange(len(row)), row
+        chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        for sampler in self.samplers(len(row), params):
+            llama.llama_sampler_chain_add(chain, sampler)
+        for token in params.get("output_ids", []):
+            llama.llama_sampler_accept(chain, token)
+        array = llama.llama_token_data_array(
+            ctypes.cast(data.ctypes.data, llama.llama_token_data_p), len(row), -1, False
+        )
+        llama.llama_sampler_apply(chain, ctypes.byref(array))
+        llama.llama_sampler_free(chain)
+        kept, probs = np.zeros(len(row), bool), np.zeros(len(row), np.float32)
+        for token in array.data[: array.size]:
+            kept[token.id], probs[token.id] = token.logit > -np.inf, token.p
+        return kept, probs
+
+    def samplers(self, size: int, params: dict[str, Any]) -> Iterator[Any]:
+        """Yield the samplers, in llama.cpp's order. The last one computes the probabilities."""
+        llama, fewest = self.llama, params.get("min_tokens_to_keep", 1)
+        if "output_ids" in params:
+            window = params.get("penalty_window", len(params["output_ids"]))
+            penalties = [
+                params.get(f"{name}_penalty", off) for name, off in zip(PENALTIES, (1.0, 0.0, 0.0), strict=True)
+            ]
+            yield llama.llama_sampler_init_penalties(size, window, *penalties)
+        if "top_k" in params:
+            yield llama.llama_sampler_init_top_k(params["top_k"])
+        if "typical_p" in params:
+            yield llama.llama_sampler_init_typical(params["typical_p"], fewest)
+        if "top_p" in params:
+            yield llama.llama_sampler_init_top_p(params["top_p"], fewest)
+        if "min_p" in params:
+            yield llama.llama_sampler_init_min_p(params["min_p"], fewest)
+        if "xtc_threshold" in params:
+            yield llama.llama_sampler_init_xtc(1.0, params["xtc_threshold"], fewest, 1)
+        if "temperature" in params:
+            yield llama.llama_sampler_init_temp(params["temperature"])
+        yield llama.llama_sampler_init_dist(1)
+
+
+TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+PENALTIES = ("repetition", "frequency", "presence")
+
+
+def has_no_answer(row: Row, params: dict[str, Any]) -> bool:
+    """Say whether llama.cpp's answer for a row depends on tokens with a probability of 0, which it takes for any others.
+
+    Its typical_p then compares with nan, and its xtc may keep nothing but them.
+    """
+    part = np.sort(row)[::-1][: params.get("top_k")]
+    is_nan = "typical_p" in params and part[-1] - part[0] < -85
+    counts_banned = "xtc_threshold" in params and not (params["xtc_threshold"] and "min_tokens_to_keep" not in params)
+    return bool(is_nan or (counts_banned and part[-1] == -np.inf))
 
 
 PEERS: dict[str, Callable[[], Transformers | LlamaCpp]] = {"transformers": Transformers, "llama.cpp": LlamaCpp}

@@ -106,11 +106,19 @@ def top_k_with_ties(part: Part, k: int, fewest: int) -> list[Interval]:
 
 def top_p(part: Part, p: float, fewest: int) -> list[Interval]:
     """Keep the smallest prefix with a sum of at least p."""
+    return _top_p(part, p, fewest, part.margin(p))
+
+
+def top_p_in_float32(part: Part, p: float, fewest: int) -> list[Interval]:
+    """Keep the smallest prefix with a sum of at least p, of terms that a float32 sum has divided and another one adds."""
+    return _top_p(part, p, fewest, part.margin(p) and part.margin(p) + 2 * len(part.logits) * UNIT)
+
+
+def _top_p(part: Part, p: float, fewest: int, margin: float) -> list[Interval]:
     count = len(part.logits)
     low, high = np.cumsum(part.low), np.cumsum(part.high)
     share_low = np.concatenate([[0.0], low / (low + high[-1] - high)])
     share_high = np.minimum(1.0, high / (high + low[-1] - low))
-    margin = part.margin(p)
     stops = np.flatnonzero((share_high >= p - margin) & (share_low[:-1] < max(p + margin, TINY))) + 1
     return sorted({(0, min(max(int(stop), fewest), count)) for stop in stops})
 
@@ -118,6 +126,23 @@ def top_p(part: Part, p: float, fewest: int) -> list[Interval]:
 def min_p(part: Part, p: float, fewest: int) -> list[Interval]:
     """Keep the tokens that are at least p times as probable as the first."""
     return _at_least(part, part.low, part.high, p, fewest)
+
+
+def min_p_of_logits(part: Part, p: float, fewest: int) -> list[Interval]:
+    """Keep the tokens whose logit is at least that of the first one and the logarithm of p, added in float32."""
+    error = min(2 * UNIT * float(np.abs(part.logits[0]) + np.abs(np.log(p))), 500.0)
+    return _at_least(part, part.low * np.exp(-error), part.high * np.exp(error), p, fewest)
+
+
+def xtc(part: Part, threshold: float, fewest: int) -> list[Interval]:
+    """Drop the tokens with a probability of at least the threshold but the last of them, if as many as the fewest stay."""
+    count, margin = len(part.logits), part.margin(threshold)
+    low, high = part.low / part.high.sum(), part.high / part.low.sum()
+    certain = int(np.count_nonzero(low - TINY * (not part.is_exact) >= threshold * (1 + margin)))
+    possible = int(np.count_nonzero(high + TINY * (not part.is_exact) >= threshold * (1 - margin)))
+    above = part.edges_between(certain, possible) if possible else [0]
+    starts = {max(edge, 1) - 1 for edge in ([0, *above] if certain == 0 else above)}
+    return sorted({(start if count - start >= fewest else 0, count) for start in starts})
 
 
 def epsilon_cutoff(part: Part, epsilon: float, fewest: int) -> list[Interval]:
@@ -155,6 +180,35 @@ def typical_p(part: Part, p: float, fewest: int) -> list[Interval]:
     return sorted(result)
 
 
+def typical_p_beyond(part: Part, p: float, fewest: int) -> list[Interval]:
+    """Keep the tokens whose surprise is nearest to the entropy until they sum to more than p, and none at the last distance
+    but those that this takes."""
+    distances, error = typical_distances(part)
+    count, margin = len(distances), part.margin(p) and part.margin(p) + 2 * len(distances) * UNIT
+    fewest = min(fewest, count)
+    low, high = (np.concatenate([[0.0], np.cumsum(w)]) for w in (part.low, part.high))
+    result = set()
+    for last in np.array(part.edges) - 1:
+        farthest = distances[last]
+        sure = distances + error < farthest - error[last]
+        maybe = distances - error <= farthest + error[last]
+        if (sure.any() and part.share(sure)[0] > p + margin) or part.share(maybe)[1] <= p - margin:
+            continue
+        first, end = int(np.argmax(maybe)), int(np.flatnonzero(maybe)[-1]) + 1
+        inner = np.flatnonzero(sure) if sure.any() else np.array([end, first - 1])
+        for start, stop in itertools.product(range(first, inner[0] + 1), range(max(inner[-1] + 1, first), end + 1)):
+            if start >= stop:
+                continue
+            # The last token is at one of the ends: without it, the sum is at most p.
+            part_high, part_low = high[stop] - high[start], low[stop] - low[start]
+            is_enough = part_high / (part_high + low[-1] - part_low) > p - margin or stop - start == count
+            least = part_low - max(part.low[start], part.low[stop - 1])
+            most_rest = high[-1] - part_high + max(part.high[start], part.high[stop - 1])
+            if is_enough and (stop - start == 1 or least / (least + most_rest) <= p + margin):
+                result |= _nearest(distances, error, start, stop, fewest)
+    return sorted(result)
+
+
 def _nearest(distances: Floats, error: Floats, start: int, stop: int, fewest: int) -> set[Interval]:
     """Add tokens to an interval until it has the fewest, the nearest ones first."""
     if stop - start >= fewest:
@@ -185,12 +239,15 @@ def typical_p_then_ties(part: Part, p: float, fewest: int) -> list[Interval]:
     distances, error = typical_distances(part)
     is_least = part.logits - part.logits[0] <= -64 * np.log(2)
     distances[is_least] = distances[is_least].min(initial=np.inf)
-    nearest = np.sort(distances)[: min(fewest, len(distances))]
-    also = distances <= nearest[-1] + error
-    return [
-        (min(start, int(np.argmax(also))), max(stop, int(np.flatnonzero(also)[-1]) + 1))
-        for start, stop in typical_p(part, p, 1)
-    ]
+    farthest = np.sort(distances)[min(fewest, len(distances)) - 1]
+    result = set()
+    for start, stop in typical_p(part, p, 1):
+        if stop - start >= fewest:
+            result.add((start, stop))
+            continue
+        for also in (distances <= farthest, distances <= farthest + error):
+            result.add((min(start, int(np.argmax(also))), max(stop, int(np.flatnonzero(also)[-1]) + 1)))
+    return sorted(result)
 
 
 def typical_distances(part: Part) -> tuple[Floats, Floats]:
@@ -211,6 +268,14 @@ PEERS: dict[str, dict[str, Rule | None]] = {
         "typical_p": typical_p,
         "epsilon_cutoff": epsilon_cutoff,
     },
+    "llama.cpp": {
+        "top_k": lambda part, k, fewest: top_k(part, k, 1),
+        "typical_p": typical_p_beyond,
+        "top_p": top_p_in_float32,
+        "min_p": min_p_of_logits,
+        "xtc_threshold": xtc,
+        "temperature": None,
+    },
 }
 """The steps of each sampler in its order: a parameter and its rule."""
 
@@ -220,9 +285,10 @@ OURS: dict[str, dict[str, Rule | None]] = {
         "top_k": then_fewest(top_k_with_ties),
         "typical_p": typical_p_then_ties,
         "epsilon_cutoff": then_fewest(epsilon_cutoff),
-    }
+    },
+    "llama.cpp": PEERS["llama.cpp"] | {"typical_p": typical_p_then_ties},
 }
-"""The steps with toksample's `min_tokens_to_keep`, which is the same but for ties."""
+"""The steps of each sampler, but with the rules of toksample for equal logits where they are others."""
 
 
 class Possible(NamedTuple):
@@ -231,7 +297,7 @@ class Possible(NamedTuple):
     logits: Floats
     """The logits that are not banned, in descending order."""
     error: Floats
-    """Logits that differ by twice this may be equal to the sampler, because it has divided them by the temperature."""
+    """Logits that differ by twice this may be equal to the sampler."""
     intervals: set[Interval]
     """The intervals of the sorted row that it may keep."""
     choices: list[str]
@@ -257,13 +323,17 @@ def possible(row: NDArray[np.float32], steps: dict[str, Rule | None], params: di
     logits = np.sort(row[row > -np.inf].astype(np.float64))[::-1]
     state = Sorted(logits, np.zeros(len(logits)))
     kept: set[Interval] = {(0, len(logits))}
-    choices = []
+    choices, error = [], state.error
     for name, rule in steps.items():
         if name not in params:
             continue
         if rule is None:
             state = state.at(params[name])
             continue
+        if state.error.any():  # the temperature comes first
+            error = state.error * params["temperature"]
+        if rule is typical_p_beyond:  # it takes any of those at the same distance
+            error = typical_distances(state.part(0, len(logits)))[1]
         parts = {
             (start, stop): rule(state.part(start, stop), params[name], params.get("min_tokens_to_keep", 1))
             for start, stop in kept
@@ -271,4 +341,4 @@ def possible(row: NDArray[np.float32], steps: dict[str, Rule | None], params: di
         if any(len(part) != 1 for part in parts.values()):
             choices.append(name)
         kept = {(start + a, start + b) for (start, _), part in parts.items() for a, b in part}
-    return Possible(logits, state.error * params.get("temperature", 1.0), kept, choices)
+    return Possible(logits, error, kept, choices)

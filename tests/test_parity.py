@@ -15,17 +15,24 @@ from toksample import reference
 
 # How many cases differ, and why. In all other cases toksample keeps the same tokens as the other sampler.
 #
-# "equal logits": other ones of some equal logits. toksample keeps those with the lower ids. The others cut where their sort
-#     has put them, which is an unstable one. In transformers this is so for top_p and for the last of min_tokens_to_keep.
+# "equal logits": the other sampler keeps other ones of some equal logits. toksample keeps those with the lower ids. The others
+#     cut them as an unstable sort has put them: transformers for top_p and min_tokens_to_keep, llama.cpp for all filters.
 # "rounding of STEP": a sum or a probability is so close to the parameter that the float32 arithmetic of the other sampler
-#     decides, or a surprise or a logit so close to another one that they are equal in one of both. `parity_rules.py` computes
-#     how close. transformers compares a float32 cumulative sum with 1 - top_p, and float32 probabilities with the thresholds
-#     of min_p and epsilon_cutoff.
-# "min_tokens_to_keep": transformers has it for beam search only. Its top_k and epsilon_cutoff then keep all that equal the
-#     last of these tokens, where toksample keeps exactly so many; its typical_p keeps exactly so many, where toksample keeps
-#     all at the same distance from the entropy.
-# "open" is no difference: it counts the cases where the rounding of the other sampler could lead to several answers. For all
-# others `parity_rules.py` has a single answer, and both samplers give it.
+#     decides, or a surprise or a logit so close to another one that one of the samplers takes them for equal.
+#     `parity_rules.py` computes how close they are. transformers compares a float32 cumulative sum with 1 - top_p, from the
+#     least probable token upwards, and llama.cpp one with top_p, from the most probable one downwards. For min_p and
+#     epsilon_cutoff transformers compares float32 probabilities, and llama.cpp compares logits for min_p.
+# "rule of min_tokens_to_keep": transformers has it for beam search only. Its top_k and epsilon_cutoff then keep all that equal
+#     the last of these tokens, where toksample keeps exactly so many; its typical_p keeps exactly so many, where toksample
+#     keeps all at the same distance from the entropy.
+# "rule of typical_p": llama.cpp keeps only as many of the tokens at the last distance as it takes, where toksample keeps all
+#     of them. It also goes on until the sum is more than typical_p, not at least.
+# "open" is no difference: it counts the cases where the rounding of the other sampler could lead to several answers, or where
+#     it may keep any of several tokens at the same distance from the entropy. For each other case `parity_rules.py` has a
+#     single answer, up to equal logits, and both samplers give it, unless the rule of one parameter is another one.
+KNOWN = {"transformers": "min_tokens_to_keep", "llama.cpp": "typical_p"}
+"""The parameter for which toksample has a rule of its own for equal logits."""
+
 EXPECTED = {
     "transformers": {
         "none": 3143,
@@ -36,14 +43,27 @@ EXPECTED = {
         "rounding of typical_p": 12,
         "rounding of epsilon_cutoff": 16,
         "rounding of several steps": 25,
-        "min_tokens_to_keep": 22,
+        "rule of min_tokens_to_keep": 22,
         "open": 306,
+    },
+    "llama.cpp": {
+        "none": 2721,
+        "equal logits": 360,
+        "rounding of top_p": 37,
+        "rounding of min_p": 13,
+        "rounding of typical_p": 32,
+        "rounding of xtc_threshold": 12,
+        "rounding of several steps": 3,
+        "rule of typical_p": 232,
+        "open": 515,
     },
 }
 
 
 def keep(row, params, order):
     """Return of each token whether toksample keeps it, and its probability: the same from the kernels and the reference."""
+    if "xtc_threshold" in params:
+        params = {**params, "xtc_probability": 1.0}
     ids, probs = toksample.candidates(row, order=order, **params)
     reference_ids, reference_probs = reference.candidates(row, order=order, **params)
     assert (ids == reference_ids).all()
@@ -69,15 +89,15 @@ def judge(case, peer, order):
         return "equal logits", choices
     if theirs.has(row[kept]):
         return f"rounding of {choices[0] if len(choices) == 1 else 'several steps'}", choices
-    is_about_fewest = "min_tokens_to_keep" in params and possible(row, OURS[peer], params).has(row[kept])
-    assert is_about_fewest, f"toksample keeps what {peer} does not keep: {case}"
-    return "min_tokens_to_keep", choices
+    is_known = KNOWN[peer] in params and possible(row, OURS[peer], params).has(row[kept])
+    assert is_known, f"toksample keeps what {peer} does not keep: {case}"
+    return f"rule of {KNOWN[peer]}", choices
 
 
 def compare(peer, order):
     """Count the differences between a peer and toksample with an order."""
     counts = Counter()
-    for case in read(peer)[1]:
+    for case in reversed(read(peer)[1]):  # from the cases with many filters to those with one
         difference, choices = judge(case, peer, order)
         counts[difference] += 1
         counts["open"] += bool(choices)
@@ -96,6 +116,10 @@ def test_parity(peer):
         ("transformers", ("temperature", "top_k_with_ties", "top_p_beyond", "min_p", "typical_p", "epsilon_cutoff")),
         ("transformers", ("temperature", "top_k_with_ties", "min_p", "top_p", "typical_p", "epsilon_cutoff")),
         ("transformers", ("top_k_with_ties", "top_p", "min_p", "typical_p", "epsilon_cutoff", "temperature")),
+        ("llama.cpp", ("top_k_with_ties", "typical_p", "top_p", "min_p", "xtc", "temperature")),
+        ("llama.cpp", ("top_k", "typical_p", "top_p_beyond", "min_p", "xtc", "temperature")),
+        ("llama.cpp", ("top_k", "typical_p", "min_p", "top_p", "xtc", "temperature")),
+        ("llama.cpp", ("temperature", "top_k", "typical_p", "top_p", "min_p", "xtc")),
     ],
 )
 def test_parity_sees_a_wrong_order(peer, order):
