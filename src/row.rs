@@ -17,7 +17,7 @@
 
 use std::marker::PhantomData;
 
-use crate::changes::{Changes, Token};
+use crate::changes::{Changes, Extra, Token};
 use crate::context::Context;
 use crate::error::RowError;
 use crate::isa::Vector;
@@ -132,22 +132,25 @@ impl<I: Vector, T: Logit> Row for Plain<'_, I, T> {
 
 impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
     /// Makes the pass over the allowed logits and edits those of which the context says something: `edit` computes a logit from
-    /// the old one and from what is known of the token. Only the last `window` tokens of the history count.
+    /// the old one and from what is known of the token. Only the last `window` tokens of the history count. `find` may ban
+    /// tokens and note others, before it makes the places for all that are noted.
     #[inline(always)]
     pub fn read(
         logits: &'a [T],
         context: &Context<'_>,
         window: u64,
-        edit: impl Fn(f32, Token) -> f32,
+        find: impl FnOnce(&mut Changes) -> Result<(), RowError>,
+        edit: impl Fn(f32, Token, Option<Extra>) -> f32,
         maxima: &'a mut Vec<f32>,
         changes: &'a mut Changes,
     ) -> Result<Self, RowError> {
         changes.begin(logits.len().div_ceil(BLOCK), context.bitmask);
-        block_maxima::<I, T>(logits, context.bitmask.map(|_| changes.allowed()), maxima)?;
-        if context.edits_logits() {
-            let (prompt_ids, output_ids) = context.history(window);
-            let biased = context.biases.iter().map(|(id, _)| id);
-            changes.note(biased.chain(prompt_ids).chain(output_ids), logits.len())?;
+        let (prompt_ids, output_ids) = context.history(window);
+        let biased = context.biases.iter().map(|(id, _)| id);
+        changes.note(biased.chain(prompt_ids).chain(output_ids), logits.len());
+        find(changes)?;
+        block_maxima::<I, T>(logits, changes.allowed(), maxima)?;
+        if !changes.touched().is_empty() {
             for &id in prompt_ids {
                 changes.token(id).into_iter().for_each(|token| token.is_seen = true);
             }

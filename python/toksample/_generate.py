@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from toksample._parameters import SamplingParams, TextParameters
+from toksample._parameters import GenerateParameters, SamplingParams
 from toksample._sampler import Sampler
 from toksample._text import show
 
@@ -21,7 +21,7 @@ def generate(
     max_new_tokens: int = 256,
     stop_token_ids: Collection[int] = (),
     num_threads: int | None = None,
-    **parameters: Unpack[TextParameters],
+    **parameters: Unpack[GenerateParameters],
 ) -> Iterator[int]:
     """Yield the tokens that continue a prompt, each as soon as it is drawn.
 
@@ -38,7 +38,7 @@ def generate(
         as keywords instead. Unlike the sampler that is made of parameters, one that is given must know the prompt already, if
         a penalty is to count it: ``Sampler(params, prompt_ids=prompt_ids)``.
     max_new_tokens : int
-        >= 0. Stop after so many.
+        >= 0. Stop after so many. The keyword ``forced_eos_token_id`` is the last of them.
     stop_token_ids : collection of int
         Stop before one of these: it ends the text and is not yielded.
     num_threads : int, optional
@@ -78,7 +78,10 @@ def generate(
     keywords = [*parameters, *([] if num_threads is None else ["num_threads"])]
     if params is None or isinstance(params, SamplingParams):
         prompt = np.array(ids, np.int64)  # a copy, for `ids` will grow
-        sampler: Callable[[Any], Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **parameters)
+        given: dict[str, Any] = dict(parameters)
+        if "forced_eos_token_id" in given:
+            given["max_new_tokens"] = min(most, 2**64 - 1)
+        sampler: Callable[[Any], Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **given)
     elif not callable(params):
         raise TypeError(f"params must be a SamplingParams or a sampler, got {show(params)}")
     elif keywords:

@@ -1,15 +1,17 @@
-"""A sampler that counts its position, and remembers what it drew where a penalty needs that."""
+"""A sampler that counts its position, and remembers what it drew where a method needs that."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from toksample import _native
+from toksample import _native, _rows
+from toksample._arrays import as_given
 from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
 
 
@@ -58,18 +60,23 @@ class Sampler:
     fresh entropy once, and keeps it in ``seed``; in a forked child it takes new entropy, so that workers do not draw the same
     texts. It can be pickled and goes on where it was, with the same seed and the same history.
 
-    If a penalty is on, it also keeps the tokens that it draws, as ``output_ids`` of the calls that follow.
+    If a method is on that looks at the text so far, such as a penalty, the sampler also keeps the tokens that it draws, as
+    ``output_ids`` of the calls that follow.
 
-    Threads may share one without a penalty, and do not wait for each other: each call takes the next position. A call that
-    ends in an error gives its position back, unless another thread has taken a later one meanwhile. With a penalty each text
-    has its own history, so give each text its own sampler.
+    Threads may share one without such a method, and do not wait for each other: each call takes the next position. A call that
+    ends in an error gives its position back, unless another thread has taken a later one meanwhile. With such a method each
+    text has its own history, so give each text its own sampler.
 
     Parameters
     ----------
     params : SamplingParams, optional
         The parameters; or give them as keywords.
     prompt_ids : sequence of int, or one for each row of a batch, optional
-        The token ids of the prompt, for the repetition penalty; as in :func:`toksample.sample`.
+        The token ids of the prompt, for the methods that look at them; as in :func:`toksample.sample`. For a long prompt an
+        array of int64 is read faster than a list.
+    prefix_allowed_tokens_fn : callable, optional
+        Called for each row with its index and the token ids so far, an array of int64 with the prompt and the output. It
+        returns the ids of the tokens that are allowed next, as in transformers. Not with ``allowed_token_ids``.
     num_threads : int, optional
         At most this many threads for the rows of a batch, as in :func:`toksample.sample`.
     **parameters
@@ -79,13 +86,14 @@ class Sampler:
     ----------
     params : SamplingParams
     prompt_ids : sequence of int or None
+    prefix_allowed_tokens_fn : callable or None
     num_threads : int or None
     seed : int
         The seed in use.
     position : int
         The position of the next token.
     output_ids : ndarray of int64, shape (n,) or (B, n), or None
-        The tokens that were drawn; None before the first one, and always if no penalty is on.
+        The tokens that were drawn; None before the first one, and always if no method needs them.
 
     Examples
     --------
@@ -106,6 +114,7 @@ class Sampler:
         params: SamplingParams | None = None,
         *,
         prompt_ids: History = None,
+        prefix_allowed_tokens_fn: Callable[[int, Ids], npt.ArrayLike] | None = None,
         num_threads: int | None = None,
         **parameters: Unpack[TextParameters],
     ) -> None:
@@ -118,14 +127,19 @@ class Sampler:
             if name not in TextParameters.__annotations__:
                 unexpected(name)
         self.params = SamplingParams(**given) if params is None else params
+        if prefix_allowed_tokens_fn is not None and not callable(prefix_allowed_tokens_fn):
+            raise TypeError(f"prefix_allowed_tokens_fn must be callable, got {prefix_allowed_tokens_fn!r}")
+        if prefix_allowed_tokens_fn is not None and self.params.allowed_token_ids is not None:
+            raise TypeError("prefix_allowed_tokens_fn and allowed_token_ids must not both be given, got both")
         self.prompt_ids = prompt_ids
+        self.prefix_allowed_tokens_fn = prefix_allowed_tokens_fn
         self.num_threads = None if num_threads is None else count("num_threads", num_threads)
         self._read_params()
         self.reset()
 
     def _read_params(self) -> None:
         self._native_params = _native.Params({**self.params.keywords(), "seed": None})  # the seed in use is an argument
-        self._has_penalty = self.params.has_penalty
+        self._needs_history = self.params.needs_history or self.prefix_allowed_tokens_fn is not None
 
     def reset(self) -> None:
         """Begin a new text: position 0, no tokens drawn, and fresh entropy if no seed was given."""
@@ -149,7 +163,7 @@ class Sampler:
 
     @property
     def output_ids(self) -> Ids | None:
-        """The tokens that were drawn, where a penalty is on."""
+        """The tokens that were drawn, where a method needs them."""
         return self._history.ids
 
     def __call__(
@@ -177,7 +191,7 @@ class Sampler:
         if self._process is not _process:
             self._renew()
         inputs: dict[str, Any] | None = None
-        if self._has_penalty:
+        if self._needs_history:
             inputs = {
                 "prompt_ids": self.prompt_ids if prompt_ids is None else prompt_ids,
                 "output_ids": self._history.ids if output_ids is None else output_ids,
@@ -189,6 +203,8 @@ class Sampler:
             inputs["bitmask"] = bitmask
             if logit_bias is not None:
                 inputs["logit_bias"] = logit_bias
+        if self.prefix_allowed_tokens_fn is not None and inputs is not None:
+            inputs["allowed_token_ids"] = self._allowed_ids(logits, inputs["prompt_ids"], inputs["output_ids"])
         counter = self._counter
         position = counter.take()
         try:
@@ -196,15 +212,30 @@ class Sampler:
         except BaseException:
             counter.give_back(position)
             raise
-        if self._has_penalty and output_ids is None:
+        if self._needs_history and output_ids is None:
             self._history.append(tokens)
         return tokens
+
+    def _allowed_ids(self, logits: object, prompt_ids: History, output_ids: History) -> Any:
+        """Ask which tokens each row allows after the tokens that it has so far."""
+        shape = np.shape(as_given(logits)[0])
+        function: Any = self.prefix_allowed_tokens_fn
+        rows, is_batch = (shape[0], True) if len(shape) == 2 else (1, False)
+        parts = [
+            _rows.ids_of_rows(name, {name: ids}, rows, shape[-1], is_batch)
+            for name, ids in (("prompt_ids", prompt_ids), ("output_ids", output_ids))
+        ]
+        allowed = [function(b, np.concatenate(both)) for b, both in enumerate(zip(*parts, strict=True))]
+        return allowed if is_batch else allowed[0]
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: getattr(self, name) for name in ("params", "prompt_ids", "num_threads", "seed", "position")}
+        state = {
+            name: getattr(self, name)
+            for name in ("params", "prompt_ids", "prefix_allowed_tokens_fn", "num_threads", "seed", "position")
+        }
         ids = self._history.ids
         return {**state, "output_ids": None if ids is None else ids.copy()}
 

@@ -1,4 +1,4 @@
-//! What a draw knows beside the logits and the numbers: histories, biases and bitmasks.
+//! What a draw knows beside the logits and the numbers: histories, biases, bitmasks and, from `rules.rs`, other rules.
 //!
 //! What has exactly the expected type is read here. `_parameters.py` reads everything else, and words the errors.
 
@@ -8,9 +8,10 @@ use pyo3::types::{PyDict, PyFloat, PyInt};
 
 use super::arrays::{Bitmask, Pin, Rows, Shape};
 use super::errors::{call_check, value_error};
+use super::rules::Rules;
 use crate::context::Context;
 
-/// The names of the inputs.
+/// The names of the inputs, but for those of the rules.
 pub(super) const INPUTS: [&str; 4] = ["logit_bias", "prompt_ids", "output_ids", "bitmask"];
 
 /// The inputs of a call, read. Histories and biases are copies; the bitmask is the caller's memory.
@@ -20,6 +21,7 @@ pub(super) struct Inputs<'py> {
     prompt_ids: PerRow<u32>,
     output_ids: PerRow<u32>,
     bitmask: Option<Bitmask<'py>>,
+    rules: Option<Box<Rules>>,
 }
 
 /// A number of values for each row.
@@ -56,7 +58,7 @@ impl<'py> Inputs<'py> {
                 "prompt_ids" => inputs.prompt_ids = read_ids(name, value, shape)?,
                 "output_ids" => inputs.output_ids = read_ids(name, value, shape)?,
                 "bitmask" => inputs.bitmask = Some(read_bitmask(value, shape)?),
-                _ => (), // a number, which is among the parameters
+                name => inputs.rules.get_or_insert_default().set(name, value, shape)?,
             }
         }
         Ok(inputs)
@@ -69,9 +71,9 @@ impl<'py> Inputs<'py> {
 
     /// What the kernels are given. No Python code may run from here until it is no longer used.
     pub(super) fn contexts(&self) -> PyResult<Contexts<'_>> {
-        let Inputs { biases, prompt_ids, output_ids, bitmask } = self;
+        let Inputs { biases, prompt_ids, output_ids, bitmask, rules } = self;
         let bitmask = bitmask.as_ref().map(Bitmask::rows).transpose()?;
-        Ok(Contexts { biases, prompt_ids, output_ids, bitmask })
+        Ok(Contexts { biases, prompt_ids, output_ids, bitmask, rules: rules.as_deref() })
     }
 }
 
@@ -82,6 +84,7 @@ pub(super) struct Contexts<'a> {
     prompt_ids: &'a PerRow<u32>,
     output_ids: &'a PerRow<u32>,
     bitmask: Option<Rows<'a, u32>>,
+    rules: Option<&'a Rules>,
 }
 
 impl<'a> Contexts<'a> {
@@ -92,6 +95,7 @@ impl<'a> Contexts<'a> {
             prompt_ids: self.prompt_ids.get(row),
             output_ids: self.output_ids.get(row),
             bitmask: self.bitmask.map(|rows| rows.row(row)),
+            rules: self.rules.map(|rules| rules.get(row)),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `functions.rs` | the functions of the module `_native`, each from its arguments to its result |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
+//! | `rules.rs` | rules for some of the tokens |
 //! | `arrays.rs` | numpy arrays as rows that the kernels read and write |
 //! | `errors.rs` | Python exceptions for what can go wrong |
 //! | `dlpack.rs` | bfloat16 in a DLPack capsule |
@@ -34,6 +35,7 @@ mod errors;
 mod functions;
 mod inputs;
 mod parameters;
+mod rules;
 
 use pyo3::prelude::*;
 
