@@ -21,7 +21,7 @@ SCALAR = re.compile(r"v(?!mov)\w+s[sd]")
 CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
 # What a clone may call: an error, and what is no vector code anywhere, as selecting and sorting, and looking at the history.
 MAY_CALL = re.compile(
-    r"toksample::row::first_not_finite\b|toksample::methods::find_all\b|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
+    r"toksample::row::first_not_finite\b|toksample::methods::find::find_all\b|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )
 # The least of wide instructions in a clone: the smallest has about 40, one without vector code a few.
 LEAST = 30

@@ -75,6 +75,8 @@ pub(crate) struct Extra {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub repeats: Repeats,
+    /// For each block of tokens, which ones are breakers of DRY.
+    pub breakers: Vec<u64>,
     pub sequence_biases: Vec<(u32, f64)>,
     /// How many tokens are repeated before this one.
     pub repeated: Vec<(u32, u32)>,

@@ -35,7 +35,7 @@ pub struct Rules<'a> {
     pub sequence_bias: &'a [(Vec<u32>, f64)],
     /// Sequences of tokens of which the last one is banned where the history ends with the others.
     pub bad_words_ids: &'a [Vec<u32>],
-    /// Tokens, in ascending order, at which the matches of DRY end.
+    /// Tokens at which the matches of DRY end.
     pub dry_sequence_breakers: &'a [u32],
     /// A number of output tokens and a factor, by which the end of a longer output becomes more likely with each token.
     pub exponential_decay_length_penalty: Option<(u64, f64)>,

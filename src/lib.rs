@@ -12,7 +12,7 @@
 //! | `kernels/` | the loops over a row, one file for each operation |
 //! | `row.rs` | a row of logits, as it is in memory or changed: everything above reads the logits through it |
 //! | `changes.rs` | what is changed in a row: which tokens are not allowed, and which logits were edited |
-//! | `repeats.rs` | where in the history its last tokens occur earlier |
+//! | `repeats.rs` | where in the history its last tokens stand as well |
 //! | `logit.rs` | the element types |
 //! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
 //! | `lanes.rs` | arithmetic on blocks of values |

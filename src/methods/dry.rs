@@ -12,30 +12,44 @@
 //! Edge rules: no sequence contains a breaker, and no breaker is penalized. The product is computed in float64 and clipped to the
 //! finite range. A multiplier of 0 is off.
 
-use super::power;
+use super::find::power;
 use crate::params::Params;
 use crate::repeats::Repeats;
 
-/// Calls `found` with tokens and how many of the tokens before them are repeated, if that is penalized.
-pub(super) fn find(params: &Params, breakers: &[u32], repeats: &Repeats, mut found: impl FnMut(u32, u32)) {
+/// Calls `found` with tokens and how many of the tokens before them are repeated, if that is penalized. A token may be found more
+/// than once: the largest number counts. `is_breaker` must be quick.
+pub(super) fn find(
+    params: &Params,
+    is_breaker: impl Fn(u32) -> bool,
+    repeats: &Repeats,
+    mut found: impl FnMut(u32, u32),
+) {
     let history = repeats.reversed();
     let window = match params.dry_penalty_last_n {
-        0 => history.len(),
-        count => usize::try_from(count).map_or(history.len(), |count| count.min(history.len())),
+        0 => u32::MAX,
+        count => u32::try_from(count).unwrap_or(u32::MAX),
     };
-    // The match before the first token of the window is empty, as no token before that one counts.
-    let in_window =
-        || (1..window).zip(repeats.iter()).map(|(place, (id, length))| (id, length.min((window - place) as u32)));
-    let longest = in_window().map(|(_, length)| length).max().unwrap_or(0);
-    let is_breaker = |id: &u32| breakers.binary_search(id).is_ok();
-    let most = history[..longest as usize].iter().position(is_breaker).map_or(longest, |place| place as u32);
+    // What a match has before the window does not count.
+    let matches = || {
+        let inside = repeats.matches().iter().take_while(|one| one.distance < window);
+        inside.map(|one| (one.next, one.length.min(window - one.distance)))
+    };
+    let longest = matches().map(|(_, length)| length).max().unwrap_or(0);
+    let breaker = history[..longest as usize].iter().position(|&id| is_breaker(id));
+    let most = breaker.map_or(longest, |place| place as u32);
     if u64::from(most) < params.dry_allowed_length {
         return;
     }
-    for (id, length) in in_window() {
+    // Where a text repeats a few tokens all the time, most of what is found was found before.
+    let mut last_found = [(u32::MAX, 0); 256];
+    for (id, length) in matches() {
         let length = length.min(most);
-        if u64::from(length) >= params.dry_allowed_length && !is_breaker(&id) {
-            found(id, length);
+        if u64::from(length) >= params.dry_allowed_length {
+            let last = &mut last_found[id as usize % 256];
+            if !(last.0 == id && last.1 >= length) && !is_breaker(id) {
+                *last = (id, length);
+                found(id, length);
+            }
         }
     }
 }

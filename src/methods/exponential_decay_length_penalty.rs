@@ -7,7 +7,7 @@
 //! From transformers. Edge rules: an output of at most `start` tokens changes nothing. The power is computed in float64 and
 //! clipped to the finite range. A factor below 1 makes the end less likely.
 
-use super::power;
+use super::find::power;
 use crate::context::{Context, Rules};
 
 /// Returns the share of its absolute value that is added to the logit of a token that ends the text, if it is not 0.

@@ -13,12 +13,12 @@
 use crate::repeats::Repeats;
 
 pub(super) fn find(size: u64, repeats: &Repeats, mut ban: impl FnMut(u32)) {
-    if size == 0 {
-        return;
-    }
-    for (token, length) in repeats.iter() {
-        if u64::from(length) + 1 >= size {
-            ban(token);
+    match size {
+        0 => (),
+        1 => repeats.reversed().iter().for_each(|&id| ban(id)),
+        _ => {
+            let found = repeats.matches().iter().filter(|found| u64::from(found.length) + 1 >= size);
+            found.for_each(|found| ban(found.next));
         }
     }
 }

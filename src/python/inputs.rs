@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyFloat, PyInt};
 
 use super::arrays::{Bitmask, Pin, Rows, Shape};
 use super::errors::{call_check, value_error};
-use super::rules::Rules;
+use super::rules::{Rules, plain_ids};
 use crate::context::Context;
 
 /// The names of the inputs, but for those of the rules.
@@ -105,6 +105,11 @@ fn read_ids(name: &str, given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerR
         && let Ok(array) = given.cast_exact::<PyArray1<i64>>()
         && let Ok(ids) = array.to_vec()
         && let Some(ids) = in_row(&ids, shape.tokens)
+    {
+        return Ok(PerRow::of_all(ids));
+    }
+    if !shape.is_batch
+        && let Some(ids) = plain_ids(given, shape.tokens)
     {
         return Ok(PerRow::of_all(ids));
     }

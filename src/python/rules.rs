@@ -53,10 +53,7 @@ impl Rules {
             "forced_eos_token_id" => self.forced_eos_token_id = each(name, given, shape)?,
             "sequence_bias" => self.sequence_bias = each(name, given, shape)?,
             "bad_words_ids" => self.bad_words_ids = words(name, given, shape)?,
-            "dry_sequence_breakers" => {
-                self.dry_sequence_breakers = ids(name, given, shape)?;
-                self.dry_sequence_breakers.iter_mut().flatten().for_each(|ids| ids.sort_unstable());
-            }
+            "dry_sequence_breakers" => self.dry_sequence_breakers = ids(name, given, shape)?,
             _ => self.exponential_decay_length_penalty = each(name, given, shape)?,
         }
         Ok(())
@@ -117,7 +114,7 @@ fn words(name: &str, given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<Each<Ve
 }
 
 /// The ids of a list or a tuple of integers, if the row has them all.
-fn plain_ids(given: &Bound<'_, PyAny>, tokens: usize) -> Option<Vec<u32>> {
+pub(super) fn plain_ids(given: &Bound<'_, PyAny>, tokens: usize) -> Option<Vec<u32>> {
     let plain = |id: &Bound<'_, PyAny>| id.is_exact_instance_of::<PyInt>().then(|| id.extract::<u32>().ok()).flatten();
     items(given)?.iter().map(|id| plain(id).filter(|&id| (id as usize) < tokens)).collect()
 }
