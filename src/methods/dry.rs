@@ -46,7 +46,8 @@ pub(super) fn find(
         let length = length.min(most);
         if u64::from(length) >= params.dry_allowed_length {
             let last = &mut last_found[id as usize % 256];
-            if !(last.0 == id && last.1 >= length) && !is_breaker(id) {
+            let was_found = last.0 == id && last.1 >= length;
+            if !was_found && !is_breaker(id) {
                 *last = (id, length);
                 found(id, length);
             }
