@@ -425,8 +425,9 @@ impl Search {
         // Only ties at the floor can make the list longer than this.
         let limit = k.saturating_mul(BLOCK).min(most_listed(row.tokens()));
         if self.list.collect(row, Prefix::to(down_to(floor)), limit) {
-            if self.list.keys().len() <= k {
-                return Ok(u64::MAX);
+            let keys = self.list.keys();
+            if keys.len() <= k {
+                return Ok(if keys.len() < k { u64::MAX } else { keys.iter().copied().max().unwrap_or(u64::MAX) });
             }
             let last = self.list.last_of_first::<R::Isa>(k);
             self.list.truncate(last);
