@@ -18,6 +18,7 @@
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
 use crate::lanes::{BLOCK, max};
+use crate::repeats::Repeats;
 
 /// Every token of a block.
 const ALL: u64 = u64::MAX;
@@ -38,6 +39,11 @@ pub(crate) struct Changes {
     logits: Vec<f32>,
     /// What is known of each of these tokens.
     tokens: Vec<Token>,
+    /// What else is known of each of them. Empty if that is nothing.
+    extras: Vec<Extra>,
+    /// Scratch space: the words of another set of allowed tokens, and what is found in the history.
+    only: Vec<u64>,
+    pub found: Found,
 }
 
 /// What is known of a token whose logit is edited.
@@ -51,10 +57,36 @@ pub(crate) struct Token {
     pub count: u32,
 }
 
+/// What is known of a token beside that: what few draws need.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra {
+    /// The sum of the biases of the sequences that it ends.
+    pub sequence_bias: f64,
+    /// True if it is in the prompt.
+    pub is_in_prompt: bool,
+    /// How many tokens before it are repeated, if DRY penalizes that, and what to subtract from its logit.
+    pub repeated: u32,
+    pub dry: f32,
+    /// What to add to its logit, as a share of its absolute value.
+    pub growth: f32,
+}
+
+/// What was found in the history, for tokens that may be named more than once.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub repeats: Repeats,
+    /// For each block of tokens, which ones are breakers of DRY.
+    pub breakers: Vec<u64>,
+    pub sequence_biases: Vec<(u32, f64)>,
+    /// How many tokens are repeated before this one.
+    pub repeated: Vec<(u32, u32)>,
+}
+
 impl Changes {
     /// Reserves memory for a row with this many blocks.
     pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
         reserve(&mut self.allowed, blocks)?;
+        reserve(&mut self.only, blocks)?;
         reserve(&mut self.edited, blocks)?;
         reserve(&mut self.begins, blocks)?;
         reserve(&mut self.touched, blocks)
@@ -92,9 +124,32 @@ impl Changes {
         }
     }
 
-    /// For each block, which tokens are allowed.
-    pub fn allowed(&self) -> &[u64] {
-        &self.allowed
+    /// For each block, which tokens are allowed, or None if all of them are.
+    #[inline(always)]
+    pub fn allowed(&self) -> Option<&[u64]> {
+        if self.are_all_allowed { None } else { Some(&self.allowed) }
+    }
+
+    /// Bans a token.
+    pub fn ban(&mut self, id: u32) {
+        if let Some(word) = self.allowed.get_mut(id as usize / BLOCK) {
+            *word &= !(1 << (id as usize % BLOCK));
+            self.are_all_allowed = false;
+        }
+    }
+
+    /// Bans all tokens but these.
+    pub fn ban_all_but(&mut self, ids: &[u32]) {
+        self.only.clear();
+        self.only.resize(self.allowed.len(), 0);
+        for &id in ids {
+            let block = id as usize / BLOCK;
+            if let (Some(word), Some(allowed)) = (self.only.get_mut(block), self.allowed.get(block)) {
+                *word |= allowed & 1 << (id as usize % BLOCK);
+            }
+        }
+        std::mem::swap(&mut self.only, &mut self.allowed);
+        self.are_all_allowed = false;
     }
 
     #[inline(always)]
@@ -102,9 +157,9 @@ impl Changes {
         self.allowed[id / BLOCK] >> (id % BLOCK) & 1 == 1
     }
 
-    /// Makes a place for each token that will be edited, of which nothing is known yet.
+    /// Notes that these tokens will be edited.
     #[inline(always)]
-    pub fn note<'a>(&mut self, ids: impl Iterator<Item = &'a u32>, tokens: usize) -> Result<(), RowError> {
+    pub fn note<'a>(&mut self, ids: impl Iterator<Item = &'a u32>, tokens: usize) {
         let Changes { edited, touched, .. } = self;
         ids.for_each(|&id| {
             let (block, place) = (id as usize / BLOCK, id as usize % BLOCK);
@@ -117,6 +172,11 @@ impl Changes {
                 *word |= 1 << place;
             }
         });
+    }
+
+    /// Makes a place for each noted token, of which nothing is known yet.
+    #[inline(always)]
+    pub fn make_places(&mut self) -> Result<(), RowError> {
         let mut count = 0;
         for &block in &self.touched {
             self.begins[block as usize] = count;
@@ -128,15 +188,40 @@ impl Changes {
         self.logits.clear();
         reserve(&mut self.logits, count as usize)?;
         self.logits.resize(count as usize, 0.0);
+        self.extras.clear();
+        Ok(())
+    }
+
+    /// Makes a place for what else is known of each of these tokens. Nothing is yet.
+    pub fn make_places_for_extras(&mut self) -> Result<(), RowError> {
+        reserve(&mut self.extras, self.tokens.len())?;
+        self.extras.resize(self.tokens.len(), Extra::default());
         Ok(())
     }
 
     /// What is known of a token for which there is a place.
     #[inline(always)]
     pub fn token(&mut self, id: u32) -> Option<&mut Token> {
+        let place = self.place(id)?;
+        self.tokens.get_mut(place)
+    }
+
+    /// What else is known of it.
+    pub fn extra(&mut self, id: u32) -> Option<&mut Extra> {
+        let place = self.place(id)?;
+        self.extras.get_mut(place)
+    }
+
+    /// What else is known of each token.
+    pub fn extras(&mut self) -> &mut [Extra] {
+        &mut self.extras
+    }
+
+    #[inline(always)]
+    fn place(&self, id: u32) -> Option<usize> {
         let (block, place) = (id as usize / BLOCK, id as usize % BLOCK);
         let word = self.edited.get(block).copied().filter(|word| word >> place & 1 == 1)?;
-        self.tokens.get_mut(place_of_edit(self.begins[block], word, place))
+        Some(place_of_edit(self.begins[block], word, place))
     }
 
     /// Computes the new logit of each noted token from its old one, which `logit` gives, and what is known of the token. Calls
@@ -145,17 +230,33 @@ impl Changes {
     pub fn edit(
         &mut self,
         logit: impl Fn(usize) -> f32,
-        new: impl Fn(f32, Token) -> f32,
+        new: impl Fn(f32, Token, Option<Extra>) -> f32,
+        changed: impl FnMut(usize, f32, f32),
+    ) {
+        if self.extras.is_empty() {
+            self.edit_each(logit, |logit, token, _| new(logit, token, None), changed);
+        } else {
+            let extras = std::mem::take(&mut self.extras);
+            self.edit_each(logit, |logit, token, place| new(logit, token, extras.get(place).copied()), changed);
+            self.extras = extras;
+        }
+    }
+
+    #[inline(always)]
+    fn edit_each(
+        &mut self,
+        logit: impl Fn(usize) -> f32,
+        new: impl Fn(f32, Token, usize) -> f32,
         mut changed: impl FnMut(usize, f32, f32),
     ) {
         for &block in &self.touched {
             let block = block as usize;
             let (mut word, allowed, begins) = (self.edited[block], self.allowed[block], self.begins[block] as usize);
             let (mut largest_old, mut largest_new) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-            for (edited, &token) in self.logits[begins..].iter_mut().zip(&self.tokens[begins..]) {
+            for (number, (edited, &token)) in self.logits[begins..].iter_mut().zip(&self.tokens[begins..]).enumerate() {
                 let place = word.trailing_zeros() as usize;
                 let old = if allowed >> place & 1 == 1 { logit(block * BLOCK + place) } else { f32::NEG_INFINITY };
-                *edited = new(old, token);
+                *edited = new(old, token, begins + number);
                 largest_old = max(largest_old, old);
                 largest_new = max(largest_new, *edited);
                 word &= word - 1;

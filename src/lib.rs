@@ -12,11 +12,12 @@
 //! | `kernels/` | the loops over a row, one file for each operation |
 //! | `row.rs` | a row of logits, as it is in memory or changed: everything above reads the logits through it |
 //! | `changes.rs` | what is changed in a row: which tokens are not allowed, and which logits were edited |
+//! | `repeats.rs` | where in the history its last tokens stand as well |
 //! | `logit.rs` | the element types |
 //! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
 //! | `lanes.rs` | arithmetic on blocks of values |
 //! | `rng.rs` | Philox4x64-10, the random word of a seed, a stream and a position |
-//! | `context.rs` | what a caller knows about the tokens of a draw: history, biases and a bitmask |
+//! | `context.rs` | what a caller knows about the tokens of a draw: history, biases, a bitmask and other rules |
 //! | `params.rs`, `steps.rs` | the parameters and their ranges; the order in which they are applied |
 //! | `error.rs` | what can be wrong with a row |
 //!
@@ -35,6 +36,7 @@ pub mod logit;
 mod methods;
 pub mod params;
 pub mod recipe;
+mod repeats;
 pub mod rng;
 mod row;
 mod search;

@@ -89,6 +89,22 @@ table! {
     edit real presence_penalty = 0.0, "in [-1e30, 1e30]", is_term;
     /// The penalties look at this many tokens of the history, the last ones. 0 stands for all of them.
     edit count penalty_window = 0, "in [0, 2**64)", any;
+    /// Multiply positive logits of the tokens in the prompt by it, and divide the others. 1 is off.
+    edit real encoder_repetition_penalty = 1.0, "in [1e-30, 1e30]", is_factor;
+    /// Ban each token that would repeat a sequence of so many tokens. 0 is off.
+    edit count no_repeat_ngram_size = 0, "in [0, 2**64)", any;
+    /// Subtract it, times a power of `dry_base`, from the logit of each token that would extend a repeated sequence. 0 is off.
+    edit real dry_multiplier = 0.0, "in [0, 1e30]", is_multiplier;
+    /// How much the subtracted number grows with each token of the repeated sequence.
+    edit real dry_base = 1.75, "in [1, 1e30]", is_base;
+    /// Repeated sequences of fewer tokens may be extended.
+    edit count dry_allowed_length = 2, "in [1, 2**64)", is_positive;
+    /// Sequences are looked for in this many tokens of the history, the last ones. 0 stands for all of them.
+    edit count dry_penalty_last_n = 0, "in [0, 2**64)", any;
+    /// The output has at least this many tokens before a token that ends the text is allowed.
+    edit count min_new_tokens = 0, "in [0, 2**64)", any;
+    /// The number of tokens after which the caller ends the text. 0 if it is not known.
+    edit count max_new_tokens = 0, "in [0, 2**64)", any;
     /// The logits are divided by it: in [1e-30, 1e30], or 0, which is greedy: the lowest id among the largest logits.
     filter real temperature = 1.0, "0 or in [1e-30, 1e30]", is_temperature;
     /// Keep the k largest. 0 is off.
@@ -126,8 +142,20 @@ fn is_term(p: f64) -> bool {
     (-1e30..=1e30).contains(&p)
 }
 
+fn is_multiplier(m: f64) -> bool {
+    (0.0..=1e30).contains(&m)
+}
+
+fn is_base(b: f64) -> bool {
+    (1.0..=1e30).contains(&b)
+}
+
 fn is_share(p: f64) -> bool {
     (0.0..=1.0).contains(&p)
+}
+
+fn is_positive(n: u64) -> bool {
+    n > 0
 }
 
 fn any(_: u64) -> bool {

@@ -109,14 +109,15 @@ per_isa! {
     /// Finds the tokens that the parameters keep, and does something with them. This is one function, because the filters are
     /// most of its code and would otherwise be compiled for each of these uses.
     fn keep_and<I: Vector, T: Logit>(
-        row: &[T], params: &Params, context: &Context<'_>, words: Words, then: Then<'_, T>, scratch: &mut Scratch,
+        row: &[T], params: &Params, known: &Context<'_>, words: Words, then: Then<'_, T>, scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let Scratch { maxima, changes, search, .. } = scratch;
-        match methods::changing(params, context) {
+        match methods::changing(params, known) {
             None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, words, then, search),
             Some(context) => {
+                let find = |changes: &mut Changes| methods::find(params, known, row.len(), changes);
                 let edit = methods::edit(params);
-                let row = Changed::<I, T>::read(row, &context, params.penalty_window, edit, maxima, changes)?;
+                let row = Changed::<I, T>::read(row, &context, params.penalty_window, find, edit, maxima, changes)?;
                 keep_of_row_and(row, params, words, then, search)
             }
         }
@@ -241,6 +242,7 @@ mod changing_rows {
     use std::cell::Cell;
 
     use super::*;
+    use crate::context::Rules;
     use crate::lanes::{LANES, lanes, max};
     use crate::steps::{Step, Steps};
 
@@ -313,7 +315,14 @@ mod changing_rows {
                 let ids = [0, 1, row.len() as u32 - 1];
                 let (words, biases) =
                     (vec![0xf0f0_ffff; row.len().div_ceil(32)], [(0, 1.0), (row.len() as u32 / 2, -3.0)]);
-                let changed = Context { biases: &biases, prompt_ids: &ids, output_ids: &ids, bitmask: Some(&words) };
+                let rules = Rules { suppress_tokens: &[1], eos_token_ids: &ids, ..Rules::default() };
+                let changed = Context {
+                    biases: &biases,
+                    prompt_ids: &ids,
+                    output_ids: &ids,
+                    bitmask: Some(&words),
+                    rules: Some(rules),
+                };
                 let params = [
                     Params { temperature: 0.0, ..Params::default() },
                     Params { temperature: 0.7, ..Params::default() },
@@ -340,6 +349,8 @@ mod changing_rows {
                         order: Steps::new(Step::ALL.iter().rev().copied()),
                         ..Params::default()
                     },
+                    Params { dry_multiplier: 1.0, encoder_repetition_penalty: 1.5, ..Params::default() },
+                    Params { temperature: 2.0, no_repeat_ngram_size: 3, min_new_tokens: 9, ..Params::default() },
                 ];
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {

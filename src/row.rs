@@ -17,7 +17,7 @@
 
 use std::marker::PhantomData;
 
-use crate::changes::{Changes, Token};
+use crate::changes::{Changes, Extra, Token};
 use crate::context::Context;
 use crate::error::RowError;
 use crate::isa::Vector;
@@ -132,22 +132,25 @@ impl<I: Vector, T: Logit> Row for Plain<'_, I, T> {
 
 impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
     /// Makes the pass over the allowed logits and edits those of which the context says something: `edit` computes a logit from
-    /// the old one and from what is known of the token. Only the last `window` tokens of the history count.
+    /// the old one and from what is known of the token. Only the last `window` tokens of the history count. `find` may ban
+    /// tokens and note others, before it makes the places for all that are noted.
     #[inline(always)]
     pub fn read(
         logits: &'a [T],
         context: &Context<'_>,
         window: u64,
-        edit: impl Fn(f32, Token) -> f32,
+        find: impl FnOnce(&mut Changes) -> Result<(), RowError>,
+        edit: impl Fn(f32, Token, Option<Extra>) -> f32,
         maxima: &'a mut Vec<f32>,
         changes: &'a mut Changes,
     ) -> Result<Self, RowError> {
         changes.begin(logits.len().div_ceil(BLOCK), context.bitmask);
-        block_maxima::<I, T>(logits, context.bitmask.map(|_| changes.allowed()), maxima)?;
-        if context.edits_logits() {
-            let (prompt_ids, output_ids) = context.history(window);
-            let biased = context.biases.iter().map(|(id, _)| id);
-            changes.note(biased.chain(prompt_ids).chain(output_ids), logits.len())?;
+        let (prompt_ids, output_ids) = context.history(window);
+        let biased = context.biases.iter().map(|(id, _)| id);
+        changes.note(biased.chain(prompt_ids).chain(output_ids), logits.len());
+        find(changes)?;
+        block_maxima::<I, T>(logits, changes.allowed(), maxima)?;
+        if !changes.touched().is_empty() {
             for &id in prompt_ids {
                 changes.token(id).into_iter().for_each(|token| token.is_seen = true);
             }
@@ -364,7 +367,11 @@ fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) ->
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
         *lanes = T::lanes(block, nan);
     }
-    fold_together(&lanes, T::larger).map(T::of_lane)
+    let mut maxima = [0.0; GROUP];
+    for (maximum, lane) in maxima.iter_mut().zip(fold_together(&lanes, T::larger)) {
+        *maximum = T::of_lane(lane);
+    }
+    maxima
 }
 
 /// Returns the error for the first NaN or +inf of an allowed token, in a row in which one was seen. This is off the fast path.

@@ -13,6 +13,7 @@ import numpy as np
 
 import toksample
 from toksample import reference
+from toksample._parameters import RULES
 
 V = 5_000
 
@@ -80,12 +81,23 @@ def make_numbers():
 
 
 def make_edits():
-    """Return bitmasks, biases and token ids, some of them wrong."""
+    """Return bitmasks, biases, token ids and rules, some of them wrong."""
     return [
         *(np.int32([-1]), np.uint32([7]), np.int32([[3]]), np.zeros((3, 63), np.int32), np.full((3, 9), -1, np.int32)),
         *({}, {0: 1.0}, {1: -np.inf, 2: 3.4e38}, {0: float("nan")}, {-1: 1}, {"1": 1}, {1: "1"}, {1: Strange()}),
         *([{0: 1.0}, None, {1: 2}], [None] * 3, [{}], [0], [1, 1, 2], [0.5], [2**70], [-1], np.array([0, 0, 1])),
         *([[0], [1, 1], None], [[0], [5000], []], np.zeros((3, 4), int), np.zeros((0, 4), np.uint8), range(1), [True]),
+        *(0, 7, [0, None, 1], (2, 1.5), [(0, 2.0), None, (1, 0.5)], (0, "2"), {(0, 1): 1.0, 2: -np.inf}, {(): 1.0}),
+        *(
+            [[0, 0], [1]],
+            [[]],
+            [[[0], [1, 1]], None, [[2]]],
+            [[[0]], [], []],
+            [None],
+            [[0], 1],
+            [[[[1]]]],
+            [{(0, 1): 2}] * 3,
+        ),
     ]
 
 
@@ -114,11 +126,17 @@ def pick_call(rng, logits, numbers, edits, outs):
         kind = rng.random()
         if kind < 0.4:
             keywords |= some("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window")
+            keywords |= some(
+                "no_repeat_ngram_size", "dry_multiplier", "dry_base", "dry_allowed_length", "min_new_tokens"
+            )
+            keywords |= some("dry_penalty_last_n", "encoder_repetition_penalty", "max_new_tokens")
         elif kind < 0.6:  # a call that is likely to be right, so that edits meet rows of all kinds
             arguments = [rng.choice([*logits[:5], *logits[6:9], *logits[12:16]])]
             keywords = {"repetition_penalty": 2.0, "penalty_window": rng.choice([0, 2])}
+            keywords |= {"dry_multiplier": rng.choice([0, 1]), "no_repeat_ngram_size": rng.choice([0, 1, 2])}
         if kind < 0.6:
-            for name in rng.sample(["prompt_ids", "output_ids", "logit_bias", "bitmask"], rng.choice([1, 1, 2])):
+            names = ["prompt_ids", "output_ids", "logit_bias", "bitmask"] * 2 + sorted(RULES)
+            for name in rng.sample(names, rng.choice([1, 1, 2, 4])):
                 keywords[name] = rng.choice(edits if rng.random() < 0.9 else numbers)
         if function == "sample":
             seed = keywords.get("seed")

@@ -201,6 +201,49 @@ def make_edits(rng, rows):
     return edits
 
 
+def make_rules(rng, count, size):
+    """Make histories, and for each row the parameters of methods that look at them, and bans. A row may lose all tokens."""
+    few = min(size, 5)
+
+    def ids(most, least=0):
+        return rng.integers(0, few if rng.random() < 0.5 else size, rng.integers(least, most + 1)).tolist()
+
+    def maybe(rate, make):
+        return [make() if rng.random() < rate else None for _ in range(count)]
+
+    def bias():
+        return float(rng.choice([0.5, -2.0, -np.inf, 3.4e38, rng.normal()]))
+
+    rules = {
+        "prompt_ids": maybe(0.8, lambda: rng.integers(0, few, rng.integers(0, 20))),
+        "output_ids": maybe(0.8, lambda: rng.integers(0, few, rng.integers(0, 40)).tolist()),
+        "no_repeat_ngram_size": maybe(0.5, lambda: [1, 2, 3, 4, 2**64 - 1][rng.integers(0, 5)]),
+        "dry_multiplier": maybe(0.7, lambda: float(rng.choice([0.8, 1e30, rng.uniform(0, 3)]))),
+        "dry_base": maybe(0.5, lambda: float(rng.choice([1.0, 1e30, rng.uniform(1, 3)]))),
+        "dry_allowed_length": maybe(0.5, lambda: int(rng.integers(1, 4))),
+        "dry_penalty_last_n": maybe(0.3, lambda: int(rng.integers(0, 30))),
+        "dry_sequence_breakers": maybe(0.4, lambda: ids(2)),
+        "encoder_repetition_penalty": maybe(0.4, lambda: float(rng.choice([1e-30, 1e30, rng.uniform(0.5, 2)]))),
+        "repetition_penalty": maybe(0.3, lambda: float(rng.uniform(0.5, 2))),
+        "presence_penalty": maybe(0.3, lambda: float(rng.uniform(-1, 1))),
+        "sequence_bias": maybe(0.5, lambda: {tuple(ids(3, 1)): bias() for _ in range(rng.integers(0, 6))}),
+        "bad_words_ids": maybe(0.4, lambda: [ids(3, 1) for _ in range(rng.integers(0, 4))]),
+        "logit_bias": maybe(0.2, lambda: {token: bias() for token in ids(3)}),
+        "exponential_decay_length_penalty": maybe(
+            0.4, lambda: (int(rng.integers(0, 20)), float(rng.choice([0.5, 1e30, rng.uniform(1, 2)])))
+        ),
+        "eos_token_ids": maybe(0.6, lambda: ids(3)),
+        "min_new_tokens": maybe(0.3, lambda: int(rng.integers(0, 30))),
+        "max_new_tokens": maybe(0.3, lambda: int(rng.integers(0, 30))),
+        "allowed_token_ids": maybe(0.15, lambda: ids(2 * size)),
+        "suppress_tokens": maybe(0.2, lambda: ids(4)),
+        "begin_suppress_tokens": maybe(0.2, lambda: ids(4)),
+        "forced_bos_token_id": maybe(0.2, lambda: int(rng.integers(0, size))),
+        "forced_eos_token_id": maybe(0.2, lambda: int(rng.integers(0, size))),
+    }
+    return {name: values for name, values in rules.items() if rng.random() < 0.8}
+
+
 def _make_biases(rng, size, best):
     if rng.random() < 0.3:
         return None

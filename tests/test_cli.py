@@ -475,6 +475,9 @@ def test_generate_ends_with_the_text(stand_in: StandIn, capsys: pytest.CaptureFi
         (["--frequency-penalty=30"], "bab"),  # "b" is not in the output
         (["--presence-penalty=30"], "bab"),
         (["--typical-p=0.9"], "bab"),
+        (["--encoder-repetition-penalty=0.1"], "ba~"),
+        (["--no-repeat-ngram-size=1"], "ba~"),
+        (["--no-repeat-ngram-size=2"], "bab"),
     ],
     ids=str,
 )
@@ -496,6 +499,8 @@ def test_generate_counts_what_it_has_drawn(stand_in: StandIn, capsys: pytest.Cap
         ([], "cccccc"),
         (["--frequency-penalty=4"], "ccccxc"),  # the logit of "c" is 20, 16, 12, 8, 4, and that of "x" is 5, then 1
         (["--presence-penalty=16"], "cxcccc"),  # 20, then 4 for good; and 5, then -11
+        (["--dry-multiplier=4", "--dry-allowed-length=1"], "cccccx"),  # 20, 20, 16, 13, 7.75, and then less than 0
+        (["--no-repeat-ngram-size=3"], "cccxcc"),
     ):
         assert cli.main([*argv, *options]) == 0
         out, errors = capsys.readouterr()

@@ -432,7 +432,7 @@ def meaning(params):
     if fields["temperature"] == 0:
         for name in ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a"):
             fields[name] = getattr(normal, name)
-    if not params.has_penalty:
+    if all(fields[name] in (0, 1) for name in ("repetition_penalty", "frequency_penalty", "presence_penalty")):
         fields["penalty_window"] = 0
     return fields
 

@@ -70,8 +70,8 @@ def test_a_bias_of_params_is_their_own():
         ({"presence_penalty": 1}, True),
     ],
 )
-def test_whether_a_penalty_is_on(parameters, want):
-    assert SamplingParams(**parameters).has_penalty is want
+def test_whether_the_history_matters(parameters, want):
+    assert SamplingParams(**parameters).needs_history is want
 
 
 def test_params_are_frozen():

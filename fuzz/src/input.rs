@@ -41,7 +41,7 @@ pub struct Edits {
 impl Edits {
     pub fn context(&self) -> Context<'_> {
         let Edits { biases, prompt_ids, output_ids, bitmask } = self;
-        Context { biases, prompt_ids, output_ids, bitmask: bitmask.as_deref() }
+        Context { biases, prompt_ids, output_ids, bitmask: bitmask.as_deref(), rules: None }
     }
 }
 

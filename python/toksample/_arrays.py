@@ -29,9 +29,6 @@ _DEEPEST = 3  # lists may be nested up to the shape (B, T, V), for which the err
 _READABLE_DEVICES = frozenset((1, 3, 8, 11, 13))
 
 
-_EDITS = ("bitmask", "logit_bias", "repetition_penalty", "frequency_penalty", "presence_penalty")
-
-
 def as_native(logits: object, parameters: Mapping[str, object] | None = None) -> tuple[Array, list[Array], bool]:
     """Convert logits to an array that the kernels can read.
 
@@ -62,10 +59,11 @@ def as_native(logits: object, parameters: Mapping[str, object] | None = None) ->
     array, sources = as_given(logits)
     is_edited = False
     if array.dtype == _FLOAT64:
-        if parameters and any(parameters.get(name) is not None for name in _EDITS):
-            from toksample.reference import edited  # imported here, because it imports this module
+        if parameters:
+            from toksample import _parameters, reference  # which imports this module
 
-            array, is_edited = edited(array, parameters), True
+            if any(parameters.get(name) is not None for name in _parameters.INPUTS):
+                array, is_edited = reference.edited(array, parameters), True
         array = _below_maximum(array)
     elif (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
         array = array.copy(order="C")

@@ -405,7 +405,7 @@ def write(system: System, params: Any) -> dict[str, Any]:
     off = {
         name for name, value in keywords.items() if _is_one_of(value, (None, defaults[name], *_ALSO_OFF.get(name, ())))
     }
-    if not params.has_penalty:
+    if off.issuperset({"repetition_penalty", "frequency_penalty", "presence_penalty"}):
         off.add("penalty_window")
     is_greedy = keywords["temperature"] == 0
     ignored = {option.ours for option in system.options if option.is_filter} if is_greedy else set()

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from toksample._generation_config import GenerationConfig
-from toksample._parameters import SamplingParams, TextParameters, at_least_0
+from toksample._parameters import GenerateParameters, SamplingParams, at_least_0
 from toksample._sampler import Sampler
 from toksample._text import show
 
@@ -23,7 +23,7 @@ def generate(
     min_new_tokens: int | None = None,
     stop_token_ids: Collection[int] | None = None,
     num_threads: int | None = None,
-    **parameters: Unpack[TextParameters],
+    **parameters: Unpack[GenerateParameters],
 ) -> Iterator[int]:
     """Yield the tokens that continue a prompt, each as soon as it is drawn.
 
@@ -87,7 +87,12 @@ def generate(
         params = params.params
     if params is None or isinstance(params, SamplingParams):
         prompt = np.array(ids, np.int64)  # a copy, for `ids` will grow
-        sampler: Callable[..., Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **parameters)
+        given: dict[str, Any] = dict(parameters)
+        if "forced_eos_token_id" in given:
+            given["max_new_tokens"] = min(most, 2**64 - 1)
+        if "eos_token_ids" in given:
+            given["min_new_tokens"] = min(least, 2**64 - 1)
+        sampler: Callable[..., Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **given)
     elif not callable(params):
         raise TypeError(f"params must be a SamplingParams or a sampler, got {show(params)}")
     elif keywords:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -31,6 +32,11 @@ Real = float | npt.ArrayLike | None
 Integer = int | npt.ArrayLike | None
 Bias = Mapping[int, float] | Sequence[Mapping[int, float] | None] | None
 History = npt.ArrayLike | Sequence[npt.ArrayLike | None] | None
+IdList = npt.ArrayLike | Sequence[npt.ArrayLike | None] | None
+OneId = int | Sequence[int | None] | None
+SequenceBias = Mapping[int | tuple[int, ...], float] | Sequence[Mapping[int | tuple[int, ...], float] | None] | None
+Words = Sequence[npt.ArrayLike | Sequence[npt.ArrayLike] | None] | None
+Decay = tuple[int, float] | Sequence[tuple[int, float] | None] | None
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
@@ -84,8 +90,9 @@ class SamplingParams(ExchangesConfigs):
     ``from_generation_config``, ``from_vllm``, ``from_llama_cpp`` and ``from_openai`` read the configurations of other systems,
     and ``to_generation_config`` and so on write them.
 
-    Each field takes one value, and ``logit_bias`` one mapping. None turns a filter or a penalty off. The parameters that
-    belong to a single call (``position``, ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
+    Each field takes one value, ``logit_bias`` and ``sequence_bias`` one mapping, and the lists of token ids one list, which
+    is kept as a tuple. None turns a method off. The parameters that belong to a single call (``position``, ``prompt_ids``,
+    ``output_ids`` and ``bitmask``) are not among the fields.
 
     Raises
     ------
@@ -227,6 +234,78 @@ class SamplingParams(ExchangesConfigs):
         ),
     )
     logit_bias: Mapping[int, float] | None = field(default=None, hash=False)
+    sequence_bias: Mapping[int | tuple[int, ...], float] | None = field(default=None, hash=False)
+    bad_words_ids: Sequence[Sequence[int]] | None = None
+    encoder_repetition_penalty: float | None = field(
+        default=1.0,
+        metadata=_real(
+            "in [1e-30, 1e30]",
+            lambda p: 1e-30 <= p <= 1e30,
+            off=1.0,
+            metavar="P",
+            meaning="make tokens of the prompt more likely: multiply positive logits by P, and divide negative ones; 1 is off",
+            needs_history=True,
+        ),
+    )
+    dry_multiplier: float | None = field(
+        default=0.0,
+        metadata=_real(
+            "in [0, 1e30]",
+            lambda m: 0 <= m <= 1e30,
+            off=0.0,
+            metavar="M",
+            meaning="make tokens that extend a repeated sequence less likely, by M and more for longer sequences; 0 is off",
+            needs_history=True,
+        ),
+    )
+    dry_base: float | None = field(
+        default=1.75,
+        metadata=_real(
+            "in [1, 1e30]",
+            lambda b: 1 <= b <= 1e30,
+            off=1.75,
+            metavar="B",
+            meaning="multiply M by B for each token of the sequence beyond the allowed length",
+            needs_history=True,
+        ),
+    )
+    dry_allowed_length: int | None = field(
+        default=2,
+        metadata=_integer(
+            "in [1, 2**64)",
+            lambda n: 1 <= n < 2**64,
+            off=2,
+            metavar="N",
+            meaning="sequences of fewer than N tokens may be extended",
+            needs_history=True,
+        ),
+    )
+    dry_penalty_last_n: int | None = field(
+        default=0,
+        metadata=_word(
+            off=0, metavar="N", meaning="look for sequences in the last N tokens; 0 is all of them", needs_history=True
+        ),
+    )
+    dry_sequence_breakers: Sequence[int] | None = None
+    no_repeat_ngram_size: int | None = field(
+        default=0,
+        metadata=_word(
+            off=0,
+            metavar="N",
+            meaning="ban tokens that would repeat a sequence of N tokens; 0 is off",
+            other_names=("no_repeat_ngram",),
+            needs_history=True,
+        ),
+    )
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    allowed_token_ids: Sequence[int] | None = None
+    suppress_tokens: Sequence[int] | None = None
+    begin_suppress_tokens: Sequence[int] | None = None
+    eos_token_ids: Sequence[int] | None = None
+    min_new_tokens: int | None = field(default=0, metadata=_word(off=0, needs_history=True))
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | None = None
+    max_new_tokens: int | None = field(default=0, metadata=_word(off=0, needs_history=True))
 
     def __post_init__(self) -> None:
         for name, value in self.keywords().items():
@@ -237,6 +316,8 @@ class SamplingParams(ExchangesConfigs):
             elif name == "order":
                 object.__setattr__(self, name, value if isinstance(value, str) else steps(value))
                 check_order(steps(value), self.keywords())
+            elif name in RULES:
+                object.__setattr__(self, name, _frozen(name, rule(name, value, 1, False, _MOST_TOKENS)[0]))
             else:
                 one(name, value)
 
@@ -245,17 +326,25 @@ class SamplingParams(ExchangesConfigs):
         return {name: getattr(self, name) for name in SamplingParams.__slots__}
 
     @property
-    def has_penalty(self) -> bool:
-        """Whether a penalty is on, so that the tokens of the prompt and of the text matter."""
+    def needs_history(self) -> bool:
+        """Whether a method is on for which the tokens of the prompt and of the text matter, or their number."""
         return (
             self.repetition_penalty not in (None, 1)
             or self.frequency_penalty not in (None, 0)
             or self.presence_penalty not in (None, 0)
+            or self.encoder_repetition_penalty not in (None, 1)
+            or self.dry_multiplier not in (None, 0)
+            or self.no_repeat_ngram_size not in (None, 0)
+            or bool(self.sequence_bias or self.bad_words_ids or self.begin_suppress_tokens)
+            or self.min_new_tokens not in (None, 0)
+            or self.forced_bos_token_id is not None
+            or self.forced_eos_token_id is not None
+            or self.exponential_decay_length_penalty is not None
         )
 
 
-class TextParameters(TypedDict, total=False):
-    """The types of the fields of :class:`SamplingParams`, given as keywords: one value, or where allowed one for each row."""
+class GenerateParameters(TypedDict, total=False):
+    """The types of the fields of :class:`SamplingParams`, without those that ``generate`` names itself."""
 
     temperature: Real
     top_k: Integer
@@ -272,9 +361,32 @@ class TextParameters(TypedDict, total=False):
     presence_penalty: Real
     penalty_window: Integer
     logit_bias: Bias
+    sequence_bias: SequenceBias
+    bad_words_ids: Words
+    encoder_repetition_penalty: Real
+    dry_multiplier: Real
+    dry_base: Real
+    dry_allowed_length: Integer
+    dry_penalty_last_n: Integer
+    dry_sequence_breakers: IdList
+    no_repeat_ngram_size: Integer
+    exponential_decay_length_penalty: Decay
+    allowed_token_ids: IdList
+    suppress_tokens: IdList
+    begin_suppress_tokens: IdList
+    eos_token_ids: IdList
+    forced_bos_token_id: OneId
+    forced_eos_token_id: OneId
     order: str | Sequence[str] | None
     seed: Integer
     stream: Integer
+
+
+class TextParameters(GenerateParameters, total=False):
+    """The types of the fields of :class:`SamplingParams`, given as keywords: one value, or where allowed one for each row."""
+
+    min_new_tokens: Integer
+    max_new_tokens: Integer
 
 
 class Parameters(TextParameters, total=False):
@@ -600,8 +712,12 @@ def biases(
     return np.array([token for token, _ in flat], np.int64), np.array([bias for _, bias in flat], np.float64), offsets
 
 
+_MOST_TOKENS = 2**22
+"""The most tokens of a row: ids are checked against it where the row is not known yet."""
+
+
 def _mapping(
-    value: object, rule: str, tokens: int = 2**22, given: object = None, where: str = ""
+    value: object, rule: str, tokens: int = _MOST_TOKENS, given: object = None, where: str = ""
 ) -> list[tuple[int, float]]:
     """Give the tokens of a mapping in ascending order, each with its bias."""
 
@@ -613,18 +729,27 @@ def _mapping(
     result = {}
     for key, bias in dict(value).items():
         try:
-            token = operator.index(key)
-            number = _refuse(bias) if isinstance(bias, (*_TEXT, np.complexfloating)) else float(bias)
+            token, number = operator.index(key), _bias(bias)
         except TypeError:
             raise wrong() from None
-        except OverflowError:  # an integer beyond float64
-            number = np.nan
         if not 0 <= token < tokens:
             raise ValueError(f"logit_bias must have token ids in [0, {tokens}), got {show(token)}{where}")
-        if not (abs(number) <= 3.4e38 or number == -np.inf):
+        if not _is_bias(number):
             raise ValueError(f"logit_bias must be in [-3.4e38, 3.4e38] or -inf, got {show(bias)} for id {token}{where}")
         result[token] = number
     return sorted(result.items())
+
+
+def _bias(value: Any) -> float:
+    """Convert a bias; one beyond float64 becomes NaN, which is an error."""
+    try:
+        return _refuse(value) if isinstance(value, (*_TEXT, np.complexfloating)) else float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _is_bias(number: float) -> bool:
+    return abs(number) <= 3.4e38 or number == -math.inf
 
 
 def bitmask(value: Any, rows: int, is_batch: bool, tokens: int) -> npt.NDArray[np.int32]:
@@ -641,3 +766,173 @@ def bitmask(value: Any, rows: int, is_batch: bool, tokens: int) -> npt.NDArray[n
     if words.ndim != 2 or len(words) != rows or not 1 <= words.shape[1] <= most:
         raise ValueError(f"{rule}, got {array.dtype} of shape {array.shape}")
     return np.require(words, requirements=("C", "A")).view(np.int32)
+
+
+# ---- rules for some of the tokens ------------------------------------------------------------------------------------
+
+
+def rule(name: str, value: object, rows: int, is_batch: bool, tokens: int) -> list[Any]:
+    """Read a rule: a list with what it says for all rows, or with that for each row, or None, which is nothing."""
+    return RULES[name](name, value, rows, is_batch, tokens)
+
+
+def _for_each(name: str, given: list[Any], rows: int) -> list[Any]:
+    if len(given) != rows:
+        raise ValueError(f"{name} must have one value for each of the {rows} rows, got {len(given)}")
+    return given
+
+
+def _is_list(value: object) -> bool:
+    return _items(value) is not None
+
+
+def _id_lists(name: str, value: object, rows: int, is_batch: bool, tokens: int) -> list[list[int] | None]:
+    """Read a list of token ids, or one or None for each row."""
+    items = _items(value)
+    if is_batch and items and all(item is None or _is_list(item) for item in items):
+        given = _for_each(name, items, rows)
+        return [
+            None if row is None else _row_of_ids(name, value, row, tokens, f" (row {b})").tolist()
+            for b, row in enumerate(given)
+        ]
+    return [_row_of_ids(name, value, value, tokens, "").tolist()]
+
+
+def _one_id(name: str, value: object, rows: int, is_batch: bool, tokens: int) -> list[int | None]:
+    """Read a token id, or one or None for each row."""
+    items = _items(value) if is_batch else None
+    given = [value] if items is None else _for_each(name, items, rows)
+    result: list[int | None] = []
+    for b, item in enumerate(given):
+        if item is None:
+            result.append(None)
+            continue
+        try:
+            token = operator.index(item)
+        except TypeError:
+            raise TypeError(f"{name} must be a token id{_OR_MANY if is_batch else ''}, got {show(value)}") from None
+        if not 0 <= token < tokens:
+            where = "" if items is None else f" (row {b})"
+            raise ValueError(f"{name} must be in [0, {tokens}), got {show(token)}{where}")
+        result.append(token)
+    return result
+
+
+def _sequence_biases(
+    name: str, value: object, rows: int, is_batch: bool, tokens: int
+) -> list[list[tuple[list[int], float]] | None]:
+    """Read a mapping from sequences of token ids to biases, or one or None for each row."""
+    what = "a mapping from token ids, or tuples of them, to numbers"
+
+    def of_row(mapping: object, where: str) -> list[tuple[list[int], float]]:
+        if not isinstance(mapping, Mapping):
+            raise wrong()
+        result = []
+        for key, bias in dict(mapping).items():
+            try:
+                ids, number = _row_of_ids(name, value, key if _is_list(key) else (key,), tokens, where), _bias(bias)
+            except TypeError:
+                raise wrong() from None
+            if not len(ids):
+                raise ValueError(f"{name} must have no empty tuple{where}")
+            if not _is_bias(number):
+                raise ValueError(
+                    f"{name} must be in [-3.4e38, 3.4e38] or -inf, got {show(bias)} for {show(key)}{where}"
+                )
+            result.append((ids.tolist(), number))
+        return result
+
+    def wrong() -> TypeError:
+        return TypeError(f"{name} must be {what}{_OR_MANY if is_batch else ''}, got {show(value)}")
+
+    items = _items(value) if is_batch else None
+    if items is None:
+        return [of_row(value, "")]
+    given = _for_each(name, items, rows)
+    return [None if mapping is None else of_row(mapping, f" (row {b})") for b, mapping in enumerate(given)]
+
+
+def _word_lists(name: str, value: object, rows: int, is_batch: bool, tokens: int) -> list[list[list[int]] | None]:
+    """Read a list of sequences of token ids, or one or None for each row."""
+
+    def of_row(words: object, where: str) -> list[list[int]]:
+        result = []
+        for word in _items(words) or ():
+            if word is None:
+                raise wrong()
+            ids = _row_of_ids(name, value, word, tokens, where)
+            if not len(ids):
+                raise ValueError(f"{name} must have no empty sequence{where}")
+            result.append(ids.tolist())
+        return result
+
+    def wrong() -> TypeError:
+        return TypeError(
+            f"{name} must be a list of sequences of token ids{_OR_MANY if is_batch else ''}, got {show(value)}"
+        )
+
+    items = _items(value)
+    if items is None:
+        raise wrong()
+    parts = [None if item is None else _items(item) for item in items]
+    if any(part is None and item is not None for part, item in zip(parts, items, strict=True)):
+        raise wrong()
+    # A list for each row: of none of its items the first one is an id.
+    if is_batch and items and all(not part or part[0] is None or _is_list(part[0]) for part in parts):
+        given = _for_each(name, items, rows)
+        return [None if words is None else of_row(words, f" (row {b})") for b, words in enumerate(given)]
+    return [of_row(items, "")]
+
+
+def _decays(name: str, value: object, rows: int, is_batch: bool, tokens: int) -> list[tuple[int, float] | None]:
+    """Read a pair of a start and a factor, or one or None for each row."""
+    rule = "a pair of a start in [0, 2**64) and a factor in [1e-30, 1e30]"
+
+    def of_row(pair: object, where: str) -> tuple[int, float]:
+        items = _items(pair)
+        if items is None or len(items) != 2:
+            raise wrong()
+        try:
+            start, factor = operator.index(items[0]), _bias(items[1])
+        except TypeError:
+            raise wrong() from None
+        if not (0 <= start < 2**64 and 1e-30 <= factor <= 1e30):
+            raise ValueError(f"{name} must be {rule}, got {show(pair)}{where}")
+        return start, factor
+
+    def wrong() -> TypeError:
+        return TypeError(f"{name} must be {rule}{_OR_MANY if is_batch else ''}, got {show(value)}")
+
+    items = _items(value)
+    if is_batch and items is not None and all(item is None or _is_list(item) for item in items):
+        given = _for_each(name, items, rows)
+        return [None if pair is None else of_row(pair, f" (row {b})") for b, pair in enumerate(given)]
+    return [of_row(value, "")]
+
+
+RULES: dict[str, Callable[[str, object, int, bool, int], list[Any]]] = {
+    "allowed_token_ids": _id_lists,
+    "suppress_tokens": _id_lists,
+    "begin_suppress_tokens": _id_lists,
+    "eos_token_ids": _id_lists,
+    "forced_bos_token_id": _one_id,
+    "forced_eos_token_id": _one_id,
+    "sequence_bias": _sequence_biases,
+    "bad_words_ids": _word_lists,
+    "dry_sequence_breakers": _id_lists,
+    "exponential_decay_length_penalty": _decays,
+}
+"""How to read each rule."""
+
+
+def _frozen(name: str, read: Any) -> Any:
+    """Give what a rule says for one text, as a value that does not change."""
+    if name == "sequence_bias":
+        return {tuple(ids): bias for ids, bias in read}
+    if name == "bad_words_ids":
+        return tuple(map(tuple, read))
+    return tuple(read) if isinstance(read, list) else read
+
+
+INPUTS = ("logit_bias", "prompt_ids", "output_ids", "bitmask", *RULES)
+"""What edits logits. The parameters that are numbers edit none by themselves."""

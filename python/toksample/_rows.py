@@ -14,12 +14,14 @@ from toksample._parameters import (
     DEFAULTS,
     NAMES,
     PARAMETERS,
+    RULES,
     Ids,
     biases,
     bitmask,
     check_count,
     check_order,
     per_row,
+    rule,
     steps,
     token_ids,
     unexpected,
@@ -84,6 +86,31 @@ class Edits(NamedTuple):
     repetition_penalty: float
     frequency_penalty: float
     presence_penalty: float
+    prompt: Ids
+    whole_output: Ids
+    """The tokens of the prompt and of the output, whatever the window."""
+    allowed_token_ids: list[int] | None
+    suppress_tokens: list[int]
+    begin_suppress_tokens: list[int]
+    eos_token_ids: list[int]
+    min_new_tokens: int
+    forced_bos_token_id: int | None
+    forced_eos_token_id: int | None
+    max_new_tokens: int
+    sequence_bias: list[tuple[list[int], float]]
+    bad_words_ids: list[list[int]]
+    encoder_repetition_penalty: float
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int
+    dry_sequence_breakers: list[int]
+    no_repeat_ngram_size: int
+    exponential_decay_length_penalty: tuple[int, float] | None
+
+
+_FORCED = ("allowed_token_ids", "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty")
+"""The rules that differ from an empty list where they are not given."""
 
 
 def edits(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[Edits]:
@@ -92,8 +119,9 @@ def edits(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bo
     allowed = [None] * rows if value is None else list(bitmask(value, rows, is_batch, tokens))
     value = parameters.get("logit_bias")
     bias_ids, bias_values, bounds = biases({} if value is None else value, rows, is_batch, tokens)
-    prompts = _ids("prompt_ids", parameters, rows, tokens, is_batch)
-    outputs = _ids("output_ids", parameters, rows, tokens, is_batch)
+    prompts = ids_of_rows("prompt_ids", parameters, rows, tokens, is_batch)
+    outputs = ids_of_rows("output_ids", parameters, rows, tokens, is_batch)
+    rules = {name: _rule(name, parameters, rows, tokens, is_batch) for name in RULES}
     result = []
     for b, row in enumerate(numbers(parameters, rows, is_batch)):
         bias = slice(*bounds[:2] if len(bounds) == 2 else bounds[b : b + 2])
@@ -106,20 +134,29 @@ def edits(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bo
                 biases=bias_values[bias],
                 history=history[start:],
                 output=history[max(start, len(prompts[b])) :],
-                repetition_penalty=row["repetition_penalty"],
-                frequency_penalty=row["frequency_penalty"],
-                presence_penalty=row["presence_penalty"],
+                prompt=prompts[b],
+                whole_output=outputs[b],
+                **{name: each[b] for name, each in rules.items()},
+                **{name: row[name] for name in row.keys() & set(Edits._fields)},
             )
         )
     return result
 
 
-def _ids(name: str, parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[Ids]:
+def ids_of_rows(name: str, parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[Ids]:
+    """Give the token ids of each row."""
     value = parameters.get(name)
     if value is None:
         return [np.empty(0, np.int64)] * rows
     ids, offsets = token_ids(name, value, rows, is_batch, tokens)
     return [ids[start:stop] for start, stop in itertools.pairwise(offsets)]
+
+
+def _rule(name: str, parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[Any]:
+    value = parameters.get(name)
+    read = [None] if value is None else rule(name, value, rows, is_batch, tokens)
+    each = read * rows if len(read) == 1 else read
+    return each if name in _FORCED else [[] if one is None else one for one in each]
 
 
 # ---- rows without an answer ------------------------------------------------------------------------------------------

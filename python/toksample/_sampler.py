@@ -1,15 +1,17 @@
-"""A sampler that counts its position, and remembers the tokens it has drawn if a penalty needs them."""
+"""A sampler that counts its position, and remembers the tokens it has drawn if a method needs them."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from toksample import _native
+from toksample import _native, _rows
+from toksample._arrays import as_given
 from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
 
 
@@ -58,18 +60,23 @@ class Sampler:
     fresh entropy once, and keeps it in ``seed``. In a forked child it takes new entropy, so that workers do not draw the same
     texts. A sampler that was pickled continues where it was, with the same seed and the same history.
 
-    If a penalty is on, the sampler also remembers the tokens that it draws, and uses them as ``output_ids`` in later calls.
+    If a method is on that looks at the text so far, such as a penalty, the sampler also remembers the tokens that it draws,
+    and uses them as ``output_ids`` in later calls.
 
-    Threads may share a sampler without a penalty, and do not wait for each other: each call takes the next position. A call
-    that fails gives its position back, unless another thread has taken a later one meanwhile. With a penalty, a sampler holds
-    the history of one text, so use one sampler for each text.
+    Threads may share a sampler without such a method, and do not wait for each other: each call takes the next position. A
+    call that fails gives its position back, unless another thread has taken a later one meanwhile. With such a method, a
+    sampler holds the history of one text, so use one sampler for each text.
 
     Parameters
     ----------
     params : SamplingParams, optional
         The parameters. You can pass them as keywords instead.
     prompt_ids : sequence of int, or one for each row of a batch, optional
-        The token ids of the prompt, for the repetition penalty, as in :func:`toksample.sample`.
+        The token ids of the prompt, for the methods that look at them; as in :func:`toksample.sample`. For a long prompt an
+        array of int64 is read faster than a list.
+    prefix_allowed_tokens_fn : callable, optional
+        Called for each row with its index and the token ids so far, an array of int64 with the prompt and the output. It
+        returns the ids of the tokens that are allowed next, as in transformers. Not with ``allowed_token_ids``.
     num_threads : int, optional
         As in :func:`toksample.sample`.
     **parameters
@@ -79,13 +86,14 @@ class Sampler:
     ----------
     params : SamplingParams
     prompt_ids : sequence of int or None
+    prefix_allowed_tokens_fn : callable or None
     num_threads : int or None
     seed : int
         The seed in use.
     position : int
         The position of the next token.
     output_ids : ndarray of int64, shape (n,) or (B, n), or None
-        The tokens drawn so far. None before the first one, and always None if no penalty is on.
+        The tokens drawn so far. None before the first one, and always None if no method needs them.
 
     Raises
     ------
@@ -111,6 +119,7 @@ class Sampler:
         params: SamplingParams | None = None,
         *,
         prompt_ids: History = None,
+        prefix_allowed_tokens_fn: Callable[[int, Ids], npt.ArrayLike] | None = None,
         num_threads: int | None = None,
         **parameters: Unpack[TextParameters],
     ) -> None:
@@ -123,7 +132,12 @@ class Sampler:
             if name not in TextParameters.__annotations__:
                 unexpected(name)
         self.params = SamplingParams(**given) if params is None else params
+        if prefix_allowed_tokens_fn is not None and not callable(prefix_allowed_tokens_fn):
+            raise TypeError(f"prefix_allowed_tokens_fn must be callable, got {prefix_allowed_tokens_fn!r}")
+        if prefix_allowed_tokens_fn is not None and self.params.allowed_token_ids is not None:
+            raise TypeError("prefix_allowed_tokens_fn and allowed_token_ids must not both be given, got both")
         self.prompt_ids = prompt_ids
+        self.prefix_allowed_tokens_fn = prefix_allowed_tokens_fn
         self.num_threads = None if num_threads is None else count("num_threads", num_threads)
         self._read_params()
         self.reset()
@@ -131,7 +145,7 @@ class Sampler:
     def _read_params(self) -> None:
         # The seed in use is passed to each call instead.
         self._native_params = _native.Params({**self.params.keywords(), "seed": None})
-        self._has_penalty = self.params.has_penalty
+        self._needs_history = self.params.needs_history or self.prefix_allowed_tokens_fn is not None
 
     def reset(self) -> None:
         """Begin a new text: position 0, no tokens drawn, and fresh entropy if no seed was given."""
@@ -155,7 +169,7 @@ class Sampler:
 
     @property
     def output_ids(self) -> Ids | None:
-        """Return the tokens drawn so far; None if no penalty is on."""
+        """Return the tokens drawn so far; None if no method needs them."""
         return self._history.ids
 
     def __call__(
@@ -189,7 +203,7 @@ class Sampler:
         if self._process is not _process:
             self._renew()
         inputs: dict[str, Any] | None = None
-        if self._has_penalty:
+        if self._needs_history:
             inputs = {
                 "prompt_ids": self.prompt_ids if prompt_ids is None else prompt_ids,
                 "output_ids": self._history.ids if output_ids is None else output_ids,
@@ -201,6 +215,8 @@ class Sampler:
             inputs["bitmask"] = bitmask
             if logit_bias is not None:
                 inputs["logit_bias"] = logit_bias
+        if self.prefix_allowed_tokens_fn is not None and inputs is not None:
+            inputs["allowed_token_ids"] = self._allowed_ids(logits, inputs["prompt_ids"], inputs["output_ids"])
         counter = self._counter
         position = counter.take()
         try:
@@ -208,15 +224,30 @@ class Sampler:
         except BaseException:
             counter.give_back(position)
             raise
-        if self._has_penalty and output_ids is None:
+        if self._needs_history and output_ids is None:
             self._history.append(tokens)
         return tokens
+
+    def _allowed_ids(self, logits: object, prompt_ids: History, output_ids: History) -> Any:
+        """Ask which tokens each row allows after the tokens that it has so far."""
+        shape = np.shape(as_given(logits)[0])
+        function: Any = self.prefix_allowed_tokens_fn
+        rows, is_batch = (shape[0], True) if len(shape) == 2 else (1, False)
+        parts = [
+            _rows.ids_of_rows(name, {name: ids}, rows, shape[-1], is_batch)
+            for name, ids in (("prompt_ids", prompt_ids), ("output_ids", output_ids))
+        ]
+        allowed = [function(b, np.concatenate(both)) for b, both in enumerate(zip(*parts, strict=True))]
+        return allowed if is_batch else allowed[0]
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: getattr(self, name) for name in ("params", "prompt_ids", "num_threads", "seed", "position")}
+        state = {
+            name: getattr(self, name)
+            for name in ("params", "prompt_ids", "prefix_allowed_tokens_fn", "num_threads", "seed", "position")
+        }
         ids = self._history.ids
         return {**state, "output_ids": None if ids is None else ids.copy()}
 

@@ -180,9 +180,11 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
-    means off, or the default. They always apply in this order, each to what the one before it has left: bitmask, logit_bias,
-    repetition_penalty, frequency_penalty, presence_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff,
-    top_a. A row of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
+    means off, or the default. The steps of a draw are, in this order: all bans, logit_bias, sequence_bias,
+    encoder_repetition_penalty, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier,
+    exponential_decay_length_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, xtc. Each works on
+    what the one before it has left, and ``order`` changes the order of the filters. A row of a batch gives the same token as
+    it would alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -225,6 +227,48 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         With 0 or None they look at all of them.
     logit_bias : mapping from int to float, or a list with a mapping or None for each row
         Numbers to add to the logits of these token ids. Each is in [-3.4e38, 3.4e38], or is -inf, which bans the token.
+    sequence_bias : mapping from int or tuple of int to float, or a list with one or None for each row
+        Add to the logit of the last id of each tuple, where the history (prompt and output) ends with the ids before it: in
+        [-3.4e38, 3.4e38], or -inf, which bans the token.
+    bad_words_ids : sequence of sequences of int, or a list with one or None for each row
+        Ban the last id of each sequence, where the history ends with the ids before it.
+    encoder_repetition_penalty : float
+        In [1e-30, 1e30]. For each token of the prompt, multiply its logit by it if it is positive, and divide it if it is not.
+        1 and None are off.
+    dry_multiplier : float
+        In [0, 1e30]. Make tokens less likely that would extend a repeated sequence (Weidmann, 2024). If the last m tokens of
+        the history also stand before an earlier occurrence of a token, and the largest such m is at least
+        ``dry_allowed_length``, subtract ``dry_multiplier * dry_base ** (m - dry_allowed_length)`` from the logit of that
+        token. 0 and None are off.
+    dry_base : float
+        In [1, 1e30].
+    dry_allowed_length : int
+        In [1, 2**64).
+    dry_penalty_last_n : int
+        In [0, 2**64). DRY looks only at so many last tokens of the history. 0 and None are all of them.
+    dry_sequence_breakers : sequence of int, or a list with one or None for each row
+        Tokens that are in no repeated sequence, and that DRY does not penalize.
+    no_repeat_ngram_size : int
+        In [0, 2**64). Ban each token that would complete a sequence of so many tokens that is in the history (Paulus et al.,
+        ICLR 2018). 0 and None are off.
+    exponential_decay_length_penalty : tuple of int and float, or a list with one or None for each row
+        A start and a factor. If the output has n > start tokens, add to the logits of ``eos_token_ids`` their absolute value
+        times ``factor ** (n - start) - 1``.
+    allowed_token_ids, suppress_tokens : sequence of int, or a list with one or None for each row
+        The only tokens that are allowed, and tokens that are banned.
+    begin_suppress_tokens : sequence of int, or a list with one or None for each row
+        Tokens that are banned while the output is empty.
+    eos_token_ids : sequence of int, or a list with one or None for each row
+        The tokens that end a text, for ``min_new_tokens`` and ``exponential_decay_length_penalty``.
+    min_new_tokens : int
+        In [0, 2**64). Ban ``eos_token_ids`` while the output has fewer tokens. 0 and None are off.
+    forced_bos_token_id : int, or a list with one or None for each row
+        The only token that is allowed while the output is empty.
+    forced_eos_token_id : int, or a list with one or None for each row
+        The only token that is allowed where the output has ``max_new_tokens`` - 1 tokens.
+    max_new_tokens : int
+        In [0, 2**64). The number of tokens after which the caller ends the text, for ``forced_eos_token_id``. 0 and None if
+        it is not known.
     seed : int, optional
         In [0, 2**64). The same seed, stream and position give the same random word. By default the seed is fresh entropy.
     position : int
@@ -233,12 +277,12 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         In [0, 2**64). Tells apart the texts that share a seed. By default it is the index of the row (0 for a single row), so
         that equal rows of a batch draw independently.
     prompt_ids, output_ids : sequence of int or ndarray of an integer type, optional
-        The token ids of the prompt, and those drawn so far, for the penalties. For a batch, pass a list with such a sequence
-        or None for each row, or an array of shape (B, T). Ids are in [0, V).
+        The token ids of the prompt, and those drawn so far: the history of the methods that look at it. For a batch, pass a
+        list with such a sequence or None for each row, or an array of shape (B, T). Ids are in [0, V).
     bitmask : ndarray or torch.Tensor of int32, optional
         Of shape (n,) or (1, n), or (B, n) for a batch, in the layout of xgrammar and llguidance. Token v is allowed if bit
         v % 32 of word v // 32 is 1. It is banned if that bit is 0, or if there is no such word. The logit of a banned token
-        may be anything, even NaN.
+        may be anything, even NaN, whatever bans it.
     errors : {"raise", "mark"}
         What to do if a row has NaN or +inf, or has only -inf: raise an error that names the rows, or return -1 for them.
     num_threads : int, optional

@@ -174,7 +174,7 @@ class _SamplingLogitsProcessor:
             )
         text = self._find_text(ids)
         keywords = self.params.keywords() | {"seed": text.seed, "position": text.length - text.prompt_length}
-        if self.params.has_penalty:
+        if self.params.needs_history:
             keywords["prompt_ids"], keywords["output_ids"] = ids[:, : text.prompt_length], ids[:, text.prompt_length :]
         tokens = sample(scores.detach().cpu(), **keywords, num_threads=self.num_threads)
         if text.is_new:

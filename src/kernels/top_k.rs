@@ -61,7 +61,7 @@ fn kth_largest(values: &mut [f32], k: usize) -> f32 {
 }
 
 /// Returns the last of the k smallest keys, or a key after all others if there are fewer than k. `work` is scratch. 1 <= k.
-#[inline(never)]
+#[inline(always)]
 pub fn last_key(keys: &[u64], k: usize, work: &mut Vec<u64>) -> u64 {
     if k > keys.len() {
         return u64::MAX;

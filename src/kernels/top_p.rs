@@ -79,7 +79,7 @@ pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64) -> (
 
 /// Returns the key of the last token of the nucleus, from the keys and masses of a list that contains the nucleus. Returns
 /// None if `low_need` and `high_need` lead to different tokens, or if all tokens together do not reach `low_need`.
-#[inline(never)]
+#[inline(always)]
 pub fn last_key(
     keys: &[u64],
     masses: &[u64],

@@ -3,14 +3,21 @@
 //! - A method that changes logits is a function from a logit, and what is known of its token, to the new logit.
 //! - A filter drops tokens. It sees only the `State` (`search/`).
 //!
-//! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`).
+//! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`). Methods
+//! that only ban tokens are lines of `find.rs`.
 
+mod dry;
+mod encoder_repetition_penalty;
 mod epsilon_cutoff;
+mod exponential_decay_length_penalty;
+mod find;
 mod frequency_penalty;
 mod logit_bias;
 mod min_p;
+mod no_repeat_ngram_size;
 mod presence_penalty;
 mod repetition_penalty;
+mod sequence_bias;
 mod temperature;
 mod top_a;
 mod top_k;
@@ -18,7 +25,9 @@ mod top_p;
 mod typical_p;
 mod xtc;
 
-use crate::changes::Token;
+pub(crate) use find::find;
+
+use crate::changes::{Extra, Token};
 use crate::context::Context;
 use crate::error::RowError;
 use crate::kernels::mass::Mass;
@@ -29,30 +38,52 @@ use crate::steps::{Step, Steps};
 
 /// Returns what of the context changes the row, or None if the row stays as it is in memory.
 pub(crate) fn changing<'a>(params: &Params, context: &Context<'a>) -> Option<Context<'a>> {
+    if context.is_empty() {
+        return None; // the parameters alone change nothing
+    }
     let is_penalized =
         params.repetition_penalty != 1.0 || params.frequency_penalty != 0.0 || params.presence_penalty != 0.0;
+    let known = context;
     let context = match is_penalized {
         true => *context,
         false => Context { prompt_ids: &[], output_ids: &[], ..*context },
     };
-    (context.bitmask.is_some() || context.edits_logits()).then_some(context)
+    (context.bitmask.is_some() || context.edits_logits() || find::finds_anything(params, known)).then_some(context)
 }
 
 /// Returns the function that changes a logit. A banned token stays banned, and only a bias of -inf bans another one: what is beyond
 /// the range of float32 becomes the largest or the smallest finite number.
 #[inline(always)]
-pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token) -> f32 {
-    let [repetition, frequency, presence] =
-        [params.repetition_penalty, params.frequency_penalty, params.presence_penalty].map(|penalty| penalty as f32);
+pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token, Option<Extra>) -> f32 {
+    let [encoder, repetition, frequency, presence] = [
+        params.encoder_repetition_penalty,
+        params.repetition_penalty,
+        params.frequency_penalty,
+        params.presence_penalty,
+    ]
+    .map(|penalty| penalty as f32);
     let finite = |logit: f32| logit.clamp(f32::MIN, f32::MAX);
-    move |logit, token| {
+    move |logit, token, extra| {
         if logit == f32::NEG_INFINITY || token.bias == f32::NEG_INFINITY {
             return f32::NEG_INFINITY;
         }
-        let logit = finite(logit_bias::apply(token.bias, logit));
+        let mut logit = finite(logit_bias::apply(token.bias, logit));
+        if let Some(extra) = extra {
+            logit = finite(sequence_bias::apply(extra.sequence_bias, logit));
+            if extra.is_in_prompt {
+                logit = finite(encoder_repetition_penalty::apply(encoder, logit));
+            }
+        }
         let logit = finite(repetition_penalty::apply(repetition, token, logit));
         let logit = finite(frequency_penalty::apply(frequency, token, logit));
-        finite(presence_penalty::apply(presence, token, logit))
+        let logit = finite(presence_penalty::apply(presence, token, logit));
+        match extra {
+            None => logit,
+            Some(extra) => {
+                let logit = finite(dry::apply(extra.dry, logit));
+                finite(exponential_decay_length_penalty::apply(extra.growth, logit))
+            }
+        }
     }
 }
 

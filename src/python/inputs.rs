@@ -1,4 +1,4 @@
-//! The inputs of a draw that are neither logits nor numbers: histories, biases and bitmasks.
+//! The inputs of a draw that are neither logits nor numbers: histories, biases, bitmasks and, from `rules.rs`, other rules.
 //!
 //! Inputs of exactly the expected type are read here. `_parameters.py` reads all others, and raises the errors.
 
@@ -8,9 +8,10 @@ use pyo3::types::{PyDict, PyFloat, PyInt};
 
 use super::arrays::{Bitmask, Pin, Rows, Shape};
 use super::errors::{call_check, value_error};
+use super::rules::{Rules, plain_ids};
 use crate::context::Context;
 
-/// The names of the inputs.
+/// The names of the inputs, but for those of the rules.
 pub(super) const INPUTS: [&str; 4] = ["logit_bias", "prompt_ids", "output_ids", "bitmask"];
 
 /// The inputs of a call. Histories and biases are copied; the bitmask stays in the caller's memory.
@@ -20,6 +21,7 @@ pub(super) struct Inputs<'py> {
     prompt_ids: PerRow<u32>,
     output_ids: PerRow<u32>,
     bitmask: Option<Bitmask<'py>>,
+    rules: Option<Box<Rules>>,
 }
 
 /// A list of values for each row.
@@ -56,7 +58,7 @@ impl<'py> Inputs<'py> {
                 "prompt_ids" => inputs.prompt_ids = read_ids(name, value, shape)?,
                 "output_ids" => inputs.output_ids = read_ids(name, value, shape)?,
                 "bitmask" => inputs.bitmask = Some(read_bitmask(value, shape)?),
-                _ => (), // a number, which `Parameters` has read
+                name => inputs.rules.get_or_insert_default().set(name, value, shape)?,
             }
         }
         Ok(inputs)
@@ -69,9 +71,9 @@ impl<'py> Inputs<'py> {
 
     /// Returns the inputs in the form that the kernels take. No Python code may run from here until they are no longer used.
     pub(super) fn contexts(&self) -> PyResult<Contexts<'_>> {
-        let Inputs { biases, prompt_ids, output_ids, bitmask } = self;
+        let Inputs { biases, prompt_ids, output_ids, bitmask, rules } = self;
         let bitmask = bitmask.as_ref().map(Bitmask::rows).transpose()?;
-        Ok(Contexts { biases, prompt_ids, output_ids, bitmask })
+        Ok(Contexts { biases, prompt_ids, output_ids, bitmask, rules: rules.as_deref() })
     }
 }
 
@@ -82,6 +84,7 @@ pub(super) struct Contexts<'a> {
     prompt_ids: &'a PerRow<u32>,
     output_ids: &'a PerRow<u32>,
     bitmask: Option<Rows<'a, u32>>,
+    rules: Option<&'a Rules>,
 }
 
 impl<'a> Contexts<'a> {
@@ -92,6 +95,7 @@ impl<'a> Contexts<'a> {
             prompt_ids: self.prompt_ids.get(row),
             output_ids: self.output_ids.get(row),
             bitmask: self.bitmask.map(|rows| rows.row(row)),
+            rules: self.rules.map(|rules| rules.get(row)),
         }
     }
 }
@@ -101,6 +105,11 @@ fn read_ids(name: &str, given: &Bound<'_, PyAny>, shape: Shape) -> PyResult<PerR
         && let Ok(array) = given.cast_exact::<PyArray1<i64>>()
         && let Ok(ids) = array.to_vec()
         && let Some(ids) = in_row(&ids, shape.tokens)
+    {
+        return Ok(PerRow::of_all(ids));
+    }
+    if !shape.is_batch
+        && let Some(ids) = plain_ids(given, shape.tokens)
     {
         return Ok(PerRow::of_all(ids));
     }

@@ -7,6 +7,7 @@
 //! | `functions.rs` | the functions of the module `_native` |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
+//! | `rules.rs` | rules for some of the tokens |
 //! | `arrays.rs` | numpy arrays as rows that the kernels read and write |
 //! | `errors.rs` | the Python exceptions that the bindings raise |
 //! | `dlpack.rs` | lets numpy read bfloat16 tensors through DLPack |
@@ -35,6 +36,7 @@ mod errors;
 mod functions;
 mod inputs;
 mod parameters;
+mod rules;
 
 use pyo3::prelude::*;
 

@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyString};
 use super::arrays::{Logits, Shape, is_numpy_scalar};
 use super::errors::{call_check, guarded, value_error};
 use super::inputs::{INPUTS, Inputs};
+use super::rules::RULES;
 use crate::params::{Parameter, Params, Set, TABLE, is_temperature};
 use crate::rng::{Words, words};
 use crate::steps::{Step, Steps};
@@ -175,9 +176,10 @@ pub(super) struct Parameters {
     seed: Word,
     stream: Word,
     position: Word,
-    /// Everything that changes the logits, as the caller passed it: the parameters that do, and the inputs, which cannot be
-    /// read before the number of tokens is known.
+    /// The parameters that change logits, as they were given. Without an input they change none.
     edits: Vec<(&'static str, Py<PyAny>)>,
+    /// The inputs, as they were given: they are read when the number of tokens is known.
+    inputs: Vec<(&'static str, Py<PyAny>)>,
 }
 
 #[pymethods]
@@ -192,16 +194,19 @@ impl Parameters {
 /// how to make the call.
 const OTHERS: [&str; 7] = ["seed", "position", "stream", "order", "errors", "num_threads", "out"];
 
-/// All names. [`Name::at`] finds a name by its place in this order.
-fn all_names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|parameter| parameter.name).chain(OTHERS).chain(INPUTS)
+/// All names. Those that most calls use come first, as they are looked for in this order.
+fn all_names() -> impl Iterator<Item = Name> {
+    let (edits, filters): (Vec<_>, Vec<_>) = TABLE.iter().partition(|parameter| parameter.is_edit);
+    let others = OTHERS.into_iter().map(Name::Other);
+    let inputs = INPUTS.into_iter().chain(RULES).map(Name::Input);
+    filters.into_iter().map(Name::Parameter).chain(others).chain(edits.into_iter().map(Name::Parameter)).chain(inputs)
 }
 
-/// The names as Python's interned strings.
-static NAMES: PyOnceLock<Vec<Py<PyString>>> = PyOnceLock::new();
+/// The names, each with its text as Python's interned string.
+static NAMES: PyOnceLock<Vec<(Py<PyString>, Name)>> = PyOnceLock::new();
 
-fn names(py: Python<'_>) -> &[Py<PyString>] {
-    NAMES.get_or_init(py, || all_names().map(|name| PyString::intern(py, name).unbind()).collect())
+fn names(py: Python<'_>) -> &[(Py<PyString>, Name)] {
+    NAMES.get_or_init(py, || all_names().map(|name| (PyString::intern(py, name.text()).unbind(), name)).collect())
 }
 
 /// Interns the names. This is done once a process, as `mod.rs` explains.
@@ -210,6 +215,7 @@ pub(super) fn look_up_once(py: Python<'_>) {
 }
 
 /// A name from a dictionary of parameters.
+#[derive(Clone, Copy)]
 enum Name {
     Parameter(&'static Parameter),
     Other(&'static str),
@@ -220,27 +226,25 @@ impl Name {
     /// Python interns the keywords of a call, so comparing addresses is enough for them.
     #[inline]
     fn of(key: &Bound<'_, PyAny>) -> PyResult<Name> {
-        match names(key.py()).iter().position(|name| name.as_ptr() == key.as_ptr()) {
-            Some(place) => Ok(Name::at(place)),
+        match names(key.py()).iter().find(|(text, _)| text.as_ptr() == key.as_ptr()) {
+            Some((_, name)) => Ok(*name),
             None => Name::by_text(key),
         }
     }
 
-    #[inline]
-    fn at(place: usize) -> Name {
-        match place.checked_sub(TABLE.len()) {
-            None => Name::Parameter(&TABLE[place]),
-            Some(place) if place < OTHERS.len() => Name::Other(OTHERS[place]),
-            Some(place) => Name::Input(INPUTS[place - OTHERS.len()]),
+    fn text(self) -> &'static str {
+        match self {
+            Name::Parameter(parameter) => parameter.name,
+            Name::Other(text) | Name::Input(text) => text,
         }
     }
 
     #[cold]
     fn by_text(key: &Bound<'_, PyAny>) -> PyResult<Name> {
         if let Some(text) = key.cast::<PyString>().ok().and_then(|key| key.to_str().ok())
-            && let Some(place) = all_names().position(|name| name == text)
+            && let Some(name) = all_names().find(|name| name.text() == text)
         {
-            return Ok(Name::at(place));
+            return Ok(name);
         }
         Err(Name::unexpected(key))
     }
@@ -299,7 +303,7 @@ impl Parameters {
 
     fn set_input(&mut self, name: &'static str, given: &Bound<'_, PyAny>) {
         if !given.is_none() {
-            self.edits.push((name, given.clone().unbind()));
+            self.inputs.push((name, given.clone().unbind()));
         }
     }
 
@@ -381,10 +385,10 @@ impl Parameters {
     /// code.
     #[inline]
     pub(super) fn read_logits<'py>(&self, logits: &Bound<'py, PyAny>) -> PyResult<(Logits<'py>, Inputs<'py>)> {
-        if self.edits.is_empty() {
+        if self.inputs.is_empty() {
             return Ok((Logits::read(logits)?, Inputs::default()));
         }
-        self.read_logits_to_edit(&self.edits, logits)
+        self.read_logits_to_edit(&self.inputs, logits)
     }
 
     /// Does the same with the inputs of one call, which replace those of the same name.
@@ -394,30 +398,30 @@ impl Parameters {
         logits: &Bound<'py, PyAny>,
     ) -> PyResult<(Logits<'py>, Inputs<'py>)> {
         let py = logits.py();
-        let mut edits: Vec<_> = self.edits.iter().map(|(name, given)| (*name, given.clone_ref(py))).collect();
+        let mut read: Vec<_> = self.inputs.iter().map(|(name, given)| (*name, given.clone_ref(py))).collect();
         for (key, value) in inputs {
             let Name::Input(name) = Name::of(&key)? else { return Err(Name::unexpected(&key)) };
-            edits.retain(|(other, _)| *other != name);
+            read.retain(|(other, _)| *other != name);
             if !value.is_none() {
-                edits.push((name, value.unbind()));
+                read.push((name, value.unbind()));
             }
         }
-        self.read_logits_to_edit(&edits, logits)
+        self.read_logits_to_edit(&read, logits)
     }
 
     fn read_logits_to_edit<'py>(
         &self,
-        edits: &[(&'static str, Py<PyAny>)],
+        inputs: &[(&'static str, Py<PyAny>)],
         logits: &Bound<'py, PyAny>,
     ) -> PyResult<(Logits<'py>, Inputs<'py>)> {
         let py = logits.py();
         let as_dict = || {
             let dict = PyDict::new(py);
-            edits.iter().try_for_each(|(name, given)| dict.set_item(name, given))?;
+            self.edits.iter().chain(inputs).try_for_each(|(name, given)| dict.set_item(name, given))?;
             Ok(Some(dict))
         };
         let (logits, is_edited) = Logits::read_to_edit(logits, as_dict)?;
-        let inputs = if is_edited { Inputs::default() } else { Inputs::read(edits, py, logits.shape)? };
+        let inputs = if is_edited { Inputs::default() } else { Inputs::read(inputs, py, logits.shape)? };
         Ok((logits, inputs))
     }
 

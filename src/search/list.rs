@@ -108,15 +108,15 @@ impl List {
 
     /// Returns the key of the `count`-th token in the total order, or a key after all others if there are fewer.
     #[inline(always)]
-    pub fn last_of_first(&mut self, count: usize) -> u64 {
-        top_k::last_key(&self.keys, count, &mut self.work_keys)
+    pub fn last_of_first<I: Vector>(&mut self, count: usize) -> u64 {
+        I::run(move || top_k::last_key(&self.keys, count, &mut self.work_keys))
     }
 
     /// Returns the key of the token at which the mass, in the total order, reaches what is needed. Returns None if it is not
     /// the same token for the least and for the most that may be needed.
     #[inline(always)]
-    pub fn last_reaching(&mut self, needs: (u64, u64)) -> Option<u64> {
-        top_p::last_key(&self.keys, &self.masses, needs, &mut self.work_pairs)
+    pub fn last_reaching<I: Vector>(&mut self, needs: (u64, u64)) -> Option<u64> {
+        I::run(move || top_p::last_key(&self.keys, &self.masses, needs, &mut self.work_pairs))
     }
 
     /// Returns the smallest distance of a surprise from `center` within which the tokens have the mass that is needed, or None

@@ -150,7 +150,7 @@ impl<'a, R: Row> State<'a, R> {
         self.narrow_list();
         let (tokens, end) = (self.row.tokens(), order::end(self.row.tokens()));
         self.last_of_fewest = match self.kept {
-            Some(Kept::Listed { .. } | Kept::Without { .. }) => self.search.list.last_of_first(self.fewest),
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => self.search.list.last_of_first::<R::Isa>(self.fewest),
             _ if self.fewest >= tokens => end,
             _ if self.fewest <= most_listed(tokens) => self.search.list_top_k(&self.row, self.fewest)?,
             _ => self.search.passes.last_of_top_k(&self.row, self.fewest)?,
@@ -250,7 +250,7 @@ impl<'a, R: Row> State<'a, R> {
             None => end,
             Some(Kept::Long { last, .. }) => last,
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
-                let last = self.search.list.last_of_first(count).min(end);
+                let last = self.search.list.last_of_first::<R::Isa>(count).min(end);
                 self.kept = Some(Kept::Listed { last: if with_ties { down_to(order::logit(last)) } else { last } });
                 self.is_exact = false;
                 return Ok(());
@@ -289,7 +289,7 @@ impl<'a, R: Row> State<'a, R> {
             None => self.search.nucleus(&self.row, self.mass, share)?,
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
                 let need = share.need(self.search.list.total());
-                Kept::Listed { last: self.search.list.last_reaching((need, need)).ok_or(RowError::Changed)? }
+                Kept::Listed { last: self.search.list.last_reaching::<R::Isa>((need, need)).ok_or(RowError::Changed)? }
             }
             Some(Kept::Long { last, .. }) => self.search.long_nucleus(&self.row, self.mass, share, last, None)?,
         });
@@ -425,7 +425,11 @@ impl Search {
         // Only ties at the floor can make the list longer than this.
         let limit = k.saturating_mul(BLOCK).min(most_listed(row.tokens()));
         if self.list.collect(row, Prefix::to(down_to(floor)), limit) {
-            let last = self.list.last_of_first(k);
+            let keys = self.list.keys();
+            if keys.len() <= k {
+                return Ok(if keys.len() < k { u64::MAX } else { keys.iter().copied().max().unwrap_or(u64::MAX) });
+            }
+            let last = self.list.last_of_first::<R::Isa>(k);
             self.list.truncate(last);
             Ok(last)
         } else {
@@ -450,7 +454,7 @@ impl Search {
             let (low_total, high_total) = self.ledger.total();
             let needs = (share.need(low_total), share.need(high_total));
             if self.list.total() >= needs.1 {
-                if let Some(last) = self.list.last_reaching(needs) {
+                if let Some(last) = self.list.last_reaching::<R::Isa>(needs) {
                     return Ok(Kept::Listed { last });
                 }
                 self.ledger.refine(row, mass)?;

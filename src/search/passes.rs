@@ -71,7 +71,7 @@ impl Passes {
             let (near, far) = self.survey.between(end);
             let count = prefix::count(row, Prefix::to(near), Prefix::to(far), self.between.keys_to_fill());
             if count < k && k - count <= self.between.keys().len() {
-                return Ok(self.between.last_of_first(k - count));
+                return Ok(self.between.last_of_first::<R::Isa>(k - count));
             }
             if (near, far) == (order::START, end) {
                 return Err(RowError::Changed); // the keys covered the whole row, which has more than k tokens
@@ -111,7 +111,7 @@ impl Passes {
             let (need, before) = (share.need(total), self.blocks.total::<R::Isa>());
             if before < need && need - before <= self.between.total() {
                 let need = need - before;
-                let last = self.between.last_reaching((need, need)).ok_or(RowError::Changed)?;
+                let last = self.between.last_reaching::<R::Isa>((need, need)).ok_or(RowError::Changed)?;
                 return Ok(Weighed { last, near });
             }
             if (near, far) == (order::START, last) {

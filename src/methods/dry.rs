@@ -1,0 +1,68 @@
+//! DRY ("don't repeat yourself"): makes each token that would extend a repeated sequence less likely, the longer the sequence the
+//! more.
+//!
+//! ```text
+//! row[id] = row[id] - float32(multiplier * power(base, length - allowed_length))      # for each id with such a length
+//! ```
+//!
+//! The length of a token is the largest number of last tokens of the history that also stand before an occurrence of it.
+//!
+//! P. E. Weidmann (p-e-w), text-generation-webui, pull request 5677 (2024), with llama.cpp's Z-algorithm.
+//!
+//! Edge rules: no sequence contains a breaker, and no breaker is penalized. The product is computed in float64 and clipped to the
+//! finite range. A multiplier of 0 is off.
+
+use super::find::power;
+use crate::params::Params;
+use crate::repeats::Repeats;
+
+/// Calls `found` with tokens and how many of the tokens before them are repeated, if that is penalized. A token may be found more
+/// than once: the largest number counts. `is_breaker` must be quick.
+pub(super) fn find(
+    params: &Params,
+    is_breaker: impl Fn(u32) -> bool,
+    repeats: &Repeats,
+    mut found: impl FnMut(u32, u32),
+) {
+    let history = repeats.reversed();
+    let window = match params.dry_penalty_last_n {
+        0 => u32::MAX,
+        count => u32::try_from(count).unwrap_or(u32::MAX),
+    };
+    // What a match has before the window does not count.
+    let matches = || {
+        let inside = repeats.matches().iter().take_while(|one| one.distance < window);
+        inside.map(|one| (one.next, one.length.min(window - one.distance)))
+    };
+    let longest = matches().map(|(_, length)| length).max().unwrap_or(0);
+    let breaker = history[..longest as usize].iter().position(|&id| is_breaker(id));
+    let most = breaker.map_or(longest, |place| place as u32);
+    if u64::from(most) < params.dry_allowed_length {
+        return;
+    }
+    // Where a text repeats a few tokens all the time, most of what is found was found before.
+    let mut last_found = [(u32::MAX, 0); 256];
+    for (id, length) in matches() {
+        let length = length.min(most);
+        if u64::from(length) >= params.dry_allowed_length {
+            let last = &mut last_found[id as usize % 256];
+            let was_found = last.0 == id && last.1 >= length;
+            if !was_found && !is_breaker(id) {
+                *last = (id, length);
+                found(id, length);
+            }
+        }
+    }
+}
+
+/// Returns what to subtract from the logit of a token before which so many tokens are repeated.
+pub(super) fn penalty(params: &Params, length: u32) -> f32 {
+    let beyond = u64::from(length).saturating_sub(params.dry_allowed_length);
+    let penalty = params.dry_multiplier * power(params.dry_base, beyond);
+    (penalty as f32).min(f32::MAX)
+}
+
+#[inline(always)]
+pub(super) fn apply(penalty: f32, logit: f32) -> f32 {
+    logit - penalty
+}
