@@ -74,14 +74,57 @@ VALUES: dict[str, list[Any]] = {
     "frequency_penalty": [-0.5, 0.1, 0.3, 0.5, 1.0, 2.0],
     "presence_penalty": [-0.5, 0.1, 0.3, 0.5, 1.0, 2.0],
     "penalty_window": [1, 2, 5, 64],
+    "encoder_repetition_penalty": [0.5, 0.9, 1.1, 1.5, 2.0],
+    "no_repeat_ngram_size": [1, 2, 3, 4, 6],
+    "min_new_tokens": [1, 2, 3, 6, 31],
+    "dry_multiplier": [0.1, 0.8, 2.0],
+    "dry_base": [1.0, 1.2, 1.75, 3.0],
+    "dry_allowed_length": [1, 2, 3, 5],
+    "dry_penalty_last_n": [3, 8, 64],
 }
-"""What is drawn for a parameter."""
+"""What is drawn for a parameter that is a number."""
 
-HISTORY = {"prompt_ids": [0, 1, 3, 10], "output_ids": [1, 2, 5, 30]}
+HISTORY = {"prompt_ids": [0, 1, 3, 10], "output_ids": [0, 1, 2, 5, 30]}
 """How many token ids are drawn; they are always there."""
+
+
+def draw_ids(size: int, rng: random.Random, most: int = 4) -> list[int]:
+    """Draw a few token ids."""
+    return [rng.randrange(size) for _ in range(rng.randint(1, most))]
+
+
+def draw_sequences(size: int, history: list[int], rng: random.Random) -> list[list[int]]:
+    """Draw some sequences of token ids. Often the last token of one would complete it now."""
+    ends = [history[-rng.randint(1, 4) :] if rng.random() < 0.6 else [] for _ in range(4)]
+    others = [end or (draw_ids(size, rng) if rng.random() < 0.5 else []) for end in ends]
+    return [list(one) for one in dict.fromkeys((*other, rng.randrange(size)) for other in others)]
+
+
+# What is drawn for the other parameters, from the size of the row and the history: the prompt and the output.
+LISTS: dict[str, Callable[[int, list[int], list[int], random.Random], Any]] = {
+    "sequence_bias": lambda size, prompt, output, rng: [
+        [ids, rng.choice([-np.inf, -5.0, -1.3, 0.7, 2.0, 10.0])] for ids in draw_sequences(size, prompt + output, rng)
+    ],
+    "bad_words_ids": lambda size, prompt, output, rng: draw_sequences(size, prompt + output, rng),
+    "logit_bias": lambda size, prompt, output, rng: [
+        [token, rng.choice([-np.inf, -3.0, -0.4, 1.5, 6.0])] for token in dict.fromkeys(draw_ids(size, rng, 8))
+    ],
+    "suppress_tokens": lambda size, prompt, output, rng: draw_ids(size, rng),
+    "begin_suppress_tokens": lambda size, prompt, output, rng: draw_ids(size, rng),
+    "eos_token_ids": lambda size, prompt, output, rng: draw_ids(size, rng, 3),
+    "forced_bos_token_id": lambda size, prompt, output, rng: rng.randrange(size),
+    "forced_eos_token_id": lambda size, prompt, output, rng: rng.randrange(size),
+    "max_new_tokens": lambda size, prompt, output, rng: len(output) + rng.choice([1, 1, 2, 5]),
+    "exponential_decay_length_penalty": lambda size, prompt, output, rng: [
+        rng.choice([0, 1, 3, 10]),
+        rng.choice([1.01, 1.5, 2.0]),
+    ],
+}
 
 CLOSE = ("top_p", "min_p", "epsilon_cutoff")
 """The parameters that are compared with a share of the row, which some cases are a little above or below."""
+ALWAYS = ("eos_token_ids",)
+"""The parameters that others need."""
 DISTANCES = [0.0, 1e-7, -1e-7, 3e-5, -3e-5, 1e-3, -1e-3]
 
 
@@ -98,11 +141,16 @@ def close_value(name: str, row: Row, rng: random.Random) -> float:
 def draw_params(names: tuple[str, ...], row: Row, rng: random.Random, every: bool) -> dict[str, Any]:
     """Draw the parameters of a case: all that are named, or some of them."""
     params: dict[str, Any] = {}
+    for name, counts in HISTORY.items():
+        if name in names:  # of a few ids or of all, so that some sequences of them are there twice
+            ids = rng.choice([range(len(row)), range(min(len(row), 3))])
+            params[name] = [rng.choice(ids) for _ in range(rng.choice(counts))]
+    history = params.get("prompt_ids", []), params.get("output_ids", [])
     for name in names:
-        if name in HISTORY:
-            params[name] = [rng.randrange(len(row)) for _ in range(rng.choice(HISTORY[name]))]
-        elif not every and rng.random() < 0.4:
+        if name in HISTORY or (not every and name not in ALWAYS and rng.random() < 0.4):
             continue
+        if name in LISTS:
+            params[name] = LISTS[name](len(row), *history, rng)
         elif name in CLOSE and len(names) < 3 and rng.random() < 0.25:
             params[name] = close_value(name, row, rng)
         else:
@@ -114,6 +162,18 @@ class Transformers:
     """The logits processors of transformers, as `generate` makes them from a generation config."""
 
     FILTERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff")
+    EDITS = (
+        "sequence_bias",
+        "encoder_repetition_penalty",
+        "repetition_penalty",
+        "no_repeat_ngram_size",
+        "bad_words_ids",
+        "min_new_tokens",
+        "eos_token_ids",
+        "exponential_decay_length_penalty",
+        "suppress_tokens",
+        "begin_suppress_tokens",
+    )
     TABLE: ClassVar = [
         (("temperature",), 60),
         (("top_k",), 200),
@@ -130,8 +190,19 @@ class Transformers:
         (("temperature", "top_p"), 150),
         (("temperature", "top_k", "top_p"), 150),
         (FILTERS, 600),
-        (("repetition_penalty", "prompt_ids", "output_ids"), 200),
-        (("repetition_penalty", "prompt_ids", "output_ids", *FILTERS), 200),
+        (("repetition_penalty", *HISTORY), 200),
+        (("encoder_repetition_penalty", *HISTORY), 100),
+        (("no_repeat_ngram_size", *HISTORY), 200),
+        (("sequence_bias", *HISTORY), 200),
+        (("bad_words_ids", *HISTORY), 200),
+        (("suppress_tokens",), 40),
+        (("begin_suppress_tokens", *HISTORY), 60),
+        (("min_new_tokens", "eos_token_ids", *HISTORY), 100),
+        (("forced_bos_token_id", *HISTORY), 60),
+        (("forced_eos_token_id", "max_new_tokens", *HISTORY), 60),
+        (("exponential_decay_length_penalty", "eos_token_ids", *HISTORY), 100),
+        ((*EDITS, *HISTORY), 300),
+        ((*EDITS, *HISTORY, *FILTERS), 400),
     ]
     """Which parameters the cases have, and how many cases there are of each kind. Those of more than three are each there or
     not."""
@@ -154,24 +225,45 @@ class Transformers:
         """Return of each token whether it is kept, and its probability; None if this row has no answer."""
         torch = self.torch
         params = dict(params)
-        history = [*params.pop("prompt_ids", []), *params.pop("output_ids", [])]
-        fewest = params.pop("min_tokens_to_keep", 1)
+        prompt, output = params.pop("prompt_ids", []), params.pop("output_ids", [])
+        fewest, eos = params.pop("min_tokens_to_keep", 1), params.pop("eos_token_ids", None)
+        if has_another_rule(row, prompt, eos, params):
+            return None
+        longest = params.pop("max_new_tokens", None)
         config = self.config_class(do_sample=True, **({"top_k": 0} | params))
-        config._eos_token_tensor = None
+        config._eos_token_tensor = None if eos is None else torch.tensor(eos)
+        if longest is not None:
+            config.max_length = len(prompt) + longest
         if fewest > 1:  # as many as there are tokens that end a text, and one more, in a search by beams
             config.num_beams, config._eos_token_tensor = 2, torch.arange(fewest - 1)
-        processors = self.model._get_logits_processor(config, input_ids_seq_length=len(history), device="cpu")
-        scores = processors(torch.tensor([history], dtype=torch.int64), torch.tensor(row)[None])[0]
+        processors = self.model._get_logits_processor(
+            config,
+            input_ids_seq_length=len(prompt),
+            encoder_input_ids=torch.tensor([prompt], dtype=torch.int64),
+            device="cpu",
+        )
+        scores = processors(torch.tensor([prompt + output], dtype=torch.int64), torch.tensor(row)[None])[0]
         if not torch.isfinite(scores.max()):
             return None
         return (scores > -torch.inf).numpy(), scores.softmax(dim=-1).numpy()
+
+
+def has_another_rule(row: Row, prompt: list[int], eos: list[int] | None, params: dict[str, Any]) -> bool:
+    """Say whether transformers has a rule that toksample does not have; docs/parity.md lists these."""
+    forced = params.get("forced_bos_token_id", params.get("forced_eos_token_id"))
+    return (
+        (forced is not None and row[forced] == -np.inf)
+        or ("forced_bos_token_id" in params and len(prompt) != 1)
+        or any([token] in params.get("bad_words_ids", []) for token in eos or [])
+    )
 
 
 class LlamaCpp:
     """The samplers of llama.cpp, through the low-level functions of llama-cpp-python."""
 
     FILTERS = ("top_k", "typical_p", "top_p", "min_p", "xtc_threshold", "temperature")
-    EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window", "output_ids")
+    EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window")
+    DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n")
     TABLE: ClassVar = [
         (("temperature",), 60),
         (("top_k",), 200),
@@ -186,8 +278,10 @@ class LlamaCpp:
         (("top_k", "top_p"), 100),
         (("top_k", "top_p", "temperature"), 150),
         (FILTERS, 600),
-        (EDITS, 300),
-        ((*EDITS, *FILTERS), 200),
+        ((*EDITS, "output_ids"), 300),
+        (("logit_bias",), 100),
+        ((*DRY, "output_ids"), 200),
+        ((*EDITS, *DRY, "logit_bias", "output_ids", *FILTERS), 300),
     ]
 
     def __init__(self) -> None:
@@ -219,12 +313,19 @@ class LlamaCpp:
     def samplers(self, size: int, params: dict[str, Any]) -> Iterator[Any]:
         """Yield the samplers, in llama.cpp's order. The last one computes the probabilities."""
         llama, fewest = self.llama, params.get("min_tokens_to_keep", 1)
+        if "logit_bias" in params:
+            biases = (llama.llama_logit_bias * len(params["logit_bias"]))(*map(tuple, params["logit_bias"]))
+            yield llama.llama_sampler_init_logit_bias(size, len(biases), biases)
         if "output_ids" in params:
             window = params.get("penalty_window", len(params["output_ids"]))
             penalties = [
                 params.get(f"{name}_penalty", off) for name, off in zip(PENALTIES, (1.0, 0.0, 0.0), strict=True)
             ]
             yield llama.llama_sampler_init_penalties(size, window, *penalties)
+        if "dry_multiplier" in params:
+            window = params.get("dry_penalty_last_n", len(params["output_ids"]))
+            base, allowed = params.get("dry_base", 1.75), params.get("dry_allowed_length", 2)
+            yield llama.llama_sampler_init_dry(None, params["dry_multiplier"], base, allowed, window, None, 0)
         if "top_k" in params:
             yield llama.llama_sampler_init_top_k(params["top_k"])
         if "typical_p" in params:
@@ -249,8 +350,13 @@ def has_no_answer(row: Row, params: dict[str, Any]) -> bool:
 
     Its typical_p then compares with nan, and its xtc may keep nothing but them.
     """
+    row = row.copy()
+    for token, bias in params.get("logit_bias", []):
+        row[token] += bias
     part = np.sort(row)[::-1][: params.get("top_k")]
-    is_nan = "typical_p" in params and part[-1] - part[0] < -85
+    if part[0] == -np.inf:
+        return True
+    is_nan = "typical_p" in params and part[-1] - part[0] < -70  # to which the penalties may add something
     counts_banned = "xtc_threshold" in params and not (params["xtc_threshold"] and "min_tokens_to_keep" not in params)
     return bool(is_nan or (counts_banned and part[-1] == -np.inf))
 
@@ -269,7 +375,7 @@ def make_cases(peer: Transformers | LlamaCpp) -> list[Case]:
             row, rng = recipe.row(), random.Random(seed)
             if not (row > -np.inf).any():
                 continue
-            params = draw_params(names, row, rng, every=len(names) <= 3)
+            params = draw_params(names, row, rng, every=len({*names} - {*HISTORY}) <= 3)
             answer = peer.keep(row, params)
             if answer is not None:
                 kept, probs = answer
