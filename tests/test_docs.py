@@ -36,5 +36,5 @@ def test_examples(path):
 
 def test_every_method_has_its_section():
     sections = re.findall(r"^## (\w+)$", METHODS.read_text(encoding="utf-8"), re.MULTILINE)
-    others = {"penalty_window", "prompt_ids", "output_ids", "seed", "stream", "position"}
+    others = {"xtc_threshold", "penalty_window", "prompt_ids", "output_ids", "seed", "stream", "position"}
     assert sorted(sections) == sorted(set(NAMES) - others)

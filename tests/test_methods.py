@@ -63,7 +63,7 @@ def test_a_parameter_has_its_entry_everywhere():
     of_a_call = {"position", "prompt_ids", "output_ids", "bitmask"}
     assert set(TextParameters.__annotations__) == set(fields)
     assert set(Parameters.__annotations__) == set(NAMES) == set(DEFAULTS) == set(fields) | of_a_call
-    assert set(PARAMETERS) == set(NAMES) - {"logit_bias", "prompt_ids", "output_ids", "bitmask"}
+    assert set(PARAMETERS) == set(NAMES) - {"logit_bias", "order", "prompt_ids", "output_ids", "bitmask"}
     for name, parameter in PARAMETERS.items():
         assert DEFAULTS[name] is None or parameter.holds(DEFAULTS[name])
         assert parameter.off is None or parameter.off == DEFAULTS[name]
@@ -74,7 +74,7 @@ def test_a_parameter_has_its_entry_everywhere():
 def test_signatures_show_the_parameters(name):
     parameters, same = (inspect.signature(getattr(module, name)).parameters for module in (toksample, reference))
     assert parameters == same
-    assert list(parameters)[:19] == ["logits", *NAMES]
+    assert list(parameters)[: 1 + len(NAMES)] == ["logits", *NAMES]
     assert {name: parameters[name].default for name in NAMES} == DEFAULTS
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(parameters)[1:])
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from toksample._orders import steps
 from toksample._parameters import (
     DEFAULTS,
     NAMES,
@@ -20,7 +21,6 @@ from toksample._parameters import (
     check_count,
     check_order,
     per_row,
-    steps,
     token_ids,
     unexpected,
 )

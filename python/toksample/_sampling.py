@@ -180,9 +180,9 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
-    means off, or the default. They always apply in this order, each to what the one before it has left: bitmask, logit_bias,
+    means off, or the default. They apply in this order, each to what the one before it has left: bitmask, logit_bias,
     repetition_penalty, frequency_penalty, presence_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff,
-    top_a. A row of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
+    top_a, xtc_probability. The parameter ``order`` changes the part that begins with the temperature. A row of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -213,6 +213,17 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     top_a : float
         In [0, 1]. Keep the tokens whose probability is at least this many times the square of the largest probability, as in
         KoboldAI. 0 and None are off.
+    xtc_probability : float
+        In [0, 1]. With this probability, drop all tokens whose probability is at least ``xtc_threshold``, except the least
+        probable one of them, as in text-generation-webui (XTC, "exclude top choices"). 0 and None are off.
+    xtc_threshold : float
+        In [0, 1]. Above 1/2, ``xtc_probability`` has no effect. None means 0.1.
+    order : str or sequence of str
+        The order of the temperature and the filters, for all rows: "toksample", which is the default, "transformers", "vllm",
+        "sglang", "llama.cpp" or "mlx-lm", or a sequence of steps. A step is the name of its parameter, except "xtc", which is
+        ``xtc_probability``. "top_k_with_ties" is a top_k that keeps all tokens that tie with the k-th, and "top_p_beyond" a
+        top_p that keeps a set whose probabilities sum to more than p. Every filter that is on must have a step, and so must a
+        temperature other than 1. docs/sampling-methods.md lists the steps of each system.
     repetition_penalty : float
         In [1e-30, 1e30]. For each token that is in the prompt or the output, divide the logit by the penalty if the logit is
         positive, and multiply it otherwise (Keskar et al., 2019). 1 and None are off.
@@ -269,6 +280,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     1
     >>> toksample.sample(np.stack([logits, logits]), temperature=[0.0, 1.0], top_k=2, seed=1, position=5)
     array([1, 2])
+    >>> toksample.sample(logits, temperature=0.7, top_p=0.9, order="llama.cpp", seed=1)
+    1
     """
     return _native.sample(logits, parameters)
 
@@ -284,8 +297,7 @@ def candidates(
     logits : array_like, shape (V,)
         As in :func:`sample`.
     **parameters
-        As in :func:`sample`. The seed, stream and position have no effect. They are accepted so that you can pass the
-        parameters of a draw unchanged.
+        As in :func:`sample`. The seed, stream and position decide only whether XTC acts, as they do for the draw.
 
     Returns
     -------
