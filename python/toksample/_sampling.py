@@ -182,7 +182,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
     means off, or the default. They apply in this order, each to what the one before it has left: bitmask, logit_bias,
     repetition_penalty, frequency_penalty, presence_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff,
-    top_a, xtc_probability. The parameter ``order`` changes the part that begins with the temperature. A row of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
+    top_a, xtc_probability. The parameter ``order`` changes the part that begins with the temperature. A row of a batch gives
+    the same token as it would alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
