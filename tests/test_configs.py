@@ -129,6 +129,21 @@ def test_the_tables_agree_with_the_parameters(system):
 
 
 @every_system
+def test_the_filters_of_a_system_are_the_steps_of_its_order(system):
+    filters = {option.ours for option in system.options if option.is_filter and not option.setting_of}
+    if system.order is None:
+        assert filters <= {STEPS[step] for step in steps(None)}
+    else:
+        assert filters == {STEPS[step] for step in steps(system.order)}
+
+
+def test_the_samplers_of_llama_cpp():
+    assert tuple(LLAMA_CPP.sampler_of) == steps("llama.cpp")
+    samplers = {one.sampler for one in (*LLAMA_CPP.options, *LLAMA_CPP.refused)} - {None}
+    assert samplers == {*ALL_SAMPLERS, "adaptive_p"}
+
+
+@every_system
 def test_refused_fields_are_refused_unless_they_are_off(system):
     for refused in system.refused:
         for off in (None, *refused.off):
