@@ -15,6 +15,7 @@ from toksample._systems import LLAMA_CPP, OPENAI, TRANSFORMERS, VLLM, Option, Re
 from toksample._text import show
 
 Made = TypeVar("Made")
+Order = str | tuple[str, ...] | None
 
 FILE_NAME = "generation_config.json"
 """What transformers calls the file in a model's folder."""
@@ -287,9 +288,6 @@ def as_dict(system: System, source: Any) -> dict[Any, Any]:
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-Order = str | tuple[str, ...] | None
 
 
 def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Order]:
