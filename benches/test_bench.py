@@ -223,7 +223,7 @@ EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "logit_b
 
 
 def test_every_method_has_a_case():
-    methods = set(toksample.SamplingParams.__slots__) - {"seed", "stream", "penalty_window"}
+    methods = set(toksample.SamplingParams.__slots__) - {"seed", "stream", "order", "penalty_window"}
     assert methods == {name for call in SAMPLE.values() for name in call.params} - {"output_ids"}
 
 
@@ -263,6 +263,14 @@ def test_a_typical_draw_may_not_be_the_most_probable_token():
     row = np.float32([3.0] + [0.0] * 40)  # a half of the probability, and tokens of an eightieth
     call = SAMPLE["typical_p"]._replace(params={"typical_p": 0.4})
     assert np.array_equal(may_be_drawn(call, row[None]), row[None] == 0)
+    with pytest.raises(AssertionError, match="token 0 is not a legal draw"):
+        check(call, row, 0)
+
+
+def test_xtc_may_not_draw_the_most_probable_token():
+    row = np.log(np.float32([0.5, 0.3, 0.15, 0.05]))
+    call = SAMPLE["xtc"]._replace(params={"temperature": 1.0, "xtc_probability": 1.0, "xtc_threshold": 0.2})
+    assert may_be_drawn(call, row[None]).tolist() == [[False, True, True, True]]
     with pytest.raises(AssertionError, match="token 0 is not a legal draw"):
         check(call, row, 0)
 

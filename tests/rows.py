@@ -12,6 +12,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from toksample._orders import ORDERS, STEPS
+from toksample._parameters import PARAMETERS
+
 FIXTURES = Path(__file__).parent / "fixtures"
 DTYPES = ["float32", "float16", "bfloat16", "float64"]
 LN_2 = math.log(2)
@@ -142,6 +145,8 @@ TOP_PS = [0.0, 5e-324, 1e-300, 1e-10, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**
 TYPICAL_PS = [0.0, 5e-324, 1e-10, 0.1, 0.2, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**-53, 1.0]
 EPSILON_CUTOFFS = [0.0, 5e-324, 1e-20, 2.0**-62, 2.0**-41, 3e-4, 9e-3, 0.1, 0.5, 1 - 2.0**-53, 1.0]
 TOP_AS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.04, 0.2, 0.5, 1 - 2.0**-53, 1.0]
+XTC_PROBABILITIES = [0.0, 5e-324, 2.0**-64, 0.25, 0.5, 1 - 2.0**-53, 1.0]
+XTC_THRESHOLDS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.05, 0.1, 0.25, 1 / 3, 0.5, 0.5 + 2.0**-53, 1.0]
 REPETITION_PENALTIES = [1.0, 1e-30, 0.5, 1.05, 1.3, 2.0, 10.0, 1e30]
 ADDED_PENALTIES = [0.0, -0.0, -1e30, -2.0, 1e-30, 0.1, 0.5, 2.0, 1e30]
 BIASES = [0.0, -np.inf, -3.4e38, 3.4e38, -100.0, 100.0, 1e-45, -1.0, 5.0]
@@ -156,7 +161,7 @@ def _some(rng, fixed, random, rate=0.5):
 
 def make_filters(rng, count, size):
     """Make filters for each of `count` rows of `size` tokens. Each filter is off for many of the rows."""
-    on = rng.random((6, count)) < [[0.6], [0.6], [0.6], [0.3], [0.3], [0.3]]
+    on = rng.random((8, count)) < [[0.6], [0.6], [0.6], [0.3], [0.3], [0.3], [0.3], [0.1]]
     ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
     ties = rng.integers(1, size + 1, count) / size  # the shares that prefixes of equal tokens have
     return {
@@ -167,7 +172,28 @@ def make_filters(rng, count, size):
         "typical_p": np.where(on[3], _some(rng, TYPICAL_PS, rng.random(count), 0.7), 1.0),
         "epsilon_cutoff": np.where(on[4], _some(rng, EPSILON_CUTOFFS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
         "top_a": np.where(on[5], _some(rng, TOP_AS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
+        "xtc_probability": np.where(on[6], _some(rng, XTC_PROBABILITIES, rng.random(count)), 0.0),
+        "xtc_threshold": _some(rng, XTC_THRESHOLDS, np.where(on[0], ties, 10.0 ** rng.uniform(-7, 0, count)), 0.7),
+        "min_tokens_to_keep": np.where(
+            on[7], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(1)
+        ),
     }
+
+
+def make_order(rng):
+    """Make an order: that of a system, or some of the steps in any order."""
+    if rng.random() < 0.3:
+        return ORDERS[rng.choice(sorted(ORDERS))]
+    steps = {STEPS[step]: step for step in rng.permutation(sorted(STEPS)).tolist()}  # one for each parameter
+    return tuple(steps.values())[: rng.integers(0, 2 * len(steps))]
+
+
+def with_order(params, order):
+    """Return parameters that are applied in an order. Those for which it has no step are turned off."""
+    applied = {STEPS[step] for step in order}
+    off = {name: PARAMETERS[name].off for name in STEPS.values() if name in params and name not in applied}
+    off = {name: np.full_like(params[name], value)[()] for name, value in off.items()}
+    return params | off | {"order": order}
 
 
 def make_edits(rng, rows):
@@ -253,8 +279,9 @@ def _make_biases(rng, size, best):
 
 
 def make_params(rng, rows):
-    """Make filters and edits for each row of a batch."""
-    return make_filters(rng, *rows.shape) | make_edits(rng, rows)
+    """Make filters and edits for each row of a batch, and sometimes an order of the filters."""
+    params = make_filters(rng, *rows.shape) | make_edits(rng, rows)
+    return with_order(params, make_order(rng)) if rng.random() < 0.4 else params
 
 
 def make_words(rng, count):
@@ -268,7 +295,7 @@ def make_words(rng, count):
 
 def one_row(params, b):
     """Return the parameters of row `b` alone: Python numbers, arrays of ids and masks, mappings."""
-    each = {name: values[b] for name, values in params.items()}
+    each = {name: values if name == "order" else values[b] for name, values in params.items()}
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in each.items()}
 
 
@@ -277,7 +304,8 @@ def pick(params, places):
     return {
         name: values[places] if isinstance(values, np.ndarray) else [values[b] for b in places]
         for name, values in params.items()
-    }
+        if name != "order"
+    } | {name: values for name, values in params.items() if name == "order"}
 
 
 # ---- hypothesis --------------------------------------------------------------------------------------------------------
@@ -320,6 +348,19 @@ filter_params = st.fixed_dictionaries(
         "top_a": st.one_of(st.just(0.0), st.sampled_from(TOP_AS), st.floats(0, 1)),
     }
 )
+orders = st.one_of(
+    st.sampled_from(list(ORDERS.values())),
+    st.lists(st.sampled_from(list(STEPS)), unique_by=lambda step: STEPS[step]).map(tuple),
+)
+_xtc = st.fixed_dictionaries(
+    {
+        "xtc_probability": st.one_of(st.just(0.0), st.sampled_from(XTC_PROBABILITIES), st.floats(0, 1)),
+        "xtc_threshold": st.one_of(st.sampled_from(XTC_THRESHOLDS), st.floats(0, 1)),
+        "min_tokens_to_keep": st.one_of(st.just(1), st.sampled_from(TOP_KS), st.integers(0, 1300)),
+    }
+)
+_all_filters = st.builds(lambda filters, xtc: filters | xtc, filter_params, _xtc)
+ordered_params = st.one_of(_all_filters, st.builds(with_order, _all_filters, orders))
 word = st.one_of(st.sampled_from(WORDS), st.integers(0, 2**64 - 1))
 words = st.fixed_dictionaries({"seed": word, "stream": word, "position": word})
 

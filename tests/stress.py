@@ -38,13 +38,16 @@ def check_batch(seed, number):
     """Return the number of cases of the batch, and a text for each case that fails."""
     name, logits, params, word = make_batch(seed, number)
     tokens = toksample.sample(logits, **params, **word)
-    masked = toksample.mask_logits(logits, **params)
+    masked = toksample.mask_logits(logits, **params, **word)
     failures = []
-    filters = {name: params[name] for name in reference.Filters._fields}
+    filters = {name: params[name] for name in reference.Filters._fields if name in params}
     for b, row in enumerate(reference.edited_rows(logits, params)[0]):
         case, words = one_row(params, b), one_row(word, b)
-        ids, masses = reference.survivors(row, reference.Filters(**one_row(filters, b)))
-        want = reference.draw(ids, masses, reference.draw_word(words["seed"], words["stream"], words["position"]))
+        place = words["seed"], words["stream"], words["position"]
+        ids, masses = reference.survivors(
+            row, reference.Filters(**one_row(filters, b), word=reference.filter_word(*place))
+        )
+        want = reference.draw(ids, masses, reference.draw_word(*place))
         kept = np.flatnonzero(masked[b] != -np.inf)
         values_are_kept = np.array_equal(masked[b][kept], logits.astype(masked.dtype, copy=False)[b][kept])
         if tokens[b] != want or not values_are_kept or not np.array_equal(kept, np.sort(ids)):

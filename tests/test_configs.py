@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toksample import GenerationConfig, SamplingParams
+from toksample._orders import ORDERS, STEPS, steps
 from toksample._stop_strings import StopStrings
 from toksample._systems import LLAMA_CPP, OPENAI, SYSTEMS, TRANSFORMERS, VLLM
 
@@ -103,7 +104,7 @@ WHISPER = {
 @every_system
 def test_every_parameter_has_its_place(system):
     has = {option.ours for option in system.options}
-    assert has | system.lacks == FIELDS
+    assert has | system.lacks | {"order"} == FIELDS  # each system has an order, but few have an option for it
     assert not has & system.lacks
 
 
@@ -125,6 +126,21 @@ def test_the_tables_agree_with_the_parameters(system):
         for off in option.off:
             given = {option.theirs: off} | ({system.switch: True} if system.switch else {})
             assert getattr(READ[system](given), option.ours) == getattr(defaults, option.ours), (option.theirs, off)
+
+
+@every_system
+def test_the_filters_of_a_system_are_the_steps_of_its_order(system):
+    filters = {option.ours for option in system.options if option.is_filter and not option.setting_of}
+    if system.order is None:
+        assert filters <= {STEPS[step] for step in steps(None)}
+    else:
+        assert filters == {STEPS[step] for step in steps(system.order)}
+
+
+def test_the_samplers_of_llama_cpp():
+    assert tuple(LLAMA_CPP.sampler_of) == steps("llama.cpp")
+    samplers = {one.sampler for one in (*LLAMA_CPP.options, *LLAMA_CPP.refused)} - {None}
+    assert samplers == {*ALL_SAMPLERS, "adaptive_p"}
 
 
 @every_system
@@ -177,7 +193,7 @@ def test_a_field_that_is_none_is_absent(system):
     ids=str,
 )
 def test_generation_configs(source, want):
-    assert SamplingParams.from_generation_config(source) == SamplingParams(**want)
+    assert SamplingParams.from_generation_config(source) == SamplingParams(**want, order="transformers")
 
 
 @pytest.mark.parametrize(
@@ -197,10 +213,12 @@ def test_generation_configs(source, want):
     ids=str,
 )
 def test_vllm(source, want):
-    assert SamplingParams.from_vllm(source) == SamplingParams(**(source if want is None else want))
+    assert SamplingParams.from_vllm(source) == SamplingParams(**(source if want is None else want), order="vllm")
 
 
-LLAMA_CPP_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+LLAMA_CPP_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "order": "llama.cpp"}
+ALL_SAMPLERS = ["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
+NO_FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +229,7 @@ LLAMA_CPP_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0
         ({"seed": 2**32 - 1}, {}),
         ({"seed": 2**32 - 2}, {"seed": 2**32 - 2}),
         ({"top_k": -1, "top_p": 1, "min_p": 0}, {"top_k": 0, "top_p": 1.0, "min_p": 0.0}),
-        ({"temperature": 0}, dict(zip(LLAMA_CPP_DEFAULTS, (0, 0, 1.0, 0.0), strict=True))),
+        ({"temperature": 0}, {**NO_FILTERS, "temperature": 0}),
         ({"repeat_penalty": 1.1}, {"repetition_penalty": 1.1, "penalty_window": 64}),
         ({"presence_penalty": 1, "repeat_last_n": -1}, {"presence_penalty": 1, "penalty_window": 0}),
         ({"repeat_last_n": 0}, {}),
@@ -222,10 +240,45 @@ LLAMA_CPP_DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0
             {"logit_bias": {5: 2.0, 6: -np.inf}},
         ),
         ({"logit_bias": {"5": 1.5}}, {"logit_bias": {5: 1.5}}),
+        ({"xtc_probability": 0.5}, {"xtc_probability": 0.5, "xtc_threshold": 0.1}),
+        ({"xtc_probability": 0.5, "xtc_threshold": 0.2}, {"xtc_probability": 0.5, "xtc_threshold": 0.2}),
+        ({"xtc_probability": 0, "xtc_threshold": 0.2}, {}),
+        # The list of samplers: what it does not have is left out.
+        ({"samplers": ALL_SAMPLERS}, {}),
+        ({"samplers": [*reversed(ALL_SAMPLERS[:3]), *ALL_SAMPLERS[3:]], "repeat_last_n": 0}, {}),
+        (
+            {"samplers": ["temperature", "xtc", "min_p"], "xtc_probability": 0.5, "top_k": 5},
+            {
+                **NO_FILTERS,
+                "temperature": 0.8,
+                "xtc_probability": 0.5,
+                "min_p": 0.05,
+                "order": ("temperature", "xtc", "min_p"),
+            },
+        ),
+        (
+            {"samplers": ["top_k", "typ_p"], "typical_p": 0.5, "xtc_probability": 0.5, "xtc_threshold": 0.3},
+            {**NO_FILTERS, "top_k": 40, "typical_p": 0.5, "order": ("top_k", "typical_p")},
+        ),
+        ({"samplers": [], "temperature": 0}, {**NO_FILTERS, "order": ()}),  # without the sampler, it is not greedy
+        ({"samplers": ["penalties"], "presence_penalty": 1}, None),
+        ({"samplers": ["top_k", "penalties"]}, {**NO_FILTERS, "top_k": 40, "order": ("top_k",)}),
+        (
+            {
+                "samplers": ["top_k"],
+                "repeat_penalty": 1.1,
+                "top_n_sigma": 1.0,
+                "dry_multiplier": 0.8,
+                "dynatemp_range": 0.5,
+            },
+            {**NO_FILTERS, "top_k": 40, "order": ("top_k",)},
+        ),
     ],
     ids=str,
 )
 def test_llama_cpp(source, want):
+    if want is None:
+        want = {**NO_FILTERS, "presence_penalty": 1, "penalty_window": 64, "order": ()}
     assert SamplingParams.from_llama_cpp(source) == SamplingParams(**{**LLAMA_CPP_DEFAULTS, **want})
 
 
@@ -314,8 +367,26 @@ def test_openai(source, want):
         ),
         (
             LLAMA_CPP,
-            {"samplers": ["top_k", "temperature"]},
-            r"samplers of the llama.cpp request must be None or .*, got \['to",
+            {"samplers": ["top_k", "infill"]},
+            r"samplers of the llama.cpp request must be a list of samplers among .*, got \['top_k', 'infill'\]$",
+        ),
+        (LLAMA_CPP, {"samplers": ["top_k", "top_k"]}, "samplers of .* each at most once, got"),
+        (LLAMA_CPP, {"samplers": [["top_k"]]}, "samplers of .* must be a list of samplers among"),
+        (LLAMA_CPP, {"samplers": "kpt"}, "samplers of .* must be a list of samplers among .* got 'kpt'$"),
+        (
+            LLAMA_CPP,
+            {"samplers": ["top_k", "penalties"], "frequency_penalty": 0.5},
+            "samplers of the llama.cpp request must have 'penalties' before the filters where frequency_penalty is on, got",
+        ),
+        (
+            LLAMA_CPP,
+            {"samplers": ["dry", "top_k"], "dry_multiplier": 0.8},
+            r"dry_multiplier of the llama.cpp request must be None or 0.0, got 0.8$",
+        ),
+        (
+            LLAMA_CPP,
+            {"xtc_probability": 2},
+            r"xtc_probability must be in \[0, 1\], got 2",
         ),
         (
             TRANSFORMERS,
@@ -396,12 +467,12 @@ def test_objects_of_other_systems():
         temperature, top_k, _all_stop_token_ids = 0.5, -1, {1}
 
     assert SamplingParams.from_generation_config(Config()) == SamplingParams.from_generation_config(QWEN_2_5)
-    assert SamplingParams.from_vllm(Struct()) == SamplingParams(temperature=0.5)
+    assert SamplingParams.from_vllm(Struct()) == SamplingParams(temperature=0.5, order="vllm")
 
 
 def test_files(tmp_path):
     (tmp_path / "generation_config.json").write_text(json.dumps(GEMMA_3), encoding="utf-8")
-    want = SamplingParams(top_k=64, top_p=0.95)
+    want = SamplingParams(top_k=64, top_p=0.95, order="transformers")
     for path in (tmp_path, str(tmp_path), tmp_path / "generation_config.json"):
         assert SamplingParams.from_generation_config(path) == want
         assert GenerationConfig.from_file(path) == GenerationConfig(want, eos_token_ids=(1, 106))
@@ -422,7 +493,7 @@ def test_files(tmp_path):
 
 
 def meaning(params):
-    """The fields of parameters, without those that change nothing: filters of a greedy draw, a window without a penalty."""
+    """The fields of parameters, without those that change nothing: filters of a greedy draw, steps of filters that are off."""
     normal = SamplingParams()
     fields = {name: getattr(normal, name) if value is None else value for name, value in params.keywords().items()}
     if fields["top_k"] == -1:
@@ -430,10 +501,15 @@ def meaning(params):
     if not fields["logit_bias"]:
         fields["logit_bias"] = None
     if fields["temperature"] == 0:
-        for name in ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a"):
+        for name in STEPS.values():
             fields[name] = getattr(normal, name)
+        fields["temperature"] = 0
+        fields["order"] = ()
     if all(fields[name] in (0, 1) for name in ("repetition_penalty", "frequency_penalty", "presence_penalty")):
         fields["penalty_window"] = 0
+    if fields["xtc_probability"] == 0:
+        fields["xtc_threshold"] = normal.xtc_threshold
+    fields["order"] = [step for step in steps(fields["order"]) if fields[STEPS[step]] != getattr(normal, STEPS[step])]
     return fields
 
 
@@ -450,6 +526,9 @@ def some_params(system):
         "typical_p": shares,
         "epsilon_cutoff": shares,
         "top_a": shares,
+        "xtc_probability": shares,
+        "xtc_threshold": shares,
+        "order": st.none() | st.sampled_from([system.order, *ORDERS]) | st.permutations(steps(system.order)),
         "repetition_penalty": st.sampled_from([0.5, 1, 1.1, None]),
         "frequency_penalty": penalties,
         "presence_penalty": penalties,
@@ -459,7 +538,15 @@ def some_params(system):
         "logit_bias": st.none() | st.dictionaries(st.integers(0, 9), biases, max_size=3),
     }
     assert values.keys() == FIELDS
-    return st.fixed_dictionaries({}, optional={name: values[name] for name in sorted(FIELDS - system.lacks)})
+    fields = st.fixed_dictionaries({}, optional={name: values[name] for name in sorted(FIELDS - system.lacks)})
+    return fields.filter(has_steps)
+
+
+def has_steps(fields):
+    """Whether the order has a step for each filter that is on."""
+    normal = SamplingParams().keywords()
+    on = {name for name in STEPS.values() if fields.get(name) not in (None, normal[name], -1)}
+    return on <= {STEPS[step] for step in steps(fields.get("order"))}
 
 
 CANNOT_EXPRESS = {  # of the values above
@@ -484,6 +571,8 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
     except ValueError as error:
         refusal = str(error)
     else:
+        if params.order is None:  # the order is then that of the system
+            params = dataclasses.replace(params, order=system.order)
         assert meaning(READ[system](written)) == meaning(params)
         assert meaning(READ[system](json.loads(json.dumps(written)))) == meaning(params)
         return
@@ -492,6 +581,10 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
     if name == "logit_bias":
         assert system is OPENAI
         assert any(abs(bias) > 100 for bias in value.values())
+    elif name == "order":
+        assert meaning(params)["order"] != meaning(dataclasses.replace(params, order=system.order))["order"]
+        assert system is not LLAMA_CPP or {"top_k_with_ties", "top_p_beyond"} & {*meaning(params)["order"]}
+        assert refusal.endswith(f" in {system.noun}, got {value!r}")
     else:
         assert value in CANNOT_EXPRESS[system][name]
         assert refusal.endswith(f", got {value!r}")
@@ -500,13 +593,52 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
 @every_system
 def test_what_a_system_lacks_must_be_off(system):
     some = {"seed": 1, "stream": 0, "top_k": 5, "repetition_penalty": 1.1}
-    for name in system.lacks - {"penalty_window"}:
+    for name in system.lacks - {"penalty_window", "xtc_threshold"}:
         value = some.get(name, 0.25)
         with pytest.raises(
             ValueError, match=rf"^{name} must be .*, because {system.noun} does not have it, got {value}$"
         ):
             WRITE[system](SamplingParams(**{name: value}))
         assert WRITE[system](SamplingParams(**{name: None})) == WRITE[system](SamplingParams())
+
+
+@every_system
+def test_a_threshold_of_xtc_has_no_effect_without_it(system):
+    assert WRITE[system](SamplingParams(xtc_threshold=0.25)) == WRITE[system](SamplingParams())
+    if "xtc_threshold" in system.lacks:
+        with pytest.raises(ValueError, match=r"^xtc_probability must be 0.0, because .* does not have it, got 0.5$"):
+            WRITE[system](SamplingParams(xtc_probability=0.5, xtc_threshold=0.25))
+
+
+@pytest.mark.parametrize(
+    ("system", "fields", "message"),
+    [
+        (TRANSFORMERS, {"top_k": 5}, "None or 'transformers' in the generation config, got 'sglang'"),
+        (VLLM, {"top_k": 5}, "None or 'vllm' in vLLM's SamplingParams, got 'sglang'"),
+        (OPENAI, {"top_p": 0.5}, "None in the OpenAI request, got 'sglang'"),
+        (
+            LLAMA_CPP,
+            {"top_p": 0.5},
+            "None or 'llama.cpp', or have steps among top_k, typical_p, top_p, min_p, xtc, temperature "
+            "in the llama.cpp request, got 'sglang'",
+        ),
+    ],
+    ids=lambda one: one.name if one in SYSTEMS else None,
+)
+def test_an_order_that_a_system_lacks(system, fields, message):
+    with pytest.raises(ValueError, match=f"^order must be {re.escape(message)}$"):
+        WRITE[system](SamplingParams(order="sglang", **fields))
+    # These have nothing of which the order matters.
+    for same in ({"temperature": 0, **fields}, {"temperature": 0.5}):
+        assert WRITE[system](SamplingParams(order="sglang", **same)) == WRITE[system](SamplingParams(**same))
+
+
+def test_an_order_that_llama_cpp_has():
+    assert "samplers" not in SamplingParams(top_k=5, temperature=0.5, order="llama.cpp").to_llama_cpp()
+    written = SamplingParams(top_p=0.5, temperature=0.5, order=("temperature", "top_p")).to_llama_cpp()
+    assert written["samplers"] == ["penalties", "temperature", "top_p"]
+    written = SamplingParams(top_p=0.5, temperature=0.5, order="toksample").to_llama_cpp()
+    assert written["samplers"] == ["penalties", "temperature", "top_k", "top_p", "min_p", "typ_p", "xtc"]
 
 
 def test_a_penalty_window_that_a_system_lacks():
@@ -557,7 +689,7 @@ def test_generation_config_from_dict(source, want):
 
 
 def test_generation_config_is_saved(tmp_path):
-    params = SamplingParams(temperature=0.6, top_p=0.9, logit_bias={3: -np.inf, 5: 1.5})
+    params = SamplingParams(temperature=0.6, top_p=0.9, logit_bias={3: -np.inf, 5: 1.5}, order="transformers")
     config = GenerationConfig(params, 9, 50, 2, [1, 2], [], ["END"])
     config.save(tmp_path)
     config.save(str(tmp_path / "other.json"))

@@ -37,6 +37,7 @@ def test_examples(path):
 def test_every_method_has_its_section():
     sections = re.findall(r"^## (\w+)$", METHODS.read_text(encoding="utf-8"), re.MULTILINE)
     others = {
+        "xtc_threshold",
         "penalty_window",
         "prompt_ids",
         "output_ids",

@@ -10,7 +10,6 @@ from rows import (
     assert_same,
     batches,
     cast,
-    filter_params,
     generators,
     make_edits,
     make_filters,
@@ -18,6 +17,7 @@ from rows import (
     make_rows,
     make_words,
     one_row,
+    ordered_params,
     pick,
     rows,
     temperatures,
@@ -26,6 +26,7 @@ from rows import (
 
 import toksample
 from toksample import reference
+from toksample._orders import ORDERS
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -63,7 +64,7 @@ def test_top_k(dtype, row, share):
 
 
 @dtypes
-@given(row=rows, params=filter_params, rng=generators, word=words)
+@given(row=rows, params=ordered_params, rng=generators, word=words)
 def test_sample(dtype, row, params, rng, word):
     params |= one_row(make_edits(rng, row[None]), 0)
     row = cast(row, dtype)
@@ -71,19 +72,19 @@ def test_sample(dtype, row, params, rng, word):
 
 
 @dtypes
-@given(row=rows, params=filter_params, rng=generators)
-def test_candidates(dtype, row, params, rng):
+@given(row=rows, params=ordered_params, rng=generators, word=words)
+def test_candidates(dtype, row, params, rng, word):
     params |= one_row(make_edits(rng, row[None]), 0)
     row = cast(row, dtype)
-    assert_same(toksample.candidates(row, **params), reference.candidates(row, **params))
+    assert_same(toksample.candidates(row, **params, **word), reference.candidates(row, **params, **word))
 
 
 @dtypes
-@given(row=rows, params=filter_params, rng=generators)
-def test_mask_logits(dtype, row, params, rng):
+@given(row=rows, params=ordered_params, rng=generators, word=words)
+def test_mask_logits(dtype, row, params, rng, word):
     params |= one_row(make_edits(rng, row[None]), 0)
     row = cast(row, dtype)
-    assert_same(toksample.mask_logits(row, **params), reference.mask_logits(row, **params))
+    assert_same(toksample.mask_logits(row, **params, **word), reference.mask_logits(row, **params, **word))
 
 
 # Each function as a call on rows and per-row parameters, for the tests of what all of them must do.
@@ -95,7 +96,9 @@ FUNCTIONS = {
     ),
     "top_k": lambda module, rows, params, word, **keywords: module.top_k(rows, (rows.shape[-1] + 1) // 2, **keywords),
     "sample": lambda module, rows, params, word, **keywords: module.sample(rows, **params, **word, **keywords),
-    "mask_logits": lambda module, rows, params, word, **keywords: module.mask_logits(rows, **params, **keywords),
+    "mask_logits": lambda module, rows, params, word, **keywords: module.mask_logits(
+        rows, **params, **word, **keywords
+    ),
 }
 functions = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 
@@ -127,6 +130,11 @@ PARAMETER_SETS = [
     {"temperature": 100.0, "epsilon_cutoff": 1 / 32_768},
     {"temperature": 1.0, "top_a": 0.2},
     {"temperature": 1.5, "top_k": 20_000, "top_a": 1e-3, "epsilon_cutoff": 1e-6},
+    {"temperature": 1.5, "xtc_probability": 1.0, "xtc_threshold": 0.01},
+    {"temperature": 100.0, "xtc_probability": 1.0, "xtc_threshold": 1 / 40_000},
+    {"temperature": 0.7, "top_k": 50, "top_p": 0.9, "xtc_probability": 1.0, "order": ORDERS["llama.cpp"]},
+    {"temperature": 2.0, "top_k": 50, "top_p": 0.999, "min_p": 1e-4, "order": ORDERS["vllm"]},
+    {"temperature": 2.0, "top_p": 0.999, "order": ("top_p", "temperature")},
 ]
 
 
@@ -192,6 +200,12 @@ LONG_SETS = [
     {"top_a": 1e-6},
     {"top_a": 1.0},
     {"min_p": 1e-3, "top_a": 0.5},
+    {"xtc_probability": 1.0, "xtc_threshold": 1e-4},
+    {"xtc_probability": 1.0, "xtc_threshold": 5e-5, "top_p": 0.9},
+    {"top_k": 10_000, "min_p": 1e-3, "order": ("min_p", "temperature", "top_k_with_ties")},
+    {"top_p": 0.9, "order": ("top_p_beyond", "temperature")},
+    {"typical_p": 0.9, "top_p": 0.9, "xtc_probability": 1.0, "xtc_threshold": 1e-4, "order": ORDERS["llama.cpp"]},
+    {"xtc_probability": 1.0, "xtc_threshold": 1e-4, "top_k": 100, "order": ("temperature", "xtc", "top_k")},
 ]
 
 
@@ -322,11 +336,11 @@ def test_one_row_seen_many_times(function):
     assert_same(function(toksample, seen, params, word), function(toksample, seen.copy(), params, word))
 
 
-@given(row=rows, params=filter_params, word=words)
+@given(row=rows, params=ordered_params, word=words)
 def test_a_strided_single_row_is_contiguous(row, params, word):
     for strided in (np.repeat(row, 3)[::3], row[::-1].copy()[::-1]):
         assert toksample.sample(strided, **params, **word) == toksample.sample(row, **params, **word)
-        assert_same(toksample.candidates(strided, **params), toksample.candidates(row, **params))
+        assert_same(toksample.candidates(strided, **params, **word), toksample.candidates(row, **params, **word))
 
 
 @given(batch=batches, rng=generators)

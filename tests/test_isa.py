@@ -27,9 +27,9 @@ def add(*arrays):
 def everything(rows, params, word):
     add(toksample.argmax(rows), toksample.softmax(rows, params["temperature"]))
     add(toksample.log_softmax(rows, params["temperature"]), *toksample.top_k(rows, (rows.shape[1] + 1) // 2))
-    add(toksample.sample(rows, **params, **word), toksample.mask_logits(rows, **params))
+    add(toksample.sample(rows, **params, **word), toksample.mask_logits(rows, **params, **word))
     for b, row in enumerate(rows):
-        add(*toksample.candidates(row, **one_row(params, b)))
+        add(*toksample.candidates(row, **one_row(params | word, b)))
 
 rng = np.random.default_rng(99)
 for kind in sorted(KINDS):

@@ -63,7 +63,7 @@ def test_a_parameter_has_its_entry_everywhere():
     of_a_call = {"position", "prompt_ids", "output_ids", "bitmask"}
     assert set(TextParameters.__annotations__) == set(fields)
     assert set(Parameters.__annotations__) == set(NAMES) == set(DEFAULTS) == set(fields) | of_a_call
-    assert set(PARAMETERS) == set(NAMES) - set(INPUTS)
+    assert set(PARAMETERS) == set(NAMES) - set(INPUTS) - {"order"}
     assert set(RULES) < set(INPUTS)
     for name, parameter in PARAMETERS.items():
         assert DEFAULTS[name] is None or parameter.holds(DEFAULTS[name])

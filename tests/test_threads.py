@@ -30,7 +30,7 @@ def test_calls_at_once_give_right_answers():
         return (
             toksample.sample(rows, **params, **word, num_threads=1 + len(rows[0]) % 3),
             toksample.softmax(rows, params["temperature"]),
-            toksample.mask_logits(rows, **params),
+            toksample.mask_logits(rows, **params, **word),
             *toksample.top_k(rows, 1 + rows.shape[1] // 3),
         )
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from toksample._systems import LLAMA_CPP, OPENAI, TRANSFORMERS, VLLM, Option, System
+from toksample._orders import STEPS, steps
+from toksample._systems import LLAMA_CPP, OPENAI, TRANSFORMERS, VLLM, Option, Refused, System
 from toksample._text import show
 
 Made = TypeVar("Made")
+Order = str | tuple[str, ...] | None
 
 FILE_NAME = "generation_config.json"
 """What transformers calls the file in a model's folder."""
@@ -29,7 +31,8 @@ class ExchangesConfigs:
         """Read a generation config of transformers, which most models bring as ``generation_config.json``.
 
         Without ``do_sample=True`` transformers takes the most probable token, which is temperature 0 here. With it, a
-        ``top_k`` that is absent or None is 50, as in transformers; 0 turns it off.
+        ``top_k`` that is absent or None is 50, as in transformers; 0 turns it off. The ``order`` is that of transformers, in
+        which top_k keeps all tokens that tie with the k-th.
 
         Parameters
         ----------
@@ -53,8 +56,8 @@ class ExchangesConfigs:
         --------
         >>> gemma = {"do_sample": True, "eos_token_id": [1, 106], "top_k": 64, "top_p": 0.95}
         >>> params = toksample.SamplingParams.from_generation_config(gemma)
-        >>> params.temperature, params.top_k, params.top_p
-        (1.0, 64, 0.95)
+        >>> params.temperature, params.top_k, params.top_p, params.order
+        (1.0, 64, 0.95, 'transformers')
         >>> toksample.SamplingParams.from_generation_config({"num_beams": 4})
         Traceback (most recent call last):
         ValueError: num_beams of the generation config must be None or 1, got 4
@@ -69,7 +72,8 @@ class ExchangesConfigs:
         Raises
         ------
         ValueError
-            For a parameter that transformers does not have, such as the seed, or that it cannot express.
+            For a parameter that transformers does not have, such as the seed, or that it cannot express. For an ``order``
+            that is not None and does not mean the same as that of transformers.
 
         Examples
         --------
@@ -85,8 +89,8 @@ class ExchangesConfigs:
     def from_vllm(cls, source: object) -> Self:
         """Read the sampling parameters of vLLM.
 
-        vLLM raises temperatures above 0 and below 0.01 to 0.01, and so does this method. It applies min_p before top_k and
-        top_p, toksample after them.
+        vLLM raises temperatures above 0 and below 0.01 to 0.01, and so does this method. The ``order`` is that of vLLM, which
+        applies min_p before top_k and top_p, and keeps all tokens that tie with the k-th.
 
         Parameters
         ----------
@@ -117,7 +121,8 @@ class ExchangesConfigs:
         Raises
         ------
         ValueError
-            For a parameter that vLLM does not have, or that it cannot express.
+            For a parameter that vLLM does not have, or that it cannot express. For an ``order`` that is not None and does
+            not mean the same as that of vLLM.
 
         Examples
         --------
@@ -134,9 +139,10 @@ class ExchangesConfigs:
         What is absent has the defaults of llama.cpp: temperature 0.8, top_k 40, top_p 0.95 and min_p 0.05. If a penalty is
         on, it looks at the last 64 tokens.
 
-        The order of the steps is that of toksample, which divides by the temperature before it filters. llama.cpp divides
-        last, so that the same top_p keeps more tokens there at a temperature below 1. It also counts the tokens of the
-        prompt for the frequency and the presence penalty.
+        The ``order`` is that of llama.cpp, which filters first and divides by the temperature last. A list of ``samplers``
+        becomes an order of its own, and what is not in the list is left out, as in llama.cpp. A list must have the penalties
+        before the filters if a penalty is on. llama.cpp counts the tokens of the prompt for the frequency and the presence
+        penalty, toksample does not.
 
         Parameters
         ----------
@@ -157,32 +163,38 @@ class ExchangesConfigs:
         >>> params = toksample.SamplingParams.from_llama_cpp({"repeat_penalty": 1.1, "n_predict": 100})
         >>> params.temperature, params.top_k, params.repetition_penalty, params.penalty_window
         (0.8, 40, 1.1, 64)
+        >>> params = toksample.SamplingParams.from_llama_cpp({"samplers": ["temperature", "min_p"]})
+        >>> params.order, params.temperature, params.top_k, params.min_p
+        (('temperature', 'min_p'), 0.8, 0, 0.05)
         """
         return _make(cls, LLAMA_CPP, source)
 
     def to_llama_cpp(self) -> dict[str, Any]:
         """Return the fields of a request to the server of llama.cpp.
 
-        They are also keywords of ``create_completion`` of llama-cpp-python, except ``repeat_last_n``, which is there only
-        if a penalty is on and its window is not the last 64 tokens. A bias of -inf stays one; for the server, which reads
-        JSON, write False in its place. The order of the steps there differs: see :meth:`from_llama_cpp`.
+        They are also keywords of ``create_completion`` of llama-cpp-python, except ``samplers``, which is there only if the
+        ``order`` is not that of llama.cpp, and ``repeat_last_n``, which is there only if a penalty is on and its window is not
+        the last 64 tokens. A bias of -inf stays one; for the server, which reads JSON, write False in its place. If the
+        ``order`` is None, the server takes its own, which divides by the temperature last.
 
         Raises
         ------
         ValueError
-            For a parameter that llama.cpp does not have, or that it cannot express.
+            For a parameter or a step of the order that llama.cpp does not have, or that it cannot express.
 
         Examples
         --------
         >>> toksample.SamplingParams(temperature=0.7, top_k=50).to_llama_cpp()
-        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'repeat_penalty': 1.0,
-         'frequency_penalty': 0.0, 'presence_penalty': 0.0}
+        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'xtc_probability': 0.0,
+         'repeat_penalty': 1.0, 'frequency_penalty': 0.0, 'presence_penalty': 0.0}
         """
         return write(LLAMA_CPP, self)
 
     @classmethod
     def from_openai(cls, source: object) -> Self:
         """Read a request to OpenAI's API, for chat or for completion.
+
+        OpenAI does not say in which order it applies the temperature and top_p, so ``order`` is None, the default.
 
         Servers that imitate the API may take more fields, such as ``top_k``. They are unknown here.
 
@@ -216,7 +228,8 @@ class ExchangesConfigs:
         Raises
         ------
         ValueError
-            For a parameter that the API does not have, or that it cannot express.
+            For a parameter that the API does not have, or that it cannot express. For an ``order`` that does not mean the same
+            as None.
 
         Examples
         --------
@@ -228,8 +241,9 @@ class ExchangesConfigs:
 
 def _make(make: Callable[..., Made], system: System, source: object) -> Made:
     """Make parameters of a configuration. An error about a field names it as its system does."""
-    keywords: dict[str, Any] = {}
-    for option, value in read(system, source):
+    found, order = read(system, source)
+    keywords: dict[str, Any] = {"order": order}
+    for option, value in found:
         try:
             make(**{option.ours: value})
         except (ValueError, TypeError) as error:
@@ -276,8 +290,8 @@ def as_dict(system: System, source: Any) -> dict[Any, Any]:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read(system: System, source: object) -> list[tuple[Option, Any]]:
-    """Give the options of a configuration that are on, each with the value that it has in toksample.
+def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Order]:
+    """Give the options of a configuration that are on, each with the value that it has in toksample, and the order.
 
     Raises
     ------
@@ -288,12 +302,16 @@ def read(system: System, source: object) -> list[tuple[Option, Any]]:
     for name, value in fields.items():
         if name not in system.names:
             _unknown(system, name, value)
+    listed = _listed_samplers(system, fields)
     for refused in system.refused:
-        _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
+        if _is_listed(refused, listed):
+            _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
     samples = system.switch is None or _is_on(system, system.switch, fields.get(system.switch))
     found: list[tuple[Option, Any]] = []
     names: set[str] = set()
     for option in system.options:
+        if option.ours == "order" or not _is_listed(option, listed):
+            continue
         value = fields.get(option.theirs)
         if option.is_filter and system.switch is not None:
             _check_switch(system, option, value, samples)
@@ -310,11 +328,11 @@ def read(system: System, source: object) -> list[tuple[Option, Any]]:
             names.add(option.ours)
     if any(option.ours == "temperature" and value == 0 for option, value in found):
         found = [(option, value) for option, value in found if option.ours == "temperature" or not option.is_filter]
-    return found
+    return found, system.order if listed is None else _order_of_samplers(system, listed, found)
 
 
 def read_filters(system: System, source: object, others: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Give the temperature and the filters of a configuration, with None as off, and look at nothing else.
+    """Give the temperature, the filters and their order in a configuration, with None as off, and look at nothing else.
 
     A filter that toksample does not have must be off, and so must the refused fields named in ``others``.
     """
@@ -324,7 +342,40 @@ def read_filters(system: System, source: object, others: tuple[str, ...] = ()) -
             _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
     filters = [option for option in system.options if option.is_filter]
     values = {option.ours: _value_of(system, option, fields.get(option.theirs)) for option in filters}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None} | {"order": system.order}
+
+
+def _listed_samplers(system: System, fields: Mapping[Any, Any]) -> list[str] | None:
+    """Give the samplers that a configuration lists; None if it has no list, so that the system uses its own one."""
+    option = system.list_of_samplers
+    listed = None if option is None else fields.get(option.theirs)
+    if option is None or listed is None:
+        return None
+    options: list[Option | Refused] = [*system.options, *system.refused]
+    known = [one.sampler for one in options if one.sampler is not None]
+    names = listed if isinstance(listed, (list, tuple)) else [None]
+    if any(not isinstance(name, str) or name not in known or names.count(name) > 1 for name in names):
+        rule = f"a list of samplers among {', '.join(dict.fromkeys(known))}, each at most once"
+        raise ValueError(f"{option.theirs} of {system.noun} must be {rule}, got {show(listed)}")
+    return list(names)
+
+
+def _is_listed(one: Option | Refused, listed: list[str] | None) -> bool:
+    """Whether a list of samplers, if there is one, has the one that a field belongs to."""
+    return listed is None or one.sampler is None or one.sampler in listed
+
+
+def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Option, Any]]) -> Order:
+    """Give the order that a list of samplers stands for. A sampler that is a penalty must come first if it is on."""
+    step_of = {sampler: step for step, sampler in system.sampler_of.items()}
+    places = [place for place, name in enumerate(listed) if name in step_of]
+    for option, _ in found:
+        name = option.sampler
+        if places and name is not None and name not in step_of and listed.index(name) > places[0]:
+            rule = f"have {name!r} before the filters where {option.theirs} is on"
+            raise ValueError(f"samplers of {system.noun} must {rule}, got {show(listed)}")
+    order = tuple(step_of[listed[place]] for place in places)
+    return system.order if order == steps(system.order) else order
 
 
 def _value_of(system: System, option: Option, value: Any) -> Any:
@@ -399,7 +450,8 @@ def write(system: System, params: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        For a parameter that is on and that the system does not have, or cannot express.
+        For a parameter that is on and that the system does not have, or cannot express. For an order that is neither None nor
+        one that the system has.
     """
     keywords, defaults = params.keywords(), type(params)().keywords()
     off = {
@@ -407,6 +459,8 @@ def write(system: System, params: Any) -> dict[str, Any]:
     }
     if off.issuperset({"repetition_penalty", "frequency_penalty", "presence_penalty"}):
         off.add("penalty_window")
+    if "xtc_probability" in off:
+        off.add("xtc_threshold")
     is_greedy = keywords["temperature"] == 0
     ignored = {option.ours for option in system.options if option.is_filter} if is_greedy else set()
     lacking = sorted(system.lacks - off)
@@ -415,8 +469,12 @@ def write(system: System, params: Any) -> dict[str, Any]:
         why = f"because {system.noun} does not have it"
         raise ValueError(f"{name} must be {show(defaults[name])}, {why}, got {show(keywords[name])}")
     result: dict[str, Any] = {} if system.switch is None else {system.switch: not is_greedy}
+    if not is_greedy and not _is_same_order(keywords["order"], system.order, off):
+        result |= _write_order(system, keywords["order"], off)
     for option in system.options:
         ours = keywords[option.ours]
+        if option.ours == "order":
+            continue
         if option.ours in ignored and (option.ours != "temperature" or system.switch):
             continue
         if option.setting_of and off.issuperset(option.setting_of):
@@ -434,3 +492,25 @@ def write(system: System, params: Any) -> dict[str, Any]:
             raise ValueError(f"{option.ours} must be a value that {system.noun} can express, got {show(ours)}")
         result[option.theirs] = theirs
     return result
+
+
+def _is_same_order(order: Order, own: str | None, off: set[str]) -> bool:
+    """Whether an order has the steps of another one in its order, apart from those that are off. None may be any order."""
+
+    def in_effect(order: Order) -> list[str]:
+        return [step for step in steps(order) if STEPS[step] not in off]
+
+    return order is None or in_effect(order) == in_effect(own)
+
+
+def _write_order(system: System, order: Order, off: set[str]) -> dict[str, list[str]]:
+    """Give the list of samplers for an order that is not the system's own."""
+    option = system.list_of_samplers
+    lacking = [step for step in steps(order) if step not in system.sampler_of and STEPS[step] not in off]
+    if option is None or lacking:
+        own = "None" if system.order is None else f"None or {system.order!r}"
+        rule = own if option is None else f"{own}, or have steps among {', '.join(system.sampler_of)}"
+        raise ValueError(f"order must be {rule} in {system.noun}, got {show(order)}")
+    edits = [one.sampler for one in system.options if one.sampler is not None and not one.is_filter]
+    filters = [system.sampler_of[step] for step in steps(order) if step in system.sampler_of]
+    return {option.theirs: [*dict.fromkeys(edits), *filters]}

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._configs import ExchangesConfigs
+from toksample._orders import STEPS, steps
 from toksample._text import show
 
 Ids = npt.NDArray[np.int64]
@@ -449,53 +450,15 @@ def unexpected(name: object) -> NoReturn:
 
 # ---- the order of the steps --------------------------------------------------------------------------------------------
 
-STEPS = {name: name for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a")} | {
-    "xtc": "xtc_probability",
-    "top_k_with_ties": "top_k",
-    "top_p_beyond": "top_p",
-}
-"""The steps that an order may have, and the parameter that each applies."""
-
-ORDERS = {
-    "toksample": ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "xtc"),
-    "transformers": ("temperature", "top_k_with_ties", "top_p", "min_p", "typical_p", "epsilon_cutoff"),
-    "vllm": ("temperature", "min_p", "top_k_with_ties", "top_p"),
-    "sglang": ("temperature", "top_p_beyond", "top_k", "min_p"),
-    "llama.cpp": ("top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
-    "mlx-lm": ("top_p", "min_p", "xtc", "top_k", "temperature"),
-}
-"""The orders that have a name: those of other systems, and that of toksample, which is the default."""
-
-
-def steps(order: object) -> tuple[str, ...]:
-    """Read the parameter ``order``: the name of an order, or its steps."""
-    if order is None:
-        return ORDERS["toksample"]
-    if isinstance(order, str) and order in ORDERS:
-        return ORDERS[order]
-    rule = f"order must be one of {', '.join(map(repr, ORDERS))}, or a sequence of steps"
-    if isinstance(order, str):
-        raise ValueError(f"{rule}, got {show(order)}")
-    if not isinstance(order, Sequence) or isinstance(order, _TEXT):
-        raise TypeError(f"{rule}, got {show(order)}")
-    result = tuple(order)
-    for step in result:
-        if not isinstance(step, str) or step not in STEPS:
-            raise ValueError(f"order must have steps among {', '.join(STEPS)}, got {show(step)}")
-    applied = [STEPS[step] for step in result]
-    for name in applied:
-        if applied.count(name) > 1:
-            raise ValueError(f"order must apply each parameter once, got {name} twice in {show(result)}")
-    return result
-
 
 def check_order(order: tuple[str, ...], parameters: Mapping[str, object]) -> None:
     """See that the order has a step for each filter that is on."""
     applied = {STEPS[step] for step in order}
     for name in STEPS.values():
-        value = parameters.get(name)
-        off = PARAMETERS[name].off
-        if name not in applied and value is not None and np.any(np.asarray(value) != off):
+        if name in applied:
+            continue
+        read = per_row(name, parameters.get(name))
+        if any(number != PARAMETERS[name].off for number in (read if isinstance(read, list) else [read])):
             not_in_order(name, order)
 
 

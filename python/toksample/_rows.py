@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from toksample._orders import steps
 from toksample._parameters import (
     DEFAULTS,
     NAMES,
@@ -22,7 +23,6 @@ from toksample._parameters import (
     check_order,
     per_row,
     rule,
-    steps,
     token_ids,
     unexpected,
 )

@@ -182,9 +182,9 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
     means off, or the default. The steps of a draw are, in this order: all bans, logit_bias, sequence_bias,
     encoder_repetition_penalty, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier,
-    exponential_decay_length_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, xtc. Each works on
-    what the one before it has left, and ``order`` changes the order of the filters. A row of a batch gives the same token as
-    it would alone, with its own parameters, seed, stream and position.
+    exponential_decay_length_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, xtc_probability. Each
+    works on what the one before it has left. The parameter ``order`` changes the part that begins with the temperature. A row
+    of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -215,6 +215,19 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     top_a : float
         In [0, 1]. Keep the tokens whose probability is at least this many times the square of the largest probability, as in
         KoboldAI. 0 and None are off.
+    xtc_probability : float
+        In [0, 1]. With this probability, drop all tokens whose probability is at least ``xtc_threshold``, except the least
+        probable one of them, as in text-generation-webui (XTC, "exclude top choices"). 0 and None are off.
+    xtc_threshold : float
+        In [0, 1]. Above 1/2, ``xtc_probability`` has no effect. None means 0.1.
+    min_tokens_to_keep : int
+        In [0, 2**64). Each filter keeps at least this many tokens, or all if there are no more. 0, 1 and None are off.
+    order : str or sequence of str
+        The order of the temperature and the filters, for all rows: "toksample", which is the default, "transformers", "vllm",
+        "sglang", "llama.cpp" or "mlx-lm", or a sequence of steps. A step is the name of its parameter, except "xtc", which is
+        ``xtc_probability``. "top_k_with_ties" is a top_k that keeps all tokens that tie with the k-th, and "top_p_beyond" a
+        top_p that keeps a set whose probabilities sum to more than p. Every filter that is on must have a step, and so must a
+        temperature other than 1. docs/sampling-methods.md lists the steps of each system.
     repetition_penalty : float
         In [1e-30, 1e30]. For each token that is in the prompt or the output, divide the logit by the penalty if the logit is
         positive, and multiply it otherwise (Keskar et al., 2019). 1 and None are off.
@@ -313,6 +326,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     1
     >>> toksample.sample(np.stack([logits, logits]), temperature=[0.0, 1.0], top_k=2, seed=1, position=5)
     array([1, 2])
+    >>> toksample.sample(logits, temperature=0.7, top_p=0.9, order="llama.cpp", seed=1)
+    1
     """
     return _native.sample(logits, parameters)
 
@@ -328,8 +343,7 @@ def candidates(
     logits : array_like, shape (V,)
         As in :func:`sample`.
     **parameters
-        As in :func:`sample`. The seed, stream and position have no effect. They are accepted so that you can pass the
-        parameters of a draw unchanged.
+        As in :func:`sample`. The seed, stream and position decide only whether XTC acts, as they do for the draw.
 
     Returns
     -------

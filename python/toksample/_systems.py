@@ -1,7 +1,8 @@
 """What other systems call the parameters of :class:`toksample.SamplingParams`: one table for each system.
 
 `_configs` reads and writes their configurations by these tables. To add a parameter, give each table an :class:`Option` for
-it, or name it in ``lacks``. If the parameter was in ``refused`` or ``ignored`` until then, take it out there.
+it, or name it in ``lacks``. If the parameter was in ``refused`` or ``ignored`` until then, take it out there. The order of the
+filters is not in the configurations of most systems: each system has its own, which is in `_orders`.
 
 The tables follow transformers 5.24, vLLM 0.33, the request schema of llama.cpp's server and ``create_completion`` of
 llama-cpp-python from 2026, and the chat and completion requests of OpenAI's API.
@@ -13,6 +14,8 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from toksample._orders import STEPS, steps
 
 __all__ = ["LLAMA_CPP", "OPENAI", "SYSTEMS", "TRANSFORMERS", "VLLM", "Option", "Refused", "System"]
 
@@ -39,6 +42,8 @@ class Option(NamedTuple):
     """Whether it has no effect on greedy decoding."""
     setting_of: tuple[str, ...] = ()
     """Our names of the methods that it is a setting of: it has no meaning while all of these are off."""
+    sampler: str | None = None
+    """What the system calls the method in a list of samplers. A method that such a list does not name is left out."""
 
 
 class Refused(NamedTuple):
@@ -49,6 +54,8 @@ class Refused(NamedTuple):
     """The values with which the field changes nothing, besides None."""
     is_filter: bool = False
     """Whether it has no effect on greedy decoding."""
+    sampler: str | None = None
+    """As in :class:`Option`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +73,23 @@ class System:
     """The fields that do not change which tokens are drawn."""
     lacks: frozenset[str]
     """The fields of SamplingParams that the system does not have."""
+    order: str | None = None
+    """The order in which the system applies the temperature and the filters, by its name in `_orders`. None: not known."""
     switch: str | None = None
     """The field that is True if the system samples. Otherwise it takes the most probable token."""
     names: frozenset[str] = field(init=False)
     """All fields that are known."""
+
+    @property
+    def list_of_samplers(self) -> Option | None:
+        """The field that lists the samplers in their order, if there is one. Only llama.cpp has it."""
+        return next((option for option in self.options if option.ours == "order"), None)
+
+    @property
+    def sampler_of(self) -> dict[str, str]:
+        """The steps of an order that can be in the list of samplers, and the name that each has there."""
+        samplers = {option.ours: option.sampler for option in self.options if option.sampler is not None}
+        return {step: samplers[STEPS[step]] for step in steps(self.order) if STEPS[step] in samplers}
 
     def __post_init__(self) -> None:
         names = {option.theirs for option in self.options} | {refused.theirs for refused in self.refused}
@@ -79,6 +99,9 @@ class System:
 
 def _filter(theirs: str, ours: str, off: tuple[object, ...], default: object = None, **rest: Any) -> Option:
     return Option(theirs, ours, off, default, is_filter=True, **rest)
+
+
+_XTC = ("xtc_probability", "xtc_threshold")
 
 
 def _seed(*random: int, **rest: Any) -> Option:
@@ -139,6 +162,7 @@ def _to_banned(biases: Mapping[int, float]) -> list[int] | None:
 
 TRANSFORMERS = System(
     name="transformers",
+    order="transformers",
     noun="the generation config",
     switch="do_sample",
     options=(
@@ -225,7 +249,7 @@ TRANSFORMERS = System(
             *("no_timestamps_token_id", "prev_sot_token_id", "max_initial_timestamp_index"),
         }
     ),
-    lacks=frozenset({"seed", "stream", "top_a", "frequency_penalty", "presence_penalty", "penalty_window"}),
+    lacks=frozenset({"seed", "stream", "top_a", *_XTC, "frequency_penalty", "presence_penalty", "penalty_window"}),
 )
 
 
@@ -235,6 +259,7 @@ _penalty_of_openai: dict[str, Any] = {"rule": "in [-2, 2]", "holds": lambda p: -
 
 VLLM = System(
     name="vLLM",
+    order="vllm",
     noun="vLLM's SamplingParams",
     options=(
         _filter(
@@ -289,7 +314,7 @@ VLLM = System(
             *("skip_clone", "skip_reading_prefix_cache"),
         }
     ),
-    lacks=frozenset({"stream", "typical_p", "epsilon_cutoff", "top_a", "penalty_window"}),
+    lacks=frozenset({"stream", "typical_p", "epsilon_cutoff", "top_a", *_XTC, "penalty_window"}),
 )
 
 
@@ -299,16 +324,25 @@ _PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
 
 LLAMA_CPP = System(
     name="llama.cpp",
+    order="llama.cpp",
     noun="the llama.cpp request",
     options=(
-        _filter("temperature", "temperature", (1.0,), 0.8),
-        _filter("top_k", "top_k", (0, -1), 40, number=int, rule="below 2**31", holds=lambda k: k < 2**31),
-        _filter("top_p", "top_p", (1.0,), 0.95),
-        _filter("min_p", "min_p", (0.0,), 0.05),
-        _filter("typical_p", "typical_p", (1.0,)),
-        Option("repeat_penalty", "repetition_penalty", (1.0,)),
-        Option("frequency_penalty", "frequency_penalty", (0.0,)),
-        Option("presence_penalty", "presence_penalty", (0.0,)),
+        _filter("temperature", "temperature", (1.0,), 0.8, sampler="temperature"),
+        _filter(
+            *("top_k", "top_k", (0, -1), 40),
+            number=int,
+            rule="below 2**31",
+            holds=lambda k: k < 2**31,
+            sampler="top_k",
+        ),
+        _filter("top_p", "top_p", (1.0,), 0.95, sampler="top_p"),
+        _filter("min_p", "min_p", (0.0,), 0.05, sampler="min_p"),
+        _filter("typical_p", "typical_p", (1.0,), sampler="typ_p"),
+        _filter("xtc_probability", "xtc_probability", (0.0,), sampler="xtc"),
+        _filter("xtc_threshold", "xtc_threshold", (0.1,), 0.1, setting_of=("xtc_probability",)),
+        Option("repeat_penalty", "repetition_penalty", (1.0,), sampler="penalties"),
+        Option("frequency_penalty", "frequency_penalty", (0.0,), sampler="penalties"),
+        Option("presence_penalty", "presence_penalty", (0.0,), sampler="penalties"),
         Option(
             "repeat_last_n",
             "penalty_window",
@@ -329,23 +363,18 @@ LLAMA_CPP = System(
             write=_to_mapping,
         ),
         _seed(-1, 2**32 - 1, rule="below 2**32", holds=lambda n: n < 2**32),
+        Option("samplers", "order", number=None),  # the list of samplers
     ),
     refused=(
-        Refused("top_n_sigma", (-1.0, 0.0)),
-        Refused("xtc_probability", (0.0,)),
-        Refused("dynatemp_range", (0.0,)),
-        Refused("dry_multiplier", (0.0,)),
+        Refused("top_n_sigma", (-1.0, 0.0), sampler="top_n_sigma"),
+        Refused("dynatemp_range", (0.0,), sampler="temperature"),
+        Refused("dry_multiplier", (0.0,), sampler="dry"),
         Refused("mirostat", (0,)),  # called mirostat_mode in llama-cpp-python
         Refused("mirostat_mode", (0,)),
-        Refused("adaptive_target", (-1.0,)),
+        Refused("adaptive_target", (-1.0,), sampler="adaptive_p"),
         Refused("tfs_z", (1.0,)),
         Refused("min_keep", (0, 1)),
         Refused("ignore_eos", (False,)),  # it bans the tokens that end a text
-        # The order of the steps, which is fixed in toksample. A parameter for it will read this field.
-        Refused(
-            "samplers",
-            (["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"],),
-        ),
         Refused("grammar", ("",)),
         Refused("grammar_lazy", (False,)),
         Refused("json_schema", ({},)),
@@ -390,7 +419,7 @@ LLAMA_CPP = System(
             *("cache_prompt", "id_slot", "n_keep", "n_discard", "n_cache_reuse", "lora", "backend_sampling"),
             *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
             # Settings of methods that are refused unless they are off.
-            *("xtc_threshold", "dynatemp_exponent", "mirostat_tau", "mirostat_eta", "adaptive_decay"),
+            *("dynatemp_exponent", "mirostat_tau", "mirostat_eta", "adaptive_decay"),
             *("dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
         }
     ),
@@ -454,7 +483,10 @@ OPENAI = System(
         }
     ),
     lacks=frozenset(
-        {"stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "top_a", "repetition_penalty", "penalty_window"}
+        {
+            *("stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "top_a", *_XTC),
+            *("repetition_penalty", "penalty_window"),
+        }
     ),
 )
 

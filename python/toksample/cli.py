@@ -36,6 +36,7 @@ import numpy as np
 import toksample
 from toksample import GenerationConfig, Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
+from toksample._orders import ORDERS, STEPS
 from toksample._parameters import DEFAULTS, PARAMETERS, Parameter
 from toksample._progress import StatusLine
 from toksample._stop_strings import StopStrings
@@ -193,6 +194,19 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool =
             )
         else:
             _add(group, name, parameter)
+    names = f"one of {', '.join(ORDERS)}, or steps separated by commas, among {', '.join(STEPS)}"
+    group.add_argument(
+        "--order",
+        type=_order,
+        default=argparse.SUPPRESS,
+        metavar="ORDER",
+        help=f"the order of the temperature and the filters: {names} (default: toksample)",
+    )
+
+
+def _order(text: str) -> str | tuple[str, ...]:
+    """Read the name of an order, or steps that are separated by commas."""
+    return tuple(text.split(",")) if "," in text or text in STEPS else text
 
 
 def _add(group: argparse._ActionsContainer, name: str, parameter: Parameter) -> None:
@@ -209,7 +223,8 @@ def _add(group: argparse._ActionsContainer, name: str, parameter: Parameter) -> 
 
 def generation_config(args: argparse.Namespace) -> GenerationConfig:
     """Return the parameters, each in its range, and the conditions that end a text: given options, then those of the file."""
-    given = {name: getattr(args, name) for name, one in PARAMETERS.items() if one.metavar is not None and name in args}
+    options = [name for name, parameter in PARAMETERS.items() if parameter.metavar is not None]
+    given = {name: getattr(args, name) for name in (*options, "order") if name in args}
     path = args.generation_config
     with _bad_input(ValueError, TypeError):
         try:

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_given, as_native, like
-from toksample._parameters import ORDERS, Parameters, count, errors_mode, show_parameters
+from toksample._orders import ORDERS
+from toksample._parameters import Parameters, count, errors_mode, show_parameters
 from toksample._rows import Edits, check_names, check_tokens, edits, numbers, raise_row_errors, row_error
 
 Row = npt.NDArray[np.float32]

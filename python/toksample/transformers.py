@@ -111,7 +111,7 @@ class _SamplingLogitsProcessor:
     def from_generation_config(
         cls, config: Any, *, seed: int | None = None, stream: int | None = None, num_threads: int | None = None
     ) -> Self:
-        """Make a processor with the temperature and the filters of a generation config.
+        """Make a processor with the temperature and the filters of a generation config, in the order of transformers.
 
         All else is left to ``generate``: it applies the repetition penalty of its config, for example, before the processor
         sees the scores, whether it samples or not. Here it would be applied a second time. To read all of a config, use

@@ -117,6 +117,16 @@ enum Column {
 }
 
 impl Column {
+    /// True if a row has a value that does something.
+    fn is_on(&self, parameter: &Parameter) -> bool {
+        let is_off = |row| {
+            let mut params = Params::default();
+            self.set(row, &mut params);
+            parameter.is_off(&params)
+        };
+        !(0..self.len()).all(is_off)
+    }
+
     fn len(&self) -> usize {
         match self {
             Column::Real(values, _) => values.len(),
@@ -327,8 +337,8 @@ impl Parameters {
         let Some(order) = &self.params.order else { return Ok(()) };
         let names: Vec<&str> = order.iter().map(Step::name).collect();
         for parameter in TABLE.iter().filter(|parameter| !parameter.is_edit) {
-            let is_on =
-                !parameter.is_off(&self.params) || self.columns.iter().any(|column| column.name == parameter.name);
+            let mut columns = self.columns.iter().filter(|column| column.name == parameter.name);
+            let is_on = !parameter.is_off(&self.params) || columns.any(|column| column.values.is_on(parameter));
             let has_step = Step::ALL.iter().any(|step| step.parameter() == parameter.name);
             if is_on && has_step && !order.apply(parameter.name) {
                 call_check(py, "not_in_order", (parameter.name, names))?;

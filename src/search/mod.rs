@@ -157,6 +157,7 @@ impl<'a, R: Row> State<'a, R> {
         };
         if let Some(Kept::Long { last, .. }) = self.kept {
             self.last_of_fewest = self.last_of_fewest.min(last);
+            self.kept = Some(Kept::Long { last, weighed: None }); // the passes may have measured something else since
         }
         self.was_listed = matches!(self.kept, Some(Kept::Listed { .. }));
         Ok(())

@@ -612,11 +612,13 @@ def test_from_generation_config():
     config = transformers.GenerationConfig(do_sample=True, **parameters, repetition_penalty=1.3)
     processor = SamplingLogitsProcessor.from_generation_config(config, seed=1, stream=2, num_threads=3)
     assert isinstance(processor, SamplingLogitsProcessor)
-    assert processor.params == toksample.SamplingParams(**parameters, seed=1, stream=2)
+    assert processor.params == toksample.SamplingParams(**parameters, seed=1, stream=2, order="transformers")
     assert processor.num_threads == 3
     nothing = dict.fromkeys(parameters)
     config = transformers.GenerationConfig(**nothing)
-    assert SamplingLogitsProcessor.from_generation_config(config).params == toksample.SamplingParams()
+    assert SamplingLogitsProcessor.from_generation_config(config).params == toksample.SamplingParams(
+        order="transformers"
+    )
 
 
 @pytest.mark.parametrize(
@@ -665,6 +667,8 @@ def draw(model, **config):
         {"do_sample": True, "top_k": 0},
         {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8},
         {"do_sample": True, "top_k": 0, "min_p": 0.1, "typical_p": 0.9},
+        # After such a bias nothing is left of the logits: three tokens are tied for the two places.
+        {"do_sample": True, "top_k": 2, "sequence_bias": [[[9], 1e8], [[20], 1e8], [[33], 1e8]]},
         {"do_sample": True, "top_k": 0, "epsilon_cutoff": 0.001, "repetition_penalty": 1.3},
         {"do_sample": True, "top_k": 0, "epsilon_cutoff": 1.0},
         {"do_sample": True, "suppress_tokens": [9, 20, 33], "sequence_bias": [[[7], 2.0], [[20], 9.0]]},

@@ -52,6 +52,8 @@ CALLS = (
     _sample("typical_p", temperature=0.7, typical_p=0.9),
     _sample("epsilon_cutoff", temperature=0.7, epsilon_cutoff=0.001),
     _sample("top_a", temperature=0.7, top_a=0.2),
+    # With a probability of 1 every draw takes as long as those that XTC acts on.
+    _sample("xtc", temperature=0.7, min_p=0.02, xtc_probability=1.0, xtc_threshold=0.1),
     _sample("repetition_penalty", about="1,000 tokens", **_PENALIZED, repetition_penalty=1.2),
     _sample("frequency_penalty", about="1,000 tokens", **_PENALIZED, frequency_penalty=0.5),
     _sample("presence_penalty", about="1,000 tokens", **_PENALIZED, presence_penalty=1.5),
@@ -107,6 +109,8 @@ def may_be_drawn(call: Call, rows: Rows) -> npt.NDArray[np.bool_]:
     for name in ("min_p", "epsilon_cutoff", "top_a"):
         if name in params:
             wider[name] = params[name] * (1 - WIDER)
+    if "xtc_threshold" in params:
+        wider["xtc_threshold"] = params["xtc_threshold"] * (1 + WIDER)
     legal = np.empty(rows.shape, np.bool_)
     for b, row in enumerate(rows):
         history = {} if histories is None else {"output_ids": histories[b]}

@@ -72,6 +72,8 @@ def numpy_sample(
     typical_p: float = 1.0,
     epsilon_cutoff: float = 0.0,
     top_a: float = 0.0,
+    xtc_probability: float = 0.0,
+    xtc_threshold: float = 0.1,
     **edits: Any,
 ) -> int:
     """Draw a token from a row. Any further parameters are those of `numpy_edit`."""
@@ -102,6 +104,11 @@ def numpy_sample(
         probs = np.where(probs >= min(epsilon_cutoff, probs.max()), probs, 0)
     if top_a > 0:
         probs = np.where(probs >= top_a * probs.max() ** 2, probs, 0)
+    if xtc_probability > 0 and rng.random() < xtc_probability:
+        probs = probs / probs.sum()
+        top = probs[probs >= xtc_threshold]
+        if len(top) > 1:
+            probs = np.where(probs <= top.min(), probs, 0)
     return int(rng.choice(ids, p=probs / probs.sum()))
 
 

@@ -1,0 +1,61 @@
+"""The orders in which the temperature and the filters are applied, by name.
+
+The orders of other systems follow transformers 5.24, vLLM 0.33, SGLang's PyTorch code, and llama.cpp and mlx-lm from 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toksample._text import show
+
+__all__ = ["ORDERS", "STEPS", "steps"]
+
+STEPS = {name: name for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a")} | {
+    "xtc": "xtc_probability",
+    "top_k_with_ties": "top_k",
+    "top_p_beyond": "top_p",
+}
+"""The steps that an order may have, and the parameter that each applies."""
+
+ORDERS = {
+    "toksample": ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "xtc"),
+    # `_get_logits_processor` of generation/utils.py. TopKLogitsWarper drops the logits below the k-th largest, so that all
+    # that tie with it stay.
+    "transformers": ("temperature", "top_k_with_ties", "top_p", "min_p", "typical_p", "epsilon_cutoff"),
+    # `Sampler.sample` of v1/sample/sampler.py: the logits processors, of which min_p is one, come before
+    # `apply_top_k_top_p`. Its PyTorch code keeps all that tie with the k-th largest, and its Triton kernel exactly k.
+    "vllm": ("temperature", "min_p", "top_k_with_ties", "top_p"),
+    # `top_k_top_p_min_p_sampling_from_probs_torch` of srt/layers/sampler.py. top_k and top_p look at the same probabilities,
+    # which are not normalized again between them: the same as top_p first, followed by the k largest of what it keeps. A token
+    # is dropped if the sum of those before it is more than p, so where the sum is exactly p one more stays. Exactly k stay.
+    "sglang": ("temperature", "top_p_beyond", "top_k", "min_p"),
+    # `common_params_sampling` of common/common.h, as far as toksample has the samplers. The filters come before the
+    # temperature, and see the probabilities at temperature 1. Exactly k stay.
+    "llama.cpp": ("top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
+    # `make_sampler` of mlx_lm/sample_utils.py. The filters see the probabilities at temperature 1 here too. Exactly k stay.
+    "mlx-lm": ("top_p", "min_p", "xtc", "top_k", "temperature"),
+}
+"""The orders that have a name: those of other systems, and that of toksample, which is the default."""
+
+
+def steps(order: object) -> tuple[str, ...]:
+    """Read the parameter ``order``: the name of an order, or its steps."""
+    if order is None:
+        return ORDERS["toksample"]
+    if isinstance(order, str) and order in ORDERS:
+        return ORDERS[order]
+    rule = f"order must be one of {', '.join(map(repr, ORDERS))}, or a sequence of steps"
+    if isinstance(order, str):
+        raise ValueError(f"{rule}, got {show(order)}")
+    if not isinstance(order, Sequence) or isinstance(order, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"{rule}, got {show(order)}")
+    result = tuple(order)
+    for step in result:
+        if not isinstance(step, str) or step not in STEPS:
+            raise ValueError(f"order must have steps among {', '.join(STEPS)}, got {show(step)}")
+    applied = [STEPS[step] for step in result]
+    for name in applied:
+        if applied.count(name) > 1:
+            raise ValueError(f"order must apply each parameter once, got {name} twice in {show(result)}")
+    return result

@@ -1,0 +1,542 @@
+"""The order of the filters, by which systems differ, and XTC, the filter that is random."""
+
+import itertools
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from rows import assert_same, batches, generators, make_filters, make_words, one_row, orders, with_order
+
+import toksample
+from toksample import Sampler, SamplingParams, reference
+from toksample._orders import ORDERS, STEPS, steps
+
+both = pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
+OTHERS = ("transformers", "vllm", "sglang", "llama.cpp", "mlx-lm")
+ROW = np.float32([1.0, 3.0, 2.0, -1.0])
+
+
+def logits_of(probabilities):
+    return np.log(np.array(probabilities)).astype(np.float32)
+
+
+def kept(row, **params):
+    """Return the ids that survive, after a check that kernels and reference agree."""
+    answers = toksample.candidates(row, **params), reference.candidates(row, **params)
+    assert_same(*answers)
+    return answers[0][0].tolist()
+
+
+# ---- what an order may be ----------------------------------------------------------------------------------------------
+
+
+def test_the_names_of_orders():
+    assert steps(None) == steps("toksample") == ORDERS["toksample"]
+    assert tuple(ORDERS) == ("toksample", *OTHERS)
+    for name, order in ORDERS.items():
+        assert steps(name) == steps(order) == steps(list(order)) == order
+        assert "temperature" in order
+
+
+def test_every_step_has_a_filter():
+    assert set(reference.STEPS) == set(STEPS) - {"temperature"}
+    for step in STEPS:  # the kernels know each of them too
+        assert toksample.candidates(ROW, order=[step])[0].tolist() == [1, 2, 0, 3]
+
+
+@both
+@pytest.mark.parametrize(
+    ("order", "error", "message"),
+    [
+        ("vlm", ValueError, "order must be one of 'toksample', 'transformers', 'vllm', 'sglang', 'llama.cpp', 'mlx-lm', or a "
+         "sequence of steps, got 'vlm'"),
+        ("top_k", ValueError, "order must be one of .* got 'top_k'"),
+        (5, TypeError, "order must be one of .*, or a sequence of steps, got 5"),
+        (b"top_k", TypeError, "order must be one of .* got b'top_k'"),
+        ({"top_k"}, TypeError, "order must be one of .* got {'top_k'}"),
+        (["top_k", "xtc_probability"], ValueError, "order must have steps among temperature, .*, got 'xtc_probability'"),
+        (["top_k", None], ValueError, "order must have steps among .*, got None"),
+        ([["top_k"]], ValueError, r"order must have steps among .*, got \['top_k'\]"),
+        (("top_k", "top_k"), ValueError, r"order must apply each parameter once, got top_k twice in \('top_k', 'top_k'\)"),
+        (["top_p", "top_p_beyond"], ValueError, "order must apply each parameter once, got top_p twice in "),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_orders(module, order, error, message):
+    for call in (module.sample, module.candidates, module.mask_logits):
+        with pytest.raises(error, match=f"^{message}"):
+            call(ROW, order=order)
+    for make in (SamplingParams, Sampler):
+        with pytest.raises(error, match=f"^{message}"):
+            make(order=order)
+
+
+ON = {
+    "temperature": 0.5,
+    "top_k": 2,
+    "top_p": 0.5,
+    "min_p": 0.5,
+    "typical_p": 0.5,
+    "epsilon_cutoff": 0.5,
+    "top_a": 0.5,
+    "xtc_probability": 0.5,
+}
+
+
+@both
+@pytest.mark.parametrize("name", sorted(set(STEPS.values())))
+def test_a_filter_that_is_on_needs_a_step(module, name):
+    order = tuple(step for step in ORDERS["toksample"] if STEPS[step] != name)
+    message = re.escape(f"{name} must be off where the order has no step for it, got order {', '.join(order)}")
+    batch = np.stack([ROW, ROW])
+    off = SamplingParams().keywords()[name]
+    for call in (module.sample, module.candidates, module.mask_logits):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            call(ROW, **{name: ON[name]}, order=order)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        module.sample(batch, **{name: [off, ON[name]]}, order=order)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        SamplingParams(**{name: ON[name]}, order=order)
+    want = module.candidates(ROW)
+    for value in (None, off, *([-1] if name == "top_k" else [])):
+        assert_same(module.candidates(ROW, **{name: value}, order=order), want)
+        assert SamplingParams(**{name: value}, order=order).order == order
+        tokens = module.sample(batch, **{name: [off, value]}, order=order, seed=1)
+        assert_same(tokens, module.sample(batch, seed=1))
+
+
+@both
+def test_an_order_without_steps(module):
+    assert_same(module.candidates(ROW, order=[]), module.candidates(ROW))
+    with pytest.raises(ValueError, match=r"^temperature must be off .*, got order without steps$"):
+        module.sample(ROW, temperature=0.0, order=[])
+
+
+def test_the_default_order_by_its_name():
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((200, 50)).astype(np.float32)
+    params, word = make_filters(rng, *rows.shape), make_words(rng, len(rows))
+    want = toksample.sample(rows, **params, **word)
+    for order in (None, "toksample", ORDERS["toksample"], list(ORDERS["toksample"])):
+        assert_same(toksample.sample(rows, **params, **word, order=order), want)
+
+
+@given(batch=batches, rng=generators, order=orders)
+def test_a_row_of_a_batch_is_the_row_alone(batch, rng, order):
+    params, word = with_order(make_filters(rng, *batch.shape), order), make_words(rng, len(batch))
+    tokens, masked = toksample.sample(batch, **params, **word), toksample.mask_logits(batch, **params, **word)
+    for b, row in enumerate(batch):
+        alone = one_row(params | word, b)
+        assert toksample.sample(row, **alone) == tokens[b]
+        assert_same(toksample.mask_logits(row, **alone), masked[b])
+
+
+@given(order=st.none() | st.sampled_from(sorted(ORDERS)) | orders)
+def test_params_and_samplers(order):
+    params = SamplingParams(order=order)
+    assert steps(params.order) == steps(order)
+    assert hash(params) == hash(SamplingParams(order=order))
+    assert pickle.loads(pickle.dumps(params)) == params
+    if isinstance(order, tuple):
+        assert SamplingParams(order=list(order)) == params
+
+
+def test_samplers_draw_in_the_order():
+    row = np.random.default_rng(1).standard_normal(50).astype(np.float32)
+    given = {"temperature": 3.0, "top_p": 0.5, "seed": 1}
+    want = [toksample.sample(row, **given, order="llama.cpp", position=position) for position in range(40)]
+    assert want != [toksample.sample(row, **given, position=position) for position in range(40)]
+    for sampler in (Sampler(**given, order="llama.cpp"), Sampler(SamplingParams(**given, order="llama.cpp"))):
+        drawn = [sampler(row) for _ in range(20)]
+        again = pickle.loads(pickle.dumps(sampler))
+        assert again.params.order == "llama.cpp"
+        assert drawn + [again(row) for _ in range(20)] == want
+
+
+# ---- the orders of other systems, by hand ------------------------------------------------------------------------------
+
+CASES = [
+    # Where the sum is exactly p, SGLang keeps one token more.
+    ([0.5, 0.25, 0.25], {"top_p": 0.5}, {"sglang": 2}, 1),
+    ([0.5, 0.25, 0.25], {"top_p": 0.75}, {"sglang": 3}, 2),
+    ([0.5, 0.25, 0.25], {"top_p": 0.6}, {}, 2),
+    ([0.5, 0.25, 0.25], {"top_p": 0.0}, {}, 1),
+    ([0.5, 0.25, 0.25], {"top_p": 1.0}, {}, 3),
+    ([0.5, 0.3, 0.2], {"top_p": 0.7}, {}, 2),
+    # Ties with the k-th.
+    ([0.4, 0.2, 0.2, 0.2], {"top_k": 2}, {"transformers": 4, "vllm": 4}, 2),
+    ([0.25, 0.25, 0.25, 0.25], {"top_k": 1}, {"transformers": 4, "vllm": 4}, 1),
+    ([0.4, 0.3, 0.2, 0.1], {"top_k": 2}, {}, 2),
+    ([0.4, 0.3, 0.2, 0.1], {"top_k": 7}, {}, 4),
+    # top_p is a share of what top_k has kept, or comes before it.
+    ([0.4, 0.3, 0.2, 0.1], {"top_k": 2, "top_p": 0.5}, {"sglang": 2, "mlx-lm": 2}, 1),
+    # top_p is a share of what min_p has kept: a half, a quarter and a quarter of it are left.
+    ([0.4, 0.2, 0.2, 0.1, 0.1], {"min_p": 0.4, "top_p": 0.7}, {"vllm": 2}, 3),
+    # The temperature comes last. At temperature 1 the first token has a probability of 0.665, and at 0.5 of 0.867.
+    (np.exp([3, 2, 1]), {"temperature": 0.5, "top_p": 0.8}, {"llama.cpp": 2, "mlx-lm": 2}, 1),
+    (np.exp([3, 2, 1]), {"temperature": 0.5, "min_p": 0.2}, {"llama.cpp": 2, "mlx-lm": 2}, 1),
+    (np.exp([3, 2, 1]), {"temperature": 2.0, "top_p": 0.6}, {"llama.cpp": 1, "mlx-lm": 1}, 2),
+    (np.exp([3, 2, 1]), {"temperature": 0.0, "top_p": 0.9}, {}, 1),
+    # top_k after XTC counts the tokens that XTC has left.
+    ([0.4, 0.3, 0.2, 0.1], {"top_k": 2, "xtc_probability": 1.0, "xtc_threshold": 0.25}, {"mlx-lm": 2}, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("probabilities", "params", "differ", "want"), CASES, ids=str)
+def test_orders_by_hand(probabilities, params, differ, want):
+    row = logits_of(probabilities)
+    for name in ORDERS:
+        if {name for name in params if name.startswith("xtc_p")} <= {STEPS[step] for step in ORDERS[name]}:
+            assert len(kept(row, **params, order=name)) == differ.get(name, want), name
+
+
+def test_the_temperature_applies_even_if_it_is_last():
+    ids, probs = toksample.candidates(np.float32([3, 2, 1]), temperature=0.5, top_p=0.8, order="llama.cpp")
+    assert ids.tolist() == [0, 1]
+    assert probs == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))], rel=1e-5)
+
+
+# ---- the orders of other systems, in float64 ---------------------------------------------------------------------------
+#
+# Each function is written as the code of its system is, and returns logits with -inf for each token that is dropped. Tokens
+# are sorted by descending logit, and by ascending id among equal ones. Systems say nothing about the latter.
+
+
+def softmax(x):
+    weights = np.exp(x - x.max())
+    return weights / weights.sum()
+
+
+def sorted_ids(x):
+    return np.argsort(-x, kind="stable")
+
+
+def drop(x, dropped):
+    return np.where(dropped, -np.inf, x)
+
+
+def drop_below_kth(x, k):
+    return drop(x, x < np.sort(x)[-min(k, len(x))]) if k else x
+
+
+def drop_up_to(x, probs, rest):
+    """Drop the least probable tokens that sum to at most `rest`, but never the most probable one."""
+    ids = sorted_ids(x)[::-1]
+    dropped = np.cumsum(probs[ids]) <= rest
+    dropped[-1] = False
+    x = x.copy()
+    x[ids[dropped]] = -np.inf
+    return x
+
+
+def transformers(x, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff):
+    x = drop_below_kth(x / temperature, top_k)
+    if top_p < 1:
+        x = drop_up_to(x, softmax(x), 1 - top_p)
+    x = drop(x, softmax(x) < min_p * softmax(x).max())
+    if typical_p < 1:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            surprise = -np.log(softmax(x))
+            distance = np.abs(surprise - np.nansum(softmax(x) * surprise))
+        nearest = np.argsort(distance, kind="stable")
+        last = np.count_nonzero(np.cumsum(softmax(x)[nearest]) < typical_p)
+        x = drop(x, distance > distance[nearest[last]])
+    return drop(x, (softmax(x) < epsilon_cutoff) & (x < x.max()))
+
+
+def vllm(x, temperature, top_k, top_p, min_p):
+    x = x / temperature
+    x = drop(x, softmax(x) < min_p * softmax(x).max())
+    x = drop_below_kth(x, top_k)
+    return drop_up_to(x, softmax(x), 1 - top_p) if top_p < 1 else x
+
+
+def sglang(x, temperature, top_k, top_p, min_p):
+    x = x / temperature
+    ids = sorted_ids(x)
+    probs = softmax(x)[ids]
+    dropped = np.cumsum(probs) - probs > top_p
+    dropped |= np.arange(len(x)) >= (top_k or len(x))
+    dropped |= probs < probs[0] * min_p
+    x[ids[dropped]] = -np.inf
+    return x
+
+
+def llama_cpp(x, temperature, top_k, top_p, min_p, typical_p, xtc_probability, xtc_threshold):
+    ids = sorted_ids(x)[: top_k or len(x)]
+    if typical_p < 1:
+        probs = softmax(x[ids])
+        surprise = -np.log(probs)
+        nearest = np.argsort(np.abs(surprise - (probs * surprise).sum()), kind="stable")
+        ids = ids[np.sort(nearest[: np.count_nonzero(np.cumsum(probs[nearest]) <= typical_p) + 1])]
+    if top_p < 1:
+        ids = ids[: np.count_nonzero(np.cumsum(softmax(x[ids])) < top_p) + 1]
+    if min_p > 0:
+        ids = ids[x[ids] >= x[ids[0]] + math.log(min_p)]
+    if xtc_probability == 1 and xtc_threshold <= 0.5:
+        last = np.count_nonzero(softmax(x[ids]) >= xtc_threshold) - 1
+        ids = ids[max(last, 0) :]
+    return drop(x, ~np.isin(np.arange(len(x)), ids)) / temperature
+
+
+def mlx_lm(x, temperature, top_k, top_p, min_p, xtc_probability, xtc_threshold):
+    probs = softmax(x)
+    if top_p < 1:
+        x = drop_up_to(x, probs, 1 - top_p)
+    if min_p > 0:
+        x = drop(x, x < x.max() + math.log(min_p))
+    if xtc_probability == 1:
+        probs = softmax(x)
+        x = drop(x, probs > np.where(probs > xtc_threshold, probs, np.inf).min())
+    if top_k:
+        x = drop(x, ~np.isin(np.arange(len(x)), sorted_ids(x)[:top_k]))
+    return x / temperature
+
+
+SYSTEMS = {"transformers": transformers, "vllm": vllm, "sglang": sglang, "llama.cpp": llama_cpp, "mlx-lm": mlx_lm}
+OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0}
+
+
+def some_params(rng, size):
+    """Make parameters of which some are on. No decision is close to a boundary, but for the ties of the row."""
+    values = {
+        "temperature": rng.uniform(0.3, 2),
+        "top_k": int(rng.integers(1, size + 3)),
+        "top_p": rng.uniform(0.05, 0.99),
+        "min_p": rng.uniform(0.001, 0.4),
+        "typical_p": rng.uniform(0.1, 0.95),
+        "epsilon_cutoff": 10.0 ** rng.uniform(-4, -0.5),
+    }
+    on = {name: value for name, value in values.items() if rng.random() < 0.5}
+    return OFF | on | {"xtc_probability": float(rng.integers(0, 2)), "xtc_threshold": rng.uniform(0.01, 0.5)}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("has_ties", [False, True], ids=["without ties", "with ties"])
+def test_orders_are_those_of_their_systems(name, has_ties):
+    rng = np.random.default_rng(len(name) + has_ties)
+    system = SYSTEMS[name]
+    its_own = system.__code__.co_varnames[1 : system.__code__.co_argcount]
+    different = 0
+    for _ in range(1_500):
+        row = (rng.uniform(0.5, 3) * rng.standard_normal(rng.integers(2, 60))).astype(np.float32)
+        params = some_params(rng, len(row))
+        if has_ties:
+            row = np.round(2 * row) / 2
+            params |= {"typical_p": 1.0, "xtc_probability": 0.0}  # whose ties other systems cut in another way
+        params = {parameter: params[parameter] for parameter in its_own}
+        want = system(row.astype(np.float64), **params)
+        ids, probs = toksample.candidates(row, **params, order=name)
+        assert sorted(ids.tolist()) == np.flatnonzero(want > -np.inf).tolist(), (row, params)
+        assert probs == pytest.approx(softmax(want)[ids], rel=2e-5)
+        different += len(toksample.candidates(row, **params)[0]) != len(ids)
+    # The order matters, except that transformers only treats ties differently.
+    assert (different > 20) == (has_ties or name != "transformers")
+
+
+# ---- XTC ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "threshold", "want"),
+    [
+        # All that reach the threshold go, but the last of them: among equal ones, the one with the highest id stays.
+        ([0.5, 0.25, 0.25], 0.25, [2]),
+        ([0.5, 0.25, 0.25], 0.2500001, [0, 1, 2]),
+        ([0.5, 0.25, 0.25], 0.5, [0, 1, 2]),
+        ([0.5, 0.25, 0.125, 0.125], 0.25, [1, 2, 3]),
+        ([0.125, 0.25, 0.5, 0.125], 0.2, [1, 0, 3]),
+        ([0.25, 0.25, 0.25, 0.25], 0.25, [3]),
+        ([0.25, 0.25, 0.25, 0.25], 0.26, [0, 1, 2, 3]),
+        ([0.5, 0.5], 0.5, [1]),
+        ([0.5, 0.5], np.nextafter(0.5, 1), [0, 1]),
+        ([0.5, 0.5], 1.0, [0, 1]),
+        ([1.0], 0.0, [0]),
+        ([1.0], 1.0, [0]),
+        ([0.5, 0.3, 0.2], 0.0, [2]),
+        ([0.5, 0.3, 0.2], None, [2]),  # None is 0.1
+        ([0.6, 0.35, 0.05], None, [1, 2]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_xtc_at_its_boundaries(probabilities, threshold, want):
+    assert kept(logits_of(probabilities), xtc_probability=1.0, xtc_threshold=threshold) == want
+
+
+@both
+def test_xtc_by_an_independent_formula(module):
+    rng = np.random.default_rng(5)
+    dropped = 0
+    for _ in range(300):
+        row = (rng.uniform(0.2, 3) * rng.standard_normal(rng.integers(1, 80))).astype(np.float32)
+        row[rng.random(len(row)) < 0.2] = -np.inf
+        row[0] = 0
+        temperature, threshold, top_k = rng.uniform(0.3, 2), rng.uniform(0, 0.4), int(rng.integers(1, 90))
+        ids = [token for token in sorted_ids(row)[:top_k] if row[token] > -np.inf]
+        probs = softmax(row[ids].astype(np.float64) / temperature)
+        above = int(np.count_nonzero(probs >= threshold))
+        params = {"temperature": temperature, "top_k": top_k, "xtc_threshold": threshold}
+        for probability, want in ((1.0, ids[max(above - 1, 0) :]), (0.0, ids), (None, ids)):
+            assert module.candidates(row, **params, xtc_probability=probability)[0].tolist() == want
+        dropped += above > 1
+    assert 50 < dropped < 250
+
+
+@both
+def test_xtc_looks_at_what_earlier_filters_have_kept(module):
+    row = logits_of([0.4, 0.3, 0.2, 0.1])
+    xtc = {"xtc_probability": 1.0, "xtc_threshold": 0.35}
+    assert module.candidates(row, **xtc)[0].tolist() == [0, 1, 2, 3]
+    assert module.candidates(row, **xtc, top_k=2)[0].tolist() == [1]  # 0.57 and 0.43 are left
+    assert module.candidates(row, **xtc, top_k=2, order=["xtc", "top_k"])[0].tolist() == [0, 1]
+    assert module.candidates(row, **xtc, temperature=0.5)[0].tolist() == [0, 1, 2, 3]  # 0.53 and 0.3
+    assert module.candidates(row, **(xtc | {"xtc_threshold": 0.25}), temperature=0.5)[0].tolist() == [1, 2, 3]
+    # min_p after XTC is a share of the most probable token that is left.
+    after = {"xtc_threshold": 0.25, "xtc_probability": 1.0, "min_p": 0.6, "order": ["xtc", "min_p"]}
+    assert module.candidates(row, **after)[0].tolist() == [1, 2]
+
+
+POSITIONS = 20_000
+XTC = {"xtc_probability": 0.3, "xtc_threshold": 0.15}
+WORDS = {
+    "over positions": lambda n: {"seed": 1, "stream": 0, "position": n},
+    "over seeds": lambda n: {"seed": n, "stream": 0, "position": 0},
+    "over streams": lambda n: {"seed": 1, "stream": n, "position": 0},
+}
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=WORDS.keys())
+def test_how_often_xtc_acts_and_what_is_drawn(word):
+    """The probabilities are those of the tokens with XTC and without it, and the two random words are independent."""
+    row = logits_of([0.4, 0.3, 0.2, 0.1])
+    rows = np.broadcast_to(row, (POSITIONS, 4))
+    acts = toksample.mask_logits(rows, **XTC, **word(range(POSITIONS)))[:, 0] == -np.inf
+    tokens = toksample.sample(rows, **XTC, **word(range(POSITIONS)))
+    assert scipy.stats.binomtest(int(acts.sum()), POSITIONS, 0.3).pvalue > 1e-3
+    # Of two positions in a row, 0.09 have both.
+    pairs = int((acts[::2] & acts[1::2]).sum())
+    assert scipy.stats.binomtest(pairs, POSITIONS // 2, 0.09).pvalue > 1e-3
+    for drawn, probabilities in ((tokens[~acts], [0.4, 0.3, 0.2, 0.1]), (tokens[acts], [0, 0, 2 / 3, 1 / 3])):
+        counts = np.bincount(drawn, minlength=4)
+        possible = np.array(probabilities) > 0
+        assert counts[~possible].sum() == 0
+        expected = np.array(probabilities)[possible] * len(drawn)
+        assert scipy.stats.chisquare(counts[possible], expected).pvalue > 1e-3
+
+
+@both
+def test_the_set_that_is_drawn_from(module):
+    """With the same seed, stream and position, candidates and mask_logits show what sample draws from."""
+    row = np.random.default_rng(2).standard_normal(30).astype(np.float32)
+    params = {"temperature": 0.8, "top_p": 0.95, "xtc_probability": 0.5, "xtc_threshold": 0.05}
+    sizes = set()
+    for position, stream in itertools.product(range(60), (0, 7)):
+        word = {"seed": 9, "stream": stream, "position": position}
+        ids, _ = module.candidates(row, **params, **word)
+        sizes.add(len(ids))
+        masked = module.mask_logits(row, **params, **word)
+        assert np.flatnonzero(masked > -np.inf).tolist() == sorted(ids.tolist())
+        (float32_row,), _ = reference.edited_rows(row, {})
+        masses = reference.mass(float32_row, 0.8)[ids]
+        drawn = reference.draw(ids, masses, reference.draw_word(9, stream, position))
+        assert module.sample(row, **params, **word) == drawn
+    assert len(sizes) == 2
+
+
+@both
+def test_draws_without_xtc_are_unchanged(module):
+    row = np.random.default_rng(4).standard_normal(40).astype(np.float32)
+    for position in range(50):
+        plain = module.sample(row, seed=3, position=position)
+        assert plain == reference.draw(np.arange(40), reference.mass(row, 1.0), reference.draw_word(3, 0, position))
+        for off in ({"xtc_probability": 0.0}, {"xtc_threshold": 0.3}, {"xtc_probability": 1.0, "xtc_threshold": 0.6}):
+            assert module.sample(row, seed=3, position=position, **off) == plain
+
+
+@both
+def test_xtc_of_each_row(module):
+    rows = np.broadcast_to(logits_of([0.4, 0.3, 0.2, 0.1]), (4, 4))
+    masked = module.mask_logits(rows, xtc_probability=[0.0, 1.0, 1.0, 1.0], xtc_threshold=[0.1, 0.15, 0.25, 0.5])
+    assert (masked > -np.inf).tolist() == [
+        [True] * 4,
+        [False, False, True, True],
+        [False, True, True, True],
+        [True] * 4,
+    ]
+
+
+def test_xtc_without_a_seed_takes_fresh_entropy():
+    row = logits_of([0.5, 0.3, 0.2])
+    sizes = {len(toksample.candidates(row, xtc_probability=0.5)[0]) for _ in range(200)}
+    assert sizes == {1, 3}
+    rows = np.broadcast_to(row, (200, 3))
+    kept_of_each = (toksample.mask_logits(rows, xtc_probability=0.5) > -np.inf).sum(axis=1)
+    assert set(kept_of_each.tolist()) == {1, 3}
+    assert set(toksample.sample(rows, xtc_probability=1.0).tolist()) == {2}
+
+
+def test_xtc_at_the_ends_of_its_probability():
+    """The smallest probability that can act needs the smallest random word, which does not come up here."""
+    row = np.broadcast_to(logits_of([0.5, 0.3, 0.2]), (1_000, 3))
+    words = {"seed": 1, "stream": 0, "position": range(1_000)}
+    for probability, want in ((5e-324, 3), (2.0**-64, 3), (1 - 2.0**-53, 1), (1.0, 1)):
+        masked = toksample.mask_logits(row, xtc_probability=probability, **words)
+        assert set((masked > -np.inf).sum(axis=1).tolist()) == {want}
+        assert_same(masked, reference.mask_logits(row, xtc_probability=probability, **words))
+    # The word decides: 2**-64 acts for the word 0 alone, and a probability of 1 for each.
+    masses = reference.mass(logits_of([0.5, 0.3, 0.2]), 1.0)
+    assert reference.keep_xtc(masses, 2.0**-64, 0.1, 0) == (2, 3)
+    assert reference.keep_xtc(masses, 2.0**-64, 0.1, 1) == (0, 3)
+    assert reference.keep_xtc(masses, 5e-324, 0.1, 0) == (0, 3)
+    assert reference.keep_xtc(masses, 1.0, 0.1, 2**64 - 1) == (2, 3)
+
+
+# ---- min_tokens_to_keep --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "want"),
+    [
+        ({"top_k": 1}, [0, 1, 2]),
+        ({"top_k": 4}, [0, 1, 2, 3]),
+        ({"top_p": 0.1}, [0, 1, 2]),
+        ({"min_p": 1.0}, [0, 1, 2]),
+        ({"epsilon_cutoff": 0.9}, [0, 1, 2]),
+        ({"top_a": 1.0}, [0, 1, 2]),
+        ({"typical_p": 0.01}, [0, 1, 2]),  # surprises 1, 2, 3, 4, 4 bits, of which 1.875 are expected
+        ({"xtc_probability": 1.0, "xtc_threshold": 0.1}, [2, 3, 4]),
+        ({"xtc_probability": 1.0, "xtc_threshold": 0.01}, [0, 1, 2, 3, 4]),  # or one token would be left
+        ({"top_p": 0.1, "xtc_probability": 1.0, "xtc_threshold": 0.3}, [0, 1, 2]),
+    ],
+)
+def test_each_filter_keeps_the_fewest(params, want):
+    row = logits_of([1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 16])
+    assert kept(row, min_tokens_to_keep=3, **params) == want
+
+
+def test_the_fewest_are_no_more_than_there_are():
+    row = np.where(np.arange(300) % 3 == 0, np.float32(1), -np.inf).astype(np.float32)
+    for fewest in (2, 99, 100, 101, 2**64 - 1):
+        assert kept(row, top_k=1, min_tokens_to_keep=fewest) == list(range(0, 3 * min(fewest, 100), 3))
+        assert kept(row, top_k=7, min_p=1.0, min_tokens_to_keep=fewest) == list(
+            range(0, 3 * min(max(7, fewest), 100), 3)
+        )
+    for off in (None, 0, 1):
+        assert kept(row, top_k=1, min_tokens_to_keep=off) == [0]
+
+
+@pytest.mark.parametrize("size", [5_000, 40_000])
+@given(rng=generators, order=st.one_of(st.none(), orders))
+def test_the_fewest_of_long_rows(size, rng, order):
+    row = (rng.standard_normal(size) * 10.0 ** rng.uniform(-2, 1)).astype(np.float32)
+    params = {name: values[0] for name, values in make_filters(rng, 1, size).items()}
+    params = with_order(params, order) if order else params
+    params["min_tokens_to_keep"] = int(rng.integers(2, 10.0 ** rng.uniform(1, 5)))
+    params["seed"] = 7
+    assert_same(toksample.candidates(row, **params), reference.candidates(row, **params))
+    assert toksample.sample(row, **params) == reference.sample(row, **params)
