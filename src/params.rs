@@ -85,6 +85,8 @@ table! {
     filter real epsilon_cutoff = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens with at least this many times the square of the largest probability. 0 is off.
     filter real top_a = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens whose logit is at most so many standard deviations below the largest one. 0 is off.
+    filter real top_n_sigma = 0.0, "in [0, 1e30]", is_multiple;
 }
 
 // Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the
@@ -104,6 +106,10 @@ fn is_term(p: f64) -> bool {
 
 fn is_share(p: f64) -> bool {
     (0.0..=1.0).contains(&p)
+}
+
+fn is_multiple(n: f64) -> bool {
+    (0.0..=1e30).contains(&n)
 }
 
 fn any(_: u64) -> bool {

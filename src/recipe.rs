@@ -324,6 +324,8 @@ mod changing_rows {
                     Params { temperature: 2.0, epsilon_cutoff: 1e-4, ..Params::default() },
                     Params { temperature: 5.0, typical_p: 0.9, epsilon_cutoff: 1e-9, top_a: 1.0, ..Params::default() },
                     Params { temperature: 5.0, top_k: k as u64, top_a: 0.2, ..Params::default() },
+                    Params { temperature: 5.0, top_n_sigma: 1.5, ..Params::default() },
+                    Params { temperature: 5.0, top_k: k as u64, top_n_sigma: 0.7, ..Params::default() },
                 ];
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {

@@ -127,6 +127,9 @@ PARAMETER_SETS = [
     {"temperature": 100.0, "epsilon_cutoff": 1 / 32_768},
     {"temperature": 1.0, "top_a": 0.2},
     {"temperature": 1.5, "top_k": 20_000, "top_a": 1e-3, "epsilon_cutoff": 1e-6},
+    {"temperature": 1.5, "top_n_sigma": 1.0},
+    {"temperature": 100.0, "top_n_sigma": 4.0},
+    {"temperature": 1.0, "top_k": 20_000, "top_n_sigma": 2.0},
 ]
 
 
@@ -192,6 +195,10 @@ LONG_SETS = [
     {"top_a": 1e-6},
     {"top_a": 1.0},
     {"min_p": 1e-3, "top_a": 0.5},
+    {"top_n_sigma": 0.5},
+    {"top_n_sigma": 3.0},
+    {"top_k": 15_000, "top_n_sigma": 1.5},
+    {"typical_p": 0.9, "top_n_sigma": 0.7},
 ]
 
 

@@ -17,6 +17,7 @@ from rows import (
     KINDS,
     REPETITION_PENALTIES,
     TOP_AS,
+    TOP_N_SIGMAS,
     TYPICAL_PS,
     assert_same,
     cast,
@@ -74,7 +75,7 @@ def test_a_parameter_has_its_entry_everywhere():
 def test_signatures_show_the_parameters(name):
     parameters, same = (inspect.signature(getattr(module, name)).parameters for module in (toksample, reference))
     assert parameters == same
-    assert list(parameters)[:19] == ["logits", *NAMES]
+    assert list(parameters)[: 1 + len(NAMES)] == ["logits", *NAMES]
     assert {name: parameters[name].default for name in NAMES} == DEFAULTS
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(parameters)[1:])
 
@@ -269,6 +270,76 @@ def test_least_probabilities_of_kernels(dtype, name, values, row, data, temperat
     )
     for parameters in ({}, {"top_k": 40}, {"top_p": 0.9}, {"typical_p": 0.3}):
         parameters |= {name: value, "temperature": temperature}
+        assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
+
+
+# ---- top_n_sigma -----------------------------------------------------------------------------------------------------
+
+
+def top_n_sigma_of_llama_cpp(row, n):
+    """What llama_sampler_top_n_sigma keeps, in float64; and how near the decision is to another one."""
+    logits = row[row > -np.inf].astype(np.float64)
+    floor = logits.max() - n * logits.std()
+    return np.flatnonzero(row >= floor).tolist(), np.abs(logits - floor).min()
+
+
+@both
+def test_top_n_sigma_is_that_of_llama_cpp(module):
+    rng, sizes = np.random.default_rng(21), []
+    for _ in range(400):
+        row = (rng.standard_normal(rng.integers(2, 3000)) * rng.uniform(0.3, 9)).astype(np.float32)
+        row[rng.random(len(row)) < rng.choice([0, 0.3])] = -np.inf
+        if row.max() == -np.inf:
+            continue
+        n = rng.uniform(0.05, 4)
+        want, nearness = top_n_sigma_of_llama_cpp(row, n)
+        if nearness <= n * 2.0**-11 + 1e-6:  # each logit is rounded to 1/1024, and so sigma is off by at most half of that
+            continue
+        assert sorted(kept(module, row, top_n_sigma=n, temperature=rng.uniform(0.5, 2))) == want
+        sizes.append(len(want))
+    assert len(sizes) > 150
+    assert len(set(sizes)) > 50
+
+
+@both
+@pytest.mark.parametrize(
+    ("row", "parameters", "want"),
+    [
+        # The standard deviation of 1, 3, 2 and -1 is 1.479.
+        (ROW, {"top_n_sigma": 0.67}, [1]),
+        (ROW, {"top_n_sigma": 0.68}, [1, 2]),
+        (ROW, {"top_n_sigma": 1.36}, [1, 2, 0]),
+        (ROW, {"top_n_sigma": 2.7}, [1, 2, 0]),
+        (ROW, {"top_n_sigma": 2.71}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": 1e30}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": 5e-324}, [1]),
+        (ROW, {"top_n_sigma": 0}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": None}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": 0.67, "temperature": 100}, [1]),  # it looks at the logits
+        (ROW, {"top_n_sigma": 2.0, "top_k": 2}, [1, 2]),  # 3 and 2 have 0.5, and 2 is exactly 2 of these below
+        (ROW, {"top_n_sigma": 1.999, "top_k": 2}, [1]),
+        (np.float32([0, 0, 0, 0, 1]), {"top_n_sigma": 1.0}, [4]),  # 0.4
+        (np.float32([5.0]), {"top_n_sigma": 1.0}, [0]),
+        (np.full(70, 2.5, np.float32), {"top_n_sigma": 5e-324}, list(range(70))),
+        (np.float32([1.0, -INF, 1.0, 0.0]), {"top_n_sigma": 1.0}, [0, 2]),  # a banned token does not count
+        (np.float32([-FLOAT32_MAX, FLOAT32_MAX]), {"top_n_sigma": 1e30}, [1]),  # what is far away counts as 1024 away
+        (np.float32([0.0, -2000.0]), {"top_n_sigma": 3.90}, [0]),
+        (np.float32([0.0, -2000.0]), {"top_n_sigma": 3.91}, [0, 1]),
+        # typical_p drops the first token. The largest logit is then log(0.2), and log(0.15) is 2 standard deviations below it.
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_n_sigma": 1.9, "typical_p": 0.6}, [1, 2]),
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_n_sigma": 2.1, "typical_p": 0.6}, [1, 2, 3, 4]),
+    ],
+)
+def test_top_n_sigma_at_its_boundaries(module, row, parameters, want):
+    assert kept(module, row, **parameters) == want
+
+
+@dtypes
+@given(row=any_rows, n=st.one_of(st.sampled_from(TOP_N_SIGMAS), st.floats(0, 4)), temperature=st.floats(0.1, 10))
+def test_top_n_sigma_of_kernels(dtype, row, n, temperature):
+    row = cast(row, dtype)
+    for parameters in ({}, {"top_k": 40}, {"top_p": 0.9}, {"typical_p": 0.3}):
+        parameters |= {"top_n_sigma": n, "temperature": temperature}
         assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
 
 

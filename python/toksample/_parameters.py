@@ -160,6 +160,17 @@ class SamplingParams:
             meaning="keep tokens with a probability of at least A times the square of the largest one; 0 is off",
         ),
     )
+    top_n_sigma: float | None = field(
+        default=0.0,
+        metadata=_real(
+            "in [0, 1e30]",
+            lambda n: 0 <= n <= 1e30,
+            off=0.0,
+            metavar="N",
+            meaning="keep tokens whose logit is at most N standard deviations below the largest one; 0 is off",
+            other_names=("top_nsigma", "nsigma"),
+        ),
+    )
     repetition_penalty: float | None = field(
         default=1.0,
         metadata=_real(
@@ -234,6 +245,7 @@ class TextParameters(TypedDict, total=False):
     typical_p: Real
     epsilon_cutoff: Real
     top_a: Real
+    top_n_sigma: Real
     repetition_penalty: Real
     frequency_penalty: Real
     presence_penalty: Real

@@ -155,6 +155,17 @@ def surprise(row: Row, temperature: float) -> Ids:
     return ((4 - exponent(row, temperature).astype(np.float64)) * 2**22).astype(np.int64)
 
 
+def sigma(logits: Row) -> float:
+    """Return the standard deviation of logits that are sorted in descending order.
+
+    Each is rounded to a grid of 1/1024, measured from the first, and counts as at most 1024 below it. The sums are integers.
+    """
+    with np.errstate(over="ignore"):
+        distances = np.rint(np.minimum(logits[0] - logits, np.float32(1024)) * np.float32(1024)).astype(np.int64)
+    count, sum_, squares = len(distances), int(distances.sum()), int((distances * distances).sum())
+    return math.sqrt(float(squares * count - sum_ * sum_)) / float(count) / 1024.0
+
+
 def order(row: npt.NDArray[Any]) -> Ids:
     """Return the ids in the total order: logit descending, then id ascending."""
     return np.argsort(-row, kind="stable")
@@ -227,6 +238,17 @@ def keep_top_a(masses: Masses, a: float) -> tuple[int, int]:
     return _keep_at_least(masses, float(a) * first * first / total)
 
 
+def keep_top_n_sigma(logits: Row, n: float) -> tuple[int, int]:
+    """Keep the tokens whose logit is at most n standard deviations below the largest one; 0 is off.
+
+    C. Tang, J. Liu, H. Xu, L. Huang, "Top-nσ: not all logits are you need", arXiv:2411.07641, 2024.
+    """
+    if n == 0:
+        return 0, len(logits)
+    floor = float(logits[0]) - float(n) * sigma(logits)
+    return 0, int(np.count_nonzero(logits.astype(np.float64) >= floor))
+
+
 def _keep_at_least(masses: Masses, least: float) -> tuple[int, int]:
     """Keep the tokens with at least this mass, rounded up to at least 1, and those as heavy as the first in any case."""
     return 0, int(np.count_nonzero(masses >= min(masses[0], np.uint64(max(1, math.ceil(least))))))
@@ -248,6 +270,7 @@ class Filters(NamedTuple):
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     top_a: float = 0.0
+    top_n_sigma: float = 0.0
 
 
 def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
@@ -265,6 +288,7 @@ def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
         ids, masses = ids[typical], masses[typical]
     masses = masses[slice(*keep_epsilon_cutoff(masses, filters.epsilon_cutoff))]
     masses = masses[slice(*keep_top_a(masses, filters.top_a))]
+    masses = masses[slice(*keep_top_n_sigma(row[ids[: len(masses)]], filters.top_n_sigma))]
     return ids[: len(masses)], masses
 
 

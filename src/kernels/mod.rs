@@ -32,6 +32,7 @@ pub mod order;
 pub mod prefix;
 pub mod select;
 pub mod softmax;
+pub mod spread;
 pub mod surprise;
 pub mod survey;
 pub mod top_k;

@@ -13,6 +13,7 @@ mod presence_penalty;
 mod repetition_penalty;
 mod top_a;
 mod top_k;
+mod top_n_sigma;
 mod top_p;
 mod typical_p;
 
@@ -68,5 +69,6 @@ pub(crate) fn keep<R: Row>(
     typical_p::apply(params.typical_p, &mut state)?;
     epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?;
     top_a::apply(params.top_a, &mut state)?;
+    top_n_sigma::apply(params.top_n_sigma, &mut state)?;
     Ok(state.kept())
 }

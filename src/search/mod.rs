@@ -18,8 +18,9 @@ use crate::error::{RowError, reserve};
 use crate::isa::Vector;
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
-use crate::kernels::order::{self, Prefix};
+use crate::kernels::order::{self, Prefix, down_to};
 use crate::kernels::surprise::{self, Moments};
+use crate::kernels::spread::{self, Spread};
 use crate::kernels::{draw, prefix, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
@@ -55,18 +56,6 @@ impl Kept {
             }
         }
     }
-}
-
-/// Returns a key that comes after all tokens with a logit of at least `floor`, however many tokens share that logit.
-#[inline(always)]
-fn down_to(floor: f32) -> u64 {
-    order::key(floor, u32::MAX as usize)
-}
-
-/// Returns the prefix of the tokens up to `last` that are not banned.
-#[inline(always)]
-fn not_banned(last: u64) -> Prefix {
-    Prefix::to(last.min(down_to(f32::MIN)))
 }
 
 /// Returns the smaller and the larger value of a function that is monotone between two bounds.
@@ -154,13 +143,18 @@ impl<'a, R: Row> State<'a, R> {
 
     /// Keeps the tokens that have at least the share `p` of the mass of the first token that was kept. `p` is not 0.
     pub fn keep_share_of_first(&mut self, p: f64) {
-        let lightest = down_to(self.mass.least_logit((p * self.first as f64).ceil() as u64));
+        self.keep_from(self.mass.least_logit((p * self.first as f64).ceil() as u64));
+    }
+
+    /// Keeps the tokens with a logit of at least `floor`, which the first token that was kept must reach.
+    pub fn keep_from(&mut self, floor: f32) {
+        let last = down_to(floor);
         self.kept = Some(match self.kept.take() {
-            Some(kept) => kept.up_to(lightest),
-            None if self.search.list.fill(&self.row, self.mass, lightest, most_listed(self.row.tokens())) => {
-                Kept::Listed { last: lightest }
+            Some(kept) => kept.up_to(last),
+            None if self.search.list.fill(&self.row, self.mass, last, most_listed(self.row.tokens())) => {
+                Kept::Listed { last }
             }
-            None => Kept::Long { last: lightest, weighed: None },
+            None => Kept::Long { last, weighed: None },
         });
     }
 
@@ -186,6 +180,20 @@ impl<'a, R: Row> State<'a, R> {
             None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens())),
             Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last),
             Some(Kept::Listed { last }) => R::Isa::run(|| surprise::of_tokens(self.search.list.up_to(last), self.mass)),
+        }
+    }
+
+    /// Returns the largest logit that is kept, and how far the others spread.
+    pub fn spread(&self) -> (f32, Spread) {
+        let first = self.row.maximum();
+        match self.kept {
+            None => (first, spread::of_row(&self.row, first, order::end(self.row.tokens()))),
+            Some(Kept::Long { last, .. }) => (first, spread::of_row(&self.row, first, last)),
+            Some(Kept::Listed { last }) => R::Isa::run(|| {
+                let keys = || self.search.list.up_to(last).map(|(key, _)| key);
+                let first = order::logit(keys().min().unwrap_or(u64::MAX));
+                (first, spread::of_tokens(keys(), first))
+            }),
         }
     }
 
@@ -388,7 +396,7 @@ impl Search {
     /// Lists the tokens up to `last` that are not banned, however many there are.
     #[inline(always)]
     fn list_prefix<R: Row>(&mut self, row: &R, last: u64) -> u64 {
-        self.list.collect(row, not_banned(last), usize::MAX);
+        self.list.collect(row, Prefix::not_banned(last), usize::MAX);
         last
     }
 
@@ -401,8 +409,8 @@ impl Search {
                     out[order::id(key)] = row.stored()[order::id(key)];
                 }
             }
-            Some(Kept::Long { last, .. }) => prefix::copy(row, not_banned(last), out),
-            None => prefix::copy(row, not_banned(u64::MAX), out),
+            Some(Kept::Long { last, .. }) => prefix::copy(row, Prefix::not_banned(last), out),
+            None => prefix::copy(row, Prefix::not_banned(u64::MAX), out),
         }
     }
 
