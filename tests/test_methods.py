@@ -293,7 +293,9 @@ def test_top_n_sigma_is_that_of_llama_cpp(module):
             continue
         n = rng.uniform(0.05, 4)
         want, nearness = top_n_sigma_of_llama_cpp(row, n)
-        if nearness <= n * 2.0**-11 + 1e-6:  # each logit is rounded to 1/1024, and so sigma is off by at most half of that
+        if (
+            nearness <= n * 2.0**-11 + 1e-6
+        ):  # each logit is rounded to 1/1024, and so sigma is off by at most half of that
             continue
         assert sorted(kept(module, row, top_n_sigma=n, temperature=rng.uniform(0.5, 2))) == want
         sizes.append(len(want))

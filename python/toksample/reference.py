@@ -241,7 +241,7 @@ def keep_top_a(masses: Masses, a: float) -> tuple[int, int]:
 def keep_top_n_sigma(logits: Row, n: float) -> tuple[int, int]:
     """Keep the tokens whose logit is at most n standard deviations below the largest one; 0 is off.
 
-    C. Tang, J. Liu, H. Xu, L. Huang, "Top-nσ: not all logits are you need", arXiv:2411.07641, 2024.
+    C. Tang, J. Liu, H. Xu, L. Huang, "Top-n-sigma: not all logits are you need", arXiv:2411.07641, 2024.
     """
     if n == 0:
         return 0, len(logits)

@@ -19,10 +19,11 @@ use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
 /// How many steps of the grid make 1.
-const GRID: f32 = 1024.0;
+const GRID: u32 = 1024;
 
 /// A logit that is farther from the first one counts as this far.
 const FARTHEST: f32 = 1024.0;
+const MOST_STEPS: u32 = FARTHEST as u32 * GRID;
 
 /// Sums over the distances from the largest logit, in steps of the grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,17 +43,12 @@ impl Spread {
     }
 }
 
-/// Returns the distance from the first logit in steps of the grid, before it is rounded.
+/// Returns the distance from the first logit in steps of the grid.
 #[inline(always)]
-fn distance(first: f32, x: f32) -> f32 {
+fn steps(first: f32, x: f32) -> u32 {
+    const ROUND: f32 = ((1 << 23) / GRID) as f32; // the last bit of the sum is one step
     let distance = first - x;
-    GRID * if distance < FARTHEST { distance } else { FARTHEST }
-}
-
-/// Rounds a distance to an integer.
-#[inline(always)]
-fn rounded(distance: f32) -> u32 {
-    const ROUND: f32 = (1 << 23) as f32; // it leaves an integer in the low bits
+    let distance = if distance < FARTHEST { distance } else { FARTHEST };
     (distance + ROUND).to_bits().wrapping_sub(ROUND.to_bits())
 }
 
@@ -62,27 +58,34 @@ pub fn of_row<R: Row>(row: &R, first: f32, last: u64) -> Spread {
     R::Isa::run(move || {
         let prefix = Prefix::not_banned(last);
         let mut buffer = Buffer::new();
-        let mut sums = Spread::default();
+        let (mut count, mut places, mut distance, mut squares) = (0u64, 0, 0, [0u64; BLOCK]);
         for (index, &maximum) in row.maxima().iter().enumerate() {
             if maximum < prefix.floor(index) {
                 continue;
             }
             let block = row.block(index, &mut buffer);
-            let mut distances = [0f32; BLOCK];
-            for (distance, &x) in distances.iter_mut().zip(block) {
-                *distance = self::distance(first, x);
+            let mask = prefix.mask::<R::Isa>(block, index);
+            let block = if mask == u64::MAX { block } else { &R::Isa::allowed(block, mask) };
+            let (mut steps, mut sum) = ([0; BLOCK], 0u32);
+            for (steps, &x) in steps.iter_mut().zip(block) {
+                *steps = self::steps(first, x);
+                sum = sum.wrapping_add(*steps);
             }
-            let (mut sum, mut squares) = (0u32, 0u64);
-            for distance in prefix.keep::<R::Isa>(&distances, block, index) {
-                let distance = rounded(distance);
-                sum = sum.wrapping_add(distance);
-                squares = squares.wrapping_add(u64::from(distance).wrapping_mul(u64::from(distance)));
+            for (square, &steps) in squares.iter_mut().zip(&steps) {
+                *square = square.wrapping_add(u64::from(steps).wrapping_mul(u64::from(steps)));
             }
-            sums.count += u64::from(prefix.mask::<R::Isa>(block, index).count_ones());
-            sums.distance += u64::from(sum);
-            sums.square = sums.square.wrapping_add(squares);
+            distance += u64::from(sum);
+            places += BLOCK as u64;
+            count += u64::from(mask.count_ones());
         }
-        sums
+        // Each of the other tokens was put at -inf, and counted as far away as a token can be.
+        let (others, most) = (places - count, u64::from(MOST_STEPS));
+        let square = squares.into_iter().fold(0, u64::wrapping_add);
+        Spread {
+            count,
+            distance: distance.wrapping_sub(others * most),
+            square: square.wrapping_sub(others * most * most),
+        }
     })
 }
 
@@ -91,10 +94,10 @@ pub fn of_row<R: Row>(row: &R, first: f32, last: u64) -> Spread {
 pub fn of_tokens(keys: impl Iterator<Item = u64>, first: f32) -> Spread {
     let mut sums = Spread::default();
     for key in keys {
-        let distance = u64::from(rounded(distance(first, order::logit(key))));
+        let steps = u64::from(steps(first, order::logit(key)));
         sums.count += 1;
-        sums.distance += distance;
-        sums.square = sums.square.wrapping_add(distance.wrapping_mul(distance));
+        sums.distance += steps;
+        sums.square = sums.square.wrapping_add(steps.wrapping_mul(steps));
     }
     sums
 }

@@ -6,7 +6,7 @@
 //! kept  = order[float64(x[order]) >= floor]                               # order: the tokens that were kept before
 //! ```
 //!
-//! C. Tang, J. Liu, H. Xu, L. Huang, "Top-nσ: not all logits are you need" (arXiv:2411.07641, 2024).
+//! C. Tang, J. Liu, H. Xu, L. Huang, "Top-n-sigma: not all logits are you need" (arXiv:2411.07641, 2024).
 //!
 //! Edge rules: banned tokens do not count. The tokens with the largest logit stay in any case. The temperature does not matter,
 //! because it divides both sides. 0 is off.
