@@ -85,8 +85,14 @@ table! {
     filter real epsilon_cutoff = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens with at least this many times the square of the largest probability. 0 is off.
     filter real top_a = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens with at least this probability, or less where the entropy is large. 0 is off.
+    filter real eta_cutoff = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens whose logit is at most so many standard deviations below the largest one. 0 is off.
     filter real top_n_sigma = 0.0, "in [0, 1e30]", is_multiple;
+    /// Keep the tokens before the tail, where this share of the bends of the sorted probabilities is behind. 1 is off.
+    filter real tfs = 1.0, "in [0, 1]", is_share;
+    /// Keep the most probable tokens as long as they have at most this share of the entropy of the first 100. 0 is off.
+    filter real top_h = 0.0, "in [0, 1]", is_share;
 }
 
 // Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the

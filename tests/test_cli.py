@@ -118,7 +118,10 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--typical-p=2", "typical_p must be in [0, 1], got 2.0"),
         ("--epsilon-cutoff=2", "epsilon_cutoff must be in [0, 1], got 2.0"),
         ("--top-a=-1", "top_a must be in [0, 1], got -1.0"),
+        ("--eta-cutoff=2", "eta_cutoff must be in [0, 1], got 2.0"),
         ("--top-n-sigma=-1", "top_n_sigma must be in [0, 1e30], got -1.0"),
+        ("--tfs=1.5", "tfs must be in [0, 1], got 1.5"),
+        ("--top-h=nan", "top_h must be in [0, 1], got nan"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
 )

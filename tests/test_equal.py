@@ -130,6 +130,14 @@ PARAMETER_SETS = [
     {"temperature": 1.5, "top_n_sigma": 1.0},
     {"temperature": 100.0, "top_n_sigma": 4.0},
     {"temperature": 1.0, "top_k": 20_000, "top_n_sigma": 2.0},
+    {"temperature": 1.5, "eta_cutoff": 1e-3},
+    {"temperature": 1.5, "top_k": 20_000, "eta_cutoff": 1e-5},
+    {"temperature": 1.0, "tfs": 0.95},
+    {"temperature": 1.5, "tfs": 0.999},
+    {"temperature": 1.5, "top_k": 20_000, "tfs": 0.9},
+    {"temperature": 1.0, "top_h": 0.5},
+    {"temperature": 100.0, "top_h": 0.5},
+    {"temperature": 1.5, "top_k": 20_000, "top_h": 0.9},
 ]
 
 
@@ -199,6 +207,15 @@ LONG_SETS = [
     {"top_n_sigma": 3.0},
     {"top_k": 15_000, "top_n_sigma": 1.5},
     {"typical_p": 0.9, "top_n_sigma": 0.7},
+    {"eta_cutoff": 1e-4},
+    {"top_k": 15_000, "eta_cutoff": 1e-8, "top_n_sigma": 2.0},
+    {"tfs": 0.5},
+    {"tfs": 0.97},
+    {"top_k": 15_000, "tfs": 0.999},
+    {"typical_p": 0.9, "tfs": 0.9},
+    {"top_h": 0.9},
+    {"top_k": 15_000, "top_h": 1.0},
+    {"min_p": 0.9, "tfs": 0.99, "top_h": 0.3},
 ]
 
 

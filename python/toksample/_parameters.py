@@ -160,6 +160,14 @@ class SamplingParams:
             meaning="keep tokens with a probability of at least A times the square of the largest one; 0 is off",
         ),
     )
+    eta_cutoff: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="E",
+            meaning="keep tokens with a probability of at least E, or less where the entropy is large; 0 is off",
+        ),
+    )
     top_n_sigma: float | None = field(
         default=0.0,
         metadata=_real(
@@ -169,6 +177,24 @@ class SamplingParams:
             metavar="N",
             meaning="keep tokens whose logit is at most N standard deviations below the largest one; 0 is off",
             other_names=("top_nsigma", "nsigma"),
+        ),
+    )
+    tfs: float | None = field(
+        default=1.0,
+        metadata=_share(
+            off=1.0,
+            metavar="Z",
+            meaning="keep tokens before the tail, where the sorted probabilities have made the share Z of their bends; "
+            "1 is off",
+            other_names=("tfs_z", "tail_free"),
+        ),
+    )
+    top_h: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="H",
+            meaning="keep the most probable tokens, up to 100, that have at most the share H of the entropy; 0 is off",
         ),
     )
     repetition_penalty: float | None = field(
@@ -245,7 +271,10 @@ class TextParameters(TypedDict, total=False):
     typical_p: Real
     epsilon_cutoff: Real
     top_a: Real
+    eta_cutoff: Real
     top_n_sigma: Real
+    tfs: Real
+    top_h: Real
     repetition_penalty: Real
     frequency_penalty: Real
     presence_penalty: Real

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from toksample._arrays import as_float32, as_given, as_native, like
 from toksample._parameters import Parameters, count, errors_mode, show_parameters
 from toksample._rows import Edits, check_names, check_tokens, edits, numbers, raise_row_errors, row_error
+from toksample._series import LN_2, exp2, ln, log2
 
 Row = npt.NDArray[np.float32]
 Logits = npt.NDArray[Any]  # float32 or float64
@@ -155,6 +156,17 @@ def surprise(row: Row, temperature: float) -> Ids:
     return ((4 - exponent(row, temperature).astype(np.float64)) * 2**22).astype(np.int64)
 
 
+def entropy(masses: Masses, surprises: Ids) -> float:
+    """Return the entropy of tokens in bits: log2 of their mass, and their mean surprise, from the same origin."""
+    total = int(masses.sum())
+    return log2(total) - S + float(_dot(masses, surprises)) / float(total) / 2**22
+
+
+def _dot(masses: Masses, surprises: Ids) -> int:
+    """Return the sum of the products, which does not fit in 64 bits."""
+    return int(np.dot(masses.astype(object), surprises.astype(object)))
+
+
 def sigma(logits: Row) -> float:
     """Return the standard deviation of logits that are sorted in descending order.
 
@@ -209,7 +221,7 @@ def keep_typical_p(masses: Masses, surprises: Ids, p: float) -> tuple[int, int]:
     C. Meister, T. Pimentel, G. Wiher, R. Cotterell, "Locally typical sampling", TACL 2023.
     """
     total = int(masses.sum())
-    mean = (2 * int(np.dot(masses.astype(object), surprises.astype(object))) + total) // (2 * total)
+    mean = (2 * _dot(masses, surprises) + total) // (2 * total)
     distances = np.abs(surprises - mean)
     nearest = np.argsort(distances, kind="stable")
     last = nearest[np.searchsorted(np.cumsum(masses[nearest]), _share_of(masses, p))]
@@ -238,6 +250,19 @@ def keep_top_a(masses: Masses, a: float) -> tuple[int, int]:
     return _keep_at_least(masses, float(a) * first * first / total)
 
 
+def keep_eta_cutoff(masses: Masses, surprises: Ids, e: float) -> tuple[int, int]:
+    """Keep the tokens with a probability of at least eta, and those as probable as the first in any case; 0 is off.
+
+    With the entropy H of what was kept before, eta is the smaller of e and sqrt(e) exp(-H).
+
+    J. Hewitt, C. D. Manning, P. Liang, "Truncation sampling as language model desmoothing", Findings of EMNLP 2022.
+    """
+    if e == 0:
+        return 0, len(masses)
+    eta = min(float(e), math.sqrt(e) * exp2(-entropy(masses, surprises)))
+    return _keep_at_least(masses, eta * float(int(masses.sum())))
+
+
 def keep_top_n_sigma(logits: Row, n: float) -> tuple[int, int]:
     """Keep the tokens whose logit is at most n standard deviations below the largest one; 0 is off.
 
@@ -247,6 +272,41 @@ def keep_top_n_sigma(logits: Row, n: float) -> tuple[int, int]:
         return 0, len(logits)
     floor = float(logits[0]) - float(n) * sigma(logits)
     return 0, int(np.count_nonzero(logits.astype(np.float64) >= floor))
+
+
+def keep_tfs(masses: Masses, z: float) -> tuple[int, int]:
+    """Keep the tokens before the tail, which begins where the share z of the bends of the sorted masses is behind; 1 is off.
+
+    The bends are the absolute second differences. The first ``i >= 1`` is looked for such that those of the tokens up to i sum
+    to more than the share, and i tokens are kept. If there is none, because there are three tokens or fewer, or no bends, all
+    are kept.
+
+    It is from trentbrick, and counts as llama.cpp and KoboldCpp do.
+    """
+    if z == 1 or len(masses) <= 3:
+        return 0, len(masses)
+    running = np.cumsum(np.abs(np.diff(masses.astype(np.int64), 2)))
+    exceeding = np.flatnonzero(running[1:] > math.floor(float(z) * float(running[-1])))
+    return 0, int(exceeding[0]) + 1 if len(exceeding) else len(masses)
+
+
+def keep_top_h(masses: Masses, surprises: Ids, h: float) -> tuple[int, int]:
+    """Keep the most probable tokens as long as they have at most the share h of the entropy, and the first; 0 is off.
+
+    It looks at 100 tokens at most, and keeps no others. A token's part of the entropy is -p log p, where p is its probability
+    among them.
+
+    E. B. Potraghloo, S. Azizi, S. Kundu, M. Pedram, "Top-H decoding: adapting the creativity and coherence with bounded
+    entropy in text generation", NeurIPS 2025.
+    """
+    if h == 0:
+        return 0, len(masses)
+    masses, surprises = masses[:100], surprises[:100]
+    base = round(
+        (log2(int(masses.sum())) - S) * 2**22
+    )  # the surprise of a token as heavy as the most probable one can be
+    parts = np.cumsum(masses.astype(object) * np.maximum(surprises + base, 0).astype(object)).tolist()
+    return 0, max(1, sum(float(part) <= float(h) * float(parts[-1]) for part in parts))
 
 
 def _keep_at_least(masses: Masses, least: float) -> tuple[int, int]:
@@ -270,7 +330,10 @@ class Filters(NamedTuple):
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     top_a: float = 0.0
+    eta_cutoff: float = 0.0
     top_n_sigma: float = 0.0
+    tfs: float = 1.0
+    top_h: float = 0.0
 
 
 def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
@@ -282,13 +345,16 @@ def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     masses = masses[slice(*keep_top_k(masses, filters.top_k))]
     masses = masses[slice(*keep_top_p(masses, filters.top_p))]
     masses = masses[slice(*keep_min_p(masses, filters.min_p))]
-    ids = ids[: len(masses)]
+    ids, surprises = ids[: len(masses)], surprise(row, filters.temperature)[ids[: len(masses)]]
     if filters.typical_p < 1:
-        typical = slice(*keep_typical_p(masses, surprise(row, filters.temperature)[ids], filters.typical_p))
-        ids, masses = ids[typical], masses[typical]
+        typical = slice(*keep_typical_p(masses, surprises, filters.typical_p))
+        ids, masses, surprises = ids[typical], masses[typical], surprises[typical]
     masses = masses[slice(*keep_epsilon_cutoff(masses, filters.epsilon_cutoff))]
     masses = masses[slice(*keep_top_a(masses, filters.top_a))]
+    masses = masses[slice(*keep_eta_cutoff(masses, surprises[: len(masses)], filters.eta_cutoff))]
     masses = masses[slice(*keep_top_n_sigma(row[ids[: len(masses)]], filters.top_n_sigma))]
+    masses = masses[slice(*keep_tfs(masses, filters.tfs))]
+    masses = masses[slice(*keep_top_h(masses, surprises[: len(masses)], filters.top_h))]
     return ids[: len(masses)], masses
 
 
@@ -338,25 +404,11 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
     return result
 
 
-def ln(w: int) -> float:
-    """Return the natural logarithm of an integer by a fixed series, the same on every machine.
-
-    With w = m * 2**e and m in [1, 2): ln w = e ln 2 + 2 artanh((m - 1) / (m + 1)).
-    """
-    m, e = math.frexp(float(w))
-    m, e = 2 * m, e - 1
-    r = (m - 1) / (m + 1)
-    series = 0.0
-    for term in reversed(range(17)):
-        series = series * (r * r) + 1.0 / (2 * term + 1)
-    return e * math.log(2) + 2.0 * r * series
-
-
 def log_softmax_of_row(row: Row, temperature: float) -> Row:
     """Return the natural logarithms of the probabilities of a row."""
     if temperature == 0:
         return np.where(np.arange(len(row)) == np.argmax(row), np.float32(0), np.float32(-np.inf))
-    log_total = ln(int(mass(row, temperature).sum())) - S * math.log(2)
+    log_total = ln(int(mass(row, temperature).sum())) - S * LN_2
     inverse = min(1.0 / temperature, np.finfo(np.float64).max)
     x = row.astype(np.float64)
     with np.errstate(over="ignore"):

@@ -6,12 +6,15 @@
 //! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`).
 
 mod epsilon_cutoff;
+mod eta_cutoff;
 mod frequency_penalty;
 mod logit_bias;
 mod min_p;
 mod presence_penalty;
 mod repetition_penalty;
+mod tfs;
 mod top_a;
+mod top_h;
 mod top_k;
 mod top_n_sigma;
 mod top_p;
@@ -69,6 +72,9 @@ pub(crate) fn keep<R: Row>(
     typical_p::apply(params.typical_p, &mut state)?;
     epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?;
     top_a::apply(params.top_a, &mut state)?;
+    eta_cutoff::apply(params.eta_cutoff, &mut state)?;
     top_n_sigma::apply(params.top_n_sigma, &mut state)?;
+    tfs::apply(params.tfs, &mut state)?;
+    top_h::apply(params.top_h, &mut state)?;
     Ok(state.kept())
 }

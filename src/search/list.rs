@@ -124,6 +124,24 @@ impl List {
         })
     }
 
+    /// Returns the tokens up to `last` that have at least the mass `least`, with their masses, in the total order; and whether
+    /// these are all up to `last`.
+    #[inline(always)]
+    pub fn heaviest<I: Vector>(&mut self, last: u64, least: u64) -> (&[(u64, u64)], bool) {
+        let mut is_all = true;
+        I::run(|| {
+            self.work_pairs.clear();
+            for (&key, &mass) in self.keys.iter().zip(&self.masses) {
+                if key <= last && mass >= least {
+                    self.work_pairs.push((key, mass));
+                }
+                is_all &= key > last || mass >= least;
+            }
+        });
+        self.work_pairs.sort_unstable_by_key(|&(key, _)| key);
+        (&self.work_pairs, is_all)
+    }
+
     /// Iterates over the tokens up to `last`, with their masses.
     #[inline(always)]
     pub fn up_to(&self, last: u64) -> impl Iterator<Item = (u64, u64)> {

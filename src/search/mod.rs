@@ -21,7 +21,7 @@ use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix, down_to};
 use crate::kernels::spread::{self, Spread};
 use crate::kernels::surprise::{self, Moments};
-use crate::kernels::{draw, prefix, top_k, top_p};
+use crate::kernels::{draw, prefix, tail, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::Row;
@@ -83,6 +83,9 @@ const FIRST_SHARE: usize = 4;
 const LIGHTER: u32 = 3;
 /// The same, once the row has been sampled and that was not enough.
 const MUCH_LIGHTER: u32 = 4;
+
+/// The same, where the list is to show where the tail begins.
+const LIGHTER_TAIL: u32 = 6;
 
 /// A row while filters are applied to it: which tokens have been kept so far. It is all that a filter sees.
 pub(crate) struct State<'a, R> {
@@ -158,6 +161,50 @@ impl<'a, R: Row> State<'a, R> {
         });
     }
 
+    /// Keeps the tokens that have at least this mass. Tokens as heavy as the first one stay in any case.
+    pub fn keep_heavier(&mut self, least: f64) {
+        self.keep_from(self.mass.least_logit((least.ceil() as u64).min(self.first).max(1)));
+    }
+
+    /// Keeps the tokens up to `last`, which is the key of a token that was kept. Comes after `first_of_kept`.
+    pub fn keep_up_to(&mut self, last: u64) {
+        self.kept = Some(Kept::Listed { last });
+    }
+
+    /// Drops all tokens but the first `count`, and returns these in the total order, with their masses.
+    pub fn first_of_kept(&mut self, count: usize) -> Result<&[(u64, u64)], RowError> {
+        let mut last = match self.kept {
+            Some(Kept::Listed { last } | Kept::Long { last, .. }) => last,
+            None => order::end(self.row.tokens()),
+        };
+        if let Some(Kept::Listed { .. }) = self.kept {
+            last = last.min(self.search.list.last_of_first(count));
+        } else {
+            last = last.min(self.search.list_top_k(&self.row, count)?);
+            self.search.list.weigh::<R::Isa>(self.mass);
+        }
+        self.kept = Some(Kept::Listed { last });
+        Ok(self.search.list.heaviest::<R::Isa>(last, 0).0)
+    }
+
+    /// Keeps the tokens before the tail: see `kernels/tail.rs`.
+    pub fn keep_before_tail(&mut self, z: f64) -> Result<(), RowError> {
+        let last = match self.kept {
+            Some(Kept::Listed { last }) => self.search.before_tail_of_list::<R>(z, last),
+            Some(Kept::Long { last, .. }) => self.search.before_tail(&self.row, self.mass, z, last),
+            None => self.search.before_tail(&self.row, self.mass, z, order::end(self.row.tokens())),
+        };
+        if let Some(last) = last {
+            self.kept = Some(Kept::Listed { last });
+        }
+        Ok(())
+    }
+
+    /// Returns the masses of the row's tokens.
+    pub fn mass(&self) -> Mass {
+        self.mass
+    }
+
     /// Keeps the tokens that have at least the mass that `least` gives for two masses: that of the first token that was kept,
     /// and that of all tokens that were kept. The result must never decrease, or never increase, with the second mass. Tokens
     /// as heavy as the first one stay in any case.
@@ -217,6 +264,11 @@ impl<'a, R: Row> State<'a, R> {
         self.kept = Some(Kept::Listed { last: order::end(self.row.tokens()) });
         Ok(())
     }
+}
+
+/// Returns the key of the last of the first `count` tokens, or None if these are all. 1 <= count
+fn last_before(tokens: &[(u64, u64)], count: usize) -> Option<u64> {
+    (count < tokens.len()).then(|| tokens[count - 1].0)
 }
 
 impl Search {
@@ -349,6 +401,35 @@ impl Search {
                 HEAVY => top_p::guess_least_mass(row, mass, need, total).0.min(HEAVY >> LIGHTER),
                 least => least >> MUCH_LIGHTER,
             };
+        }
+    }
+
+    /// Lists the heaviest tokens up to `last`, as many as it takes to know where the tail begins, and returns the last one
+    /// before the tail, or None if there is no tail.
+    fn before_tail<R: Row>(&mut self, row: &R, mass: Mass, z: f64, last: u64) -> Option<u64> {
+        let last = last.min(down_to(f32::MIN));
+        let mut least = HEAVY;
+        loop {
+            let lightest = if least == 0 { last } else { last.min(down_to(mass.floor(least))) };
+            self.list.fill(row, mass, lightest, usize::MAX);
+            let (tokens, _) = self.list.heaviest::<R::Isa>(last, 0);
+            if let Some(count) = tail::start(tokens, z, lightest == last) {
+                return last_before(tokens, count);
+            }
+            // A long list is sorted only once more.
+            least = if tokens.len() > most_listed(row.tokens()) { 0 } else { least >> LIGHTER_TAIL };
+        }
+    }
+
+    /// Returns the last token before the tail of the list up to `last`, or None if there is no tail.
+    fn before_tail_of_list<R: Row>(&mut self, z: f64, last: u64) -> Option<u64> {
+        let mut least = HEAVY;
+        loop {
+            let (tokens, is_all) = self.list.heaviest::<R::Isa>(last, least);
+            if let Some(count) = tail::start(tokens, z, is_all) {
+                return last_before(tokens, count);
+            }
+            least >>= LIGHTER_TAIL;
         }
     }
 
