@@ -112,12 +112,6 @@ impl Mass {
         (SHIFT as u32).wrapping_sub(integer(rounded)).wrapping_shl(22).wrapping_sub(fraction)
     }
 
-    /// Returns the surprise of the token with this key.
-    #[inline(always)]
-    pub fn surprise_of(self, key: u64) -> u32 {
-        self.surprise(order::logit(key))
-    }
-
     /// Returns the surprise of each token of a block.
     #[inline(always)]
     pub(crate) fn surprises(self, block: &[f32; BLOCK]) -> [u32; BLOCK] {

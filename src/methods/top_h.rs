@@ -16,6 +16,7 @@
 
 use crate::error::RowError;
 use crate::kernels::mass::S;
+use crate::kernels::order;
 use crate::kernels::series::log2;
 use crate::row::Row;
 use crate::search::State;
@@ -29,24 +30,24 @@ pub(super) fn apply<R: Row>(h: f64, state: &mut State<'_, R>) -> Result<(), RowE
         return Ok(());
     }
     let mass = state.mass();
-    let first = state.first_of_kept(MOST)?;
-    let total = first.iter().map(|token| token.1).fold(0, u64::wrapping_add);
+    let (keys, masses) = state.first_of_kept(MOST)?;
+    let total = masses.iter().copied().fold(0, u64::wrapping_add);
     let base = ((log2(total.max(1)) - f64::from(S)) * f64::from(1 << 22)).round_ties_even() as i64;
-    let term = |&(key, token_mass): &(u64, u64)| {
-        // Because of the rounding, the sum may be slightly below 0 for a token with nearly all of the mass.
-        let surprise = (base + i64::from(mass.surprise_of(key))).max(0);
-        u128::from(token_mass) * u128::from(surprise as u64)
+    let parts = || {
+        keys.iter().zip(masses).map(|(&key, &token_mass)| {
+            // Because of the rounding, the sum may be slightly below 0 for a token with nearly all of the mass.
+            let surprise = (base + i64::from(mass.surprise(order::logit(key)))).max(0);
+            u128::from(token_mass) * u128::from(surprise as u64)
+        })
     };
-    let most = h * first.iter().map(term).sum::<u128>() as f64;
-    let (mut running, mut last) = (0, None);
-    for token in first {
-        running += term(token);
-        if last.is_some() && running as f64 > most {
-            break;
-        }
-        last = Some(token.0);
-    }
-    let last = last.ok_or(RowError::Changed)?; // at least one token was kept before
+    let most = h * parts().sum::<u128>() as f64;
+    let mut running = 0;
+    let within = parts().take_while(|part| {
+        running += part;
+        running as f64 <= most
+    });
+    let place = within.count().saturating_sub(1);
+    let last = *keys.get(place).ok_or(RowError::Changed)?; // at least one token was kept before
     state.keep_up_to(last);
     Ok(())
 }

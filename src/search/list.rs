@@ -15,16 +15,18 @@ pub(super) struct List {
     /// The mass of each of them, if they have been weighed.
     masses: Vec<u64>,
     work_keys: Vec<u64>,
+    work_masses: Vec<u64>,
     work_pairs: Vec<(u64, u64)>,
 }
 
 impl List {
     /// Reserves memory for a row with this many tokens.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
-        let List { keys, masses, work_keys, work_pairs } = self;
+        let List { keys, masses, work_keys, work_masses, work_pairs } = self;
         reserve(keys, tokens)?;
         reserve(masses, tokens)?;
         reserve(work_keys, tokens)?;
+        reserve(work_masses, tokens)?;
         reserve(work_pairs, tokens)
     }
 
@@ -124,22 +126,23 @@ impl List {
         })
     }
 
-    /// Returns the tokens up to `last` that have at least the mass `least`, with their masses, in the total order; and whether
-    /// these are all up to `last`.
+    /// Returns the keys, in the total order, of the tokens up to `last` that have at least the mass `least`; their masses; and
+    /// whether these are all tokens up to `last`.
     #[inline(always)]
-    pub fn heaviest<I: Vector>(&mut self, last: u64, least: u64) -> (&[(u64, u64)], bool) {
+    pub fn heaviest<I: Vector>(&mut self, mass: Mass, last: u64, least: u64) -> (&[u64], &[u64], bool) {
         let mut is_all = true;
         I::run(|| {
-            self.work_pairs.clear();
+            self.work_keys.clear();
             for (&key, &mass) in self.keys.iter().zip(&self.masses) {
                 if key <= last && mass >= least {
-                    self.work_pairs.push((key, mass));
+                    self.work_keys.push(key);
                 }
                 is_all &= key > last || mass >= least;
             }
         });
-        self.work_pairs.sort_unstable_by_key(|&(key, _)| key);
-        (&self.work_pairs, is_all)
+        self.work_keys.sort_unstable();
+        I::run(|| mass.of_all(self.work_keys.iter().map(|&key| order::logit(key)), &mut self.work_masses));
+        (&self.work_keys, &self.work_masses, is_all)
     }
 
     /// Iterates over the tokens up to `last`, with their masses.

@@ -84,9 +84,6 @@ const LIGHTER: u32 = 3;
 /// The same, once the row has been sampled and that was not enough.
 const MUCH_LIGHTER: u32 = 4;
 
-/// The same, where the list is to show where the tail begins.
-const LIGHTER_TAIL: u32 = 6;
-
 /// A row while filters are applied to it: which tokens have been kept so far. It is all that a filter sees.
 pub(crate) struct State<'a, R> {
     row: R,
@@ -171,8 +168,8 @@ impl<'a, R: Row> State<'a, R> {
         self.kept = Some(Kept::Listed { last });
     }
 
-    /// Drops all tokens but the first `count`, and returns these in the total order, with their masses.
-    pub fn first_of_kept(&mut self, count: usize) -> Result<&[(u64, u64)], RowError> {
+    /// Drops all tokens but the first `count`, and returns the keys of these, in the total order, and their masses.
+    pub fn first_of_kept(&mut self, count: usize) -> Result<(&[u64], &[u64]), RowError> {
         let mut last = match self.kept {
             Some(Kept::Listed { last } | Kept::Long { last, .. }) => last,
             None => order::end(self.row.tokens()),
@@ -184,13 +181,14 @@ impl<'a, R: Row> State<'a, R> {
             self.search.list.weigh::<R::Isa>(self.mass);
         }
         self.kept = Some(Kept::Listed { last });
-        Ok(self.search.list.heaviest::<R::Isa>(last, 0).0)
+        let (keys, masses, _) = self.search.list.heaviest::<R::Isa>(self.mass, last, 0);
+        Ok((keys, masses))
     }
 
     /// Keeps the tokens before the tail: see `kernels/tail.rs`.
     pub fn keep_before_tail(&mut self, z: f64) -> Result<(), RowError> {
         let last = match self.kept {
-            Some(Kept::Listed { last }) => self.search.before_tail_of_list::<R>(z, last),
+            Some(Kept::Listed { last }) => self.search.before_tail_of_list::<R>(self.mass, z, last),
             Some(Kept::Long { last, .. }) => self.search.before_tail(&self.row, self.mass, z, last),
             None => self.search.before_tail(&self.row, self.mass, z, order::end(self.row.tokens())),
         };
@@ -266,9 +264,9 @@ impl<'a, R: Row> State<'a, R> {
     }
 }
 
-/// Returns the key of the last of the first `count` tokens, or None if these are all. 1 <= count
-fn last_before(tokens: &[(u64, u64)], count: usize) -> Option<u64> {
-    (count < tokens.len()).then(|| tokens[count - 1].0)
+/// Returns the last of the first `count` keys, or None if these are all. 1 <= count
+fn last_before(keys: &[u64], count: usize) -> Option<u64> {
+    (count < keys.len()).then(|| keys[count - 1])
 }
 
 impl Search {
@@ -412,24 +410,23 @@ impl Search {
         loop {
             let lightest = if least == 0 { last } else { last.min(down_to(mass.floor(least))) };
             self.list.fill(row, mass, lightest, usize::MAX);
-            let (tokens, _) = self.list.heaviest::<R::Isa>(last, 0);
-            if let Some(count) = tail::start(tokens, z, lightest == last) {
-                return last_before(tokens, count);
+            let (keys, masses, _) = self.list.heaviest::<R::Isa>(mass, last, 0);
+            match tail::start(masses, z, lightest == last) {
+                Ok(count) => return last_before(keys, count),
+                Err(lower) => least = lower.min(least >> LIGHTER),
             }
-            // A long list is sorted only once more.
-            least = if tokens.len() > most_listed(row.tokens()) { 0 } else { least >> LIGHTER_TAIL };
         }
     }
 
     /// Returns the last token before the tail of the list up to `last`, or None if there is no tail.
-    fn before_tail_of_list<R: Row>(&mut self, z: f64, last: u64) -> Option<u64> {
+    fn before_tail_of_list<R: Row>(&mut self, mass: Mass, z: f64, last: u64) -> Option<u64> {
         let mut least = HEAVY;
         loop {
-            let (tokens, is_all) = self.list.heaviest::<R::Isa>(last, least);
-            if let Some(count) = tail::start(tokens, z, is_all) {
-                return last_before(tokens, count);
+            let (keys, masses, is_all) = self.list.heaviest::<R::Isa>(mass, last, least);
+            match tail::start(masses, z, is_all) {
+                Ok(count) => return last_before(keys, count),
+                Err(lower) => least = lower.min(least >> LIGHTER),
             }
-            least >>= LIGHTER_TAIL;
         }
     }
 
