@@ -152,8 +152,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
     The steps of a draw are, in this order: bitmask, logit_bias, repetition_penalty, frequency_penalty, presence_penalty,
-    temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a. Each works on what the one before it left. The
-    parameters are given as keywords. Each, but for the ones that describe their own shapes, is one value or one for each row.
+    temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, eta_cutoff, top_n_sigma, tfs, top_h. Each works on
+    what the one before it left. The parameters are given as keywords. Each, but for the ones that describe their own shapes, is one value or one for each row.
     None stands for off, or for the default. A row of a batch gives the token that it gives alone with its own parameters,
     seed, stream and position.
 
@@ -187,6 +187,18 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     top_a : float
         In [0, 1]. Keep the tokens whose probability is at least this many times the square of the largest probability, as in
         KoboldAI. 0 and None are off.
+    eta_cutoff : float
+        In [0, 1]. Keep the tokens whose probability is at least this, or at least ``sqrt(eta_cutoff) * exp(-entropy)`` where
+        that is less, and the most probable one in any case (Hewitt et al., Findings of EMNLP 2022). 0 and None are off.
+    top_n_sigma : float
+        In [0, 1e30]. Keep the tokens whose logit is at most this many standard deviations of the logits below the largest one
+        (Tang et al., 2024). The temperature makes no difference to it. 0 and None are off.
+    tfs : float
+        In [0, 1]. Keep the tokens before the tail (tail-free sampling, from trentbrick): the tail begins where this share of
+        the absolute second differences of the sorted probabilities is behind. 1 and None are off.
+    top_h : float
+        In [0, 1]. Keep the most probable tokens as long as their terms -p log(p) sum to at most this share of the entropy, and
+        the most probable one in any case; look at 100 tokens only (Potraghloo et al., NeurIPS 2025). 0 and None are off.
     repetition_penalty : float
         In [1e-30, 1e30]. For each token of the prompt and the output, divide its logit by the penalty if it is positive, and
         multiply it if it is not (Keskar et al., 2019). 1 and None are off.

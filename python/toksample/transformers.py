@@ -108,7 +108,10 @@ class _SamplingLogitsProcessor:
     def from_generation_config(
         cls, config: Any, *, seed: int | None = None, stream: int | None = None, num_threads: int | None = None
     ) -> Self:
-        """Make a processor with the temperature, top_k, top_p, min_p, typical_p and epsilon_cutoff of a generation config.
+        """Make a processor with the temperature and the filters of a generation config.
+
+        The filters are top_k, top_p, min_p, typical_p, epsilon_cutoff and eta_cutoff. top_h is refused, because transformers
+        applies it before the other filters, and toksample after them.
 
         The repetition penalty is left to ``generate``, which applies that of its config before the processor sees the scores,
         whether it samples or not. Here it would be applied a second time.
@@ -128,7 +131,7 @@ class _SamplingLogitsProcessor:
         Raises
         ------
         ValueError
-            When the config asks for beams, or for a filter that toksample does not have: eta_cutoff or top_h.
+            When the config asks for beams or for top_h.
 
         Examples
         --------
@@ -137,13 +140,13 @@ class _SamplingLogitsProcessor:
         >>> toksample.transformers.SamplingLogitsProcessor.from_generation_config(config, seed=1).params.top_p
         0.95
         """
-        off = {"num_beams": 1, "eta_cutoff": 0.0, "top_h": None}
+        off = {"num_beams": 1, "top_h": None}
         for name, value in off.items():
             got = getattr(config, name, None)  # top_h is not in all versions
             if got not in (None, value):
                 allowed = "None" if value is None else f"None or {value}"
                 raise ValueError(f"{name} of the generation config must be {allowed}, got {got}")
-        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff")
+        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
         values = {name: getattr(config, name) for name in names}
         given = {name: value for name, value in values.items() if value is not None}
         return cls(**given, seed=seed, stream=stream, num_threads=num_threads)

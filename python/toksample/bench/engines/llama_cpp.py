@@ -41,6 +41,7 @@ class LlamaCpp(Engine):
         top_p: float = 1.0,
         min_p: float = 0.0,
         typical_p: float = 1.0,
+        top_n_sigma: float = 0.0,
         repetition_penalty: float = 1.0,
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
@@ -65,6 +66,8 @@ class LlamaCpp(Engine):
             samplers.append(llama.llama_sampler_init_min_p(min_p, 1))
         if typical_p < 1:
             samplers.append(llama.llama_sampler_init_typical(typical_p, 1))
+        if top_n_sigma > 0:
+            samplers.append(llama.llama_sampler_init_top_n_sigma(top_n_sigma))
         return self._chain(rows, [*samplers, llama.llama_sampler_init_dist(1)], history)
 
     def _chain(self, rows: Rows, samplers: Iterable[Any], history: Iterable[int] = ()) -> Timed:
