@@ -153,9 +153,9 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
 
     The steps of a draw are, in this order: bitmask, logit_bias, repetition_penalty, frequency_penalty, presence_penalty,
     temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, eta_cutoff, top_n_sigma, tfs, top_h. Each works on
-    what the one before it left. The parameters are given as keywords. Each, but for the ones that describe their own shapes, is one value or one for each row.
-    None stands for off, or for the default. A row of a batch gives the token that it gives alone with its own parameters,
-    seed, stream and position.
+    what the one before it left. The parameters are given as keywords. Each, but for the ones that describe their own shapes,
+    is one value or one for each row. None stands for off, or for the default. A row of a batch gives the token that it gives
+    alone with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         In [0, 1e30]. Keep the tokens whose logit is at most this many standard deviations of the logits below the largest one
         (Tang et al., 2024). The temperature makes no difference to it. 0 and None are off.
     tfs : float
-        In [0, 1]. Keep the tokens before the tail (tail-free sampling, from trentbrick): the tail begins where this share of
+        In [0, 1]. Keep the tokens before the tail (tail-free sampling, Bricken, 2019): the tail begins where this share of
         the absolute second differences of the sorted probabilities is behind. 1 and None are off.
     top_h : float
         In [0, 1]. Keep the most probable tokens as long as their terms -p log(p) sum to at most this share of the entropy, and

@@ -277,11 +277,11 @@ def keep_top_n_sigma(logits: Row, n: float) -> tuple[int, int]:
 def keep_tfs(masses: Masses, z: float) -> tuple[int, int]:
     """Keep the tokens before the tail, which begins where the share z of the bends of the sorted masses is behind; 1 is off.
 
-    The bends are the absolute second differences. The first ``i >= 1`` is looked for such that those of the tokens up to i sum
-    to more than the share, and i tokens are kept. If there is none, because there are three tokens or fewer, or no bends, all
-    are kept.
+    The bends are the absolute second differences. With ``i >= 1`` the first place at which their running sum exceeds the
+    share, i tokens are kept. All are kept if there is no such place, because there are three tokens or fewer, or no bends.
 
-    It is from trentbrick, and counts as llama.cpp and KoboldCpp do.
+    T. Bricken, "Tail free sampling", https://www.trentonbricken.com/Tail-Free-Sampling, 2019. The places are counted as in
+    llama.cpp and KoboldCpp.
     """
     if z == 1 or len(masses) <= 3:
         return 0, len(masses)

@@ -131,15 +131,14 @@ impl List {
     #[inline(always)]
     pub fn heaviest<I: Vector>(&mut self, mass: Mass, last: u64, least: u64) -> (&[u64], &[u64], bool) {
         let mut is_all = true;
-        I::run(|| {
-            self.work_keys.clear();
-            for (&key, &mass) in self.keys.iter().zip(&self.masses) {
-                if key <= last && mass >= least {
-                    self.work_keys.push(key);
-                }
-                is_all &= key > last || mass >= least;
+        self.work_keys.clear();
+        for (&key, &mass) in self.keys.iter().zip(&self.masses).filter(|&(&key, _)| key <= last) {
+            if mass >= least {
+                self.work_keys.push(key);
+            } else {
+                is_all = false;
             }
-        });
+        }
         self.work_keys.sort_unstable();
         I::run(|| mass.of_all(self.work_keys.iter().map(|&key| order::logit(key)), &mut self.work_masses));
         (&self.work_keys, &self.work_masses, is_all)

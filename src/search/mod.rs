@@ -234,11 +234,11 @@ impl<'a, R: Row> State<'a, R> {
         match self.kept {
             None => (first, spread::of_row(&self.row, first, order::end(self.row.tokens()))),
             Some(Kept::Long { last, .. }) => (first, spread::of_row(&self.row, first, last)),
-            Some(Kept::Listed { last }) => R::Isa::run(|| {
+            Some(Kept::Listed { last }) => {
                 let keys = || self.search.list.up_to(last).map(|(key, _)| key);
-                let first = order::logit(keys().min().unwrap_or(u64::MAX));
+                let first = order::logit(keys().min().unwrap_or(last));
                 (first, spread::of_tokens(keys(), first))
-            }),
+            }
         }
     }
 
