@@ -119,6 +119,14 @@ table! {
     filter real epsilon_cutoff = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens with at least this many times the square of the largest probability. 0 is off.
     filter real top_a = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens with at least this probability, or less where the entropy is large. 0 is off.
+    filter real eta_cutoff = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens whose logit is at most so many standard deviations below the largest one. 0 is off.
+    filter real top_n_sigma = 0.0, "in [0, 1e30]", is_multiple;
+    /// Keep the tokens before the tail, where this share of the bends of the sorted probabilities is behind. 1 is off.
+    filter real tfs = 1.0, "in [0, 1]", is_share;
+    /// Keep the most probable tokens as long as they have at most this share of the entropy of the first 100. 0 is off.
+    filter real top_h = 0.0, "in [0, 1]", is_share;
     /// Each filter keeps at least this many tokens, or all that were kept before it if these are fewer.
     filter count min_tokens_to_keep = 1, "in [0, 2**64)", any;
     /// How often `xtc` drops the most probable tokens. 0 is off.
@@ -156,6 +164,10 @@ fn is_share(p: f64) -> bool {
 
 fn is_positive(n: u64) -> bool {
     n > 0
+}
+
+fn is_multiple(n: f64) -> bool {
+    (0.0..=1e30).contains(&n)
 }
 
 fn any(_: u64) -> bool {

@@ -351,6 +351,13 @@ mod changing_rows {
                     },
                     Params { dry_multiplier: 1.0, encoder_repetition_penalty: 1.5, ..Params::default() },
                     Params { temperature: 2.0, no_repeat_ngram_size: 3, min_new_tokens: 9, ..Params::default() },
+                    Params { temperature: 5.0, top_n_sigma: 1.5, ..Params::default() },
+                    Params { temperature: 5.0, top_k: k as u64, top_n_sigma: 0.7, ..Params::default() },
+                    Params { temperature: 5.0, eta_cutoff: 1e-3, tfs: 0.9, ..Params::default() },
+                    Params { temperature: 2.0, typical_p: 0.9, eta_cutoff: 1e-4, ..Params::default() },
+                    Params { temperature: 2.0, tfs: 0.95, top_h: 0.5, ..Params::default() },
+                    Params { temperature: 5.0, top_k: k as u64, tfs: 0.99, ..Params::default() },
+                    Params { temperature: 5.0, min_p: 0.01, top_h: 1.0, ..Params::default() },
                 ];
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {

@@ -51,6 +51,14 @@ steps! {
     EpsilonCutoff = "epsilon_cutoff" of "epsilon_cutoff";
     /// Keeps what is probable, relative to the square of the largest probability.
     TopA = "top_a" of "top_a";
+    /// Keeps what is probable, and more where the entropy is large.
+    EtaCutoff = "eta_cutoff" of "eta_cutoff";
+    /// Keeps the logits near the largest one, in standard deviations.
+    TopNSigma = "top_n_sigma" of "top_n_sigma";
+    /// Keeps what comes before the tail.
+    Tfs = "tfs" of "tfs";
+    /// Keeps a share of the entropy.
+    TopH = "top_h" of "top_h";
     /// Drops the most probable tokens, sometimes.
     Xtc = "xtc" of "xtc_probability";
 }
@@ -73,11 +81,15 @@ impl Steps {
             Step::TypicalP,
             Step::EpsilonCutoff,
             Step::TopA,
+            Step::EtaCutoff,
+            Step::TopNSigma,
+            Step::Tfs,
+            Step::TopH,
             Step::Xtc,
             Step::TopKWithTies, // which is not counted, and neither is the next one
             Step::TopPBeyond,
         ],
-        count: 8,
+        count: 12,
     };
 
     /// Makes an order, or returns None if the steps are too many.

@@ -145,6 +145,10 @@ TOP_PS = [0.0, 5e-324, 1e-300, 1e-10, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**
 TYPICAL_PS = [0.0, 5e-324, 1e-10, 0.1, 0.2, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**-53, 1.0]
 EPSILON_CUTOFFS = [0.0, 5e-324, 1e-20, 2.0**-62, 2.0**-41, 3e-4, 9e-3, 0.1, 0.5, 1 - 2.0**-53, 1.0]
 TOP_AS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.04, 0.2, 0.5, 1 - 2.0**-53, 1.0]
+TOP_N_SIGMAS = [0.0, 5e-324, 1e-6, 0.1, 0.5, 1.0, 1.5, 3.0, 1e4, 1e30]
+ETA_CUTOFFS = [0.0, 5e-324, 1e-20, 2.0**-41, 3e-4, 2e-3, 0.1, 0.5, 1 - 2.0**-53, 1.0]
+TFS = [0.0, 5e-324, 0.1, 0.5, 0.9, 0.95, 0.99, 1 - 2.0**-53, 1.0]
+TOP_HS = [0.0, 5e-324, 1e-6, 0.1, 0.4, 0.9, 1 - 2.0**-53, 1.0]
 XTC_PROBABILITIES = [0.0, 5e-324, 2.0**-64, 0.25, 0.5, 1 - 2.0**-53, 1.0]
 XTC_THRESHOLDS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.05, 0.1, 0.25, 1 / 3, 0.5, 0.5 + 2.0**-53, 1.0]
 REPETITION_PENALTIES = [1.0, 1e-30, 0.5, 1.05, 1.3, 2.0, 10.0, 1e30]
@@ -161,7 +165,7 @@ def _some(rng, fixed, random, rate=0.5):
 
 def make_filters(rng, count, size):
     """Make filters for each of `count` rows of `size` tokens. Each filter is off for many of the rows."""
-    on = rng.random((8, count)) < [[0.6], [0.6], [0.6], [0.3], [0.3], [0.3], [0.3], [0.1]]
+    on = rng.random((12, count)) < np.array([0.6] * 3 + [0.3] * 8 + [0.1])[:, None]
     ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
     ties = rng.integers(1, size + 1, count) / size  # the shares that prefixes of equal tokens have
     return {
@@ -172,10 +176,14 @@ def make_filters(rng, count, size):
         "typical_p": np.where(on[3], _some(rng, TYPICAL_PS, rng.random(count), 0.7), 1.0),
         "epsilon_cutoff": np.where(on[4], _some(rng, EPSILON_CUTOFFS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
         "top_a": np.where(on[5], _some(rng, TOP_AS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
-        "xtc_probability": np.where(on[6], _some(rng, XTC_PROBABILITIES, rng.random(count)), 0.0),
+        "eta_cutoff": np.where(on[6], _some(rng, ETA_CUTOFFS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
+        "top_n_sigma": np.where(on[7], _some(rng, TOP_N_SIGMAS, rng.uniform(0, 4, count), 0.7), 0.0),
+        "tfs": np.where(on[8], _some(rng, TFS, rng.random(count), 0.7), 1.0),
+        "top_h": np.where(on[9], _some(rng, TOP_HS, rng.random(count), 0.7), 0.0),
+        "xtc_probability": np.where(on[10], _some(rng, XTC_PROBABILITIES, rng.random(count)), 0.0),
         "xtc_threshold": _some(rng, XTC_THRESHOLDS, np.where(on[0], ties, 10.0 ** rng.uniform(-7, 0, count)), 0.7),
         "min_tokens_to_keep": np.where(
-            on[7], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(1)
+            on[11], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(1)
         ),
     }
 
@@ -346,6 +354,10 @@ filter_params = st.fixed_dictionaries(
         "typical_p": st.one_of(st.just(1.0), st.sampled_from(TYPICAL_PS), st.floats(0, 1)),
         "epsilon_cutoff": st.one_of(st.just(0.0), st.sampled_from(EPSILON_CUTOFFS), st.floats(0, 1)),
         "top_a": st.one_of(st.just(0.0), st.sampled_from(TOP_AS), st.floats(0, 1)),
+        "eta_cutoff": st.one_of(st.just(0.0), st.sampled_from(ETA_CUTOFFS), st.floats(0, 1)),
+        "top_n_sigma": st.one_of(st.just(0.0), st.sampled_from(TOP_N_SIGMAS), st.floats(0, 4)),
+        "tfs": st.one_of(st.just(1.0), st.sampled_from(TFS), st.floats(0, 1)),
+        "top_h": st.one_of(st.just(0.0), st.sampled_from(TOP_HS), st.floats(0, 1)),
     }
 )
 orders = st.one_of(

@@ -172,6 +172,43 @@ class SamplingParams(ExchangesConfigs):
             meaning="keep tokens with a probability of at least A times the square of the largest one; 0 is off",
         ),
     )
+    eta_cutoff: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="E",
+            meaning="keep tokens with a probability of at least E, or less where the entropy is large; 0 is off",
+        ),
+    )
+    top_n_sigma: float | None = field(
+        default=0.0,
+        metadata=_real(
+            "in [0, 1e30]",
+            lambda n: 0 <= n <= 1e30,
+            off=0.0,
+            metavar="N",
+            meaning="keep tokens whose logit is at most N standard deviations below the largest one; 0 is off",
+            other_names=("top_nsigma", "nsigma"),
+        ),
+    )
+    tfs: float | None = field(
+        default=1.0,
+        metadata=_share(
+            off=1.0,
+            metavar="Z",
+            meaning="keep tokens before the tail, where the sorted probabilities have made the share Z of their bends; "
+            "1 is off",
+            other_names=("tfs_z", "tail_free"),
+        ),
+    )
+    top_h: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="H",
+            meaning="keep the most probable tokens, up to 100, that have at most the share H of the entropy; 0 is off",
+        ),
+    )
     xtc_probability: float | None = field(
         default=0.0,
         metadata=_share(
@@ -354,6 +391,10 @@ class GenerateParameters(TypedDict, total=False):
     typical_p: Real
     epsilon_cutoff: Real
     top_a: Real
+    eta_cutoff: Real
+    top_n_sigma: Real
+    tfs: Real
+    top_h: Real
     xtc_probability: Real
     xtc_threshold: Real
     min_tokens_to_keep: Integer

@@ -182,9 +182,10 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
     means off, or the default. The steps of a draw are, in this order: all bans, logit_bias, sequence_bias,
     encoder_repetition_penalty, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier,
-    exponential_decay_length_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, xtc_probability. Each
-    works on what the one before it has left. The parameter ``order`` changes the part that begins with the temperature. A row
-    of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
+    exponential_decay_length_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, eta_cutoff,
+    top_n_sigma, tfs, top_h, xtc_probability. Each works on what the one before it has left. The parameter ``order`` changes
+    the part that begins with the temperature. A row of a batch gives the same token as it would alone, with its own
+    parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -215,6 +216,18 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     top_a : float
         In [0, 1]. Keep the tokens whose probability is at least this many times the square of the largest probability, as in
         KoboldAI. 0 and None are off.
+    eta_cutoff : float
+        In [0, 1]. Keep the tokens whose probability is at least this, or at least ``sqrt(eta_cutoff) * exp(-entropy)`` where
+        that is less, and the most probable one in any case (Hewitt et al., Findings of EMNLP 2022). 0 and None are off.
+    top_n_sigma : float
+        In [0, 1e30]. Keep the tokens whose logit is at most this many standard deviations of the logits below the largest one
+        (Tang et al., 2024). The temperature makes no difference to it. 0 and None are off.
+    tfs : float
+        In [0, 1]. Keep the tokens before the tail (tail-free sampling, Bricken, 2019): the tail begins where this share of
+        the absolute second differences of the sorted probabilities is behind. 1 and None are off.
+    top_h : float
+        In [0, 1]. Keep the most probable tokens as long as their terms -p log(p) sum to at most this share of the entropy, and
+        the most probable one in any case; look at 100 tokens only (Potraghloo et al., NeurIPS 2025). 0 and None are off.
     xtc_probability : float
         In [0, 1]. With this probability, drop all tokens whose probability is at least ``xtc_threshold``, except the least
         probable one of them, as in text-generation-webui (XTC, "exclude top choices"). 0 and None are off.

@@ -27,6 +27,7 @@ from toksample._arrays import as_float32, as_given, as_native, like
 from toksample._orders import ORDERS
 from toksample._parameters import Parameters, count, errors_mode, show_parameters
 from toksample._rows import Edits, check_names, check_tokens, edits, numbers, raise_row_errors, row_error
+from toksample._series import LN_2, exp2, ln, log2
 
 Row = npt.NDArray[np.float32]
 Logits = npt.NDArray[Any]  # float32 or float64
@@ -304,6 +305,28 @@ def surprise(row: Row, temperature: float) -> Ids:
     return ((4 - exponent(row, temperature).astype(np.float64)) * 2**22).astype(np.int64)
 
 
+def entropy(masses: Masses, surprises: Ids) -> float:
+    """Return the entropy of tokens in bits: log2 of their mass, and their mean surprise, from the same origin."""
+    total = int(masses.sum())
+    return log2(total) - S + float(_dot(masses, surprises)) / float(total) / 2**22
+
+
+def _dot(masses: Masses, surprises: Ids) -> int:
+    """Return the sum of the products, which does not fit in 64 bits."""
+    return int(np.dot(masses.astype(object), surprises.astype(object)))
+
+
+def sigma(logits: Row) -> float:
+    """Return the standard deviation of logits that are sorted in descending order.
+
+    Each is rounded to a grid of 1/1024, measured from the first, and counts as at most 1024 below it. The sums are integers.
+    """
+    with np.errstate(over="ignore"):
+        distances = np.rint(np.minimum(logits[0] - logits, np.float32(1024)) * np.float32(1024)).astype(np.int64)
+    count, sum_, squares = len(distances), int(distances.sum()), int((distances * distances).sum())
+    return math.sqrt(float(squares * count - sum_ * sum_)) / float(count) / 1024.0
+
+
 def order(row: npt.NDArray[Any]) -> Ids:
     """Return the ids in the total order: logit descending, then id ascending."""
     return np.argsort(-row, kind="stable")
@@ -365,7 +388,7 @@ def keep_typical_p(masses: Masses, surprises: Ids, p: float, fewest: int = 1) ->
     if p == 1:
         return 0, len(masses)
     total = int(masses.sum())
-    mean = (2 * int(np.dot(masses.astype(object), surprises.astype(object))) + total) // (2 * total)
+    mean = (2 * _dot(masses, surprises) + total) // (2 * total)
     distances = np.abs(surprises - mean)
     nearest = np.argsort(distances, kind="stable")
     needed = int(np.searchsorted(np.cumsum(masses[nearest]), _share_of(masses, p)))
@@ -393,6 +416,65 @@ def keep_top_a(masses: Masses, a: float) -> tuple[int, int]:
         return 0, len(masses)
     first, total = float(masses[0]), float(int(masses.sum()))
     return _keep_at_least(masses, float(a) * first * first / total)
+
+
+def keep_eta_cutoff(masses: Masses, surprises: Ids, e: float) -> tuple[int, int]:
+    """Keep the tokens with a probability of at least eta, and those as probable as the first in any case; 0 is off.
+
+    With the entropy H of what was kept before, eta is the smaller of e and sqrt(e) exp(-H).
+
+    J. Hewitt, C. D. Manning, P. Liang, "Truncation sampling as language model desmoothing", Findings of EMNLP 2022.
+    """
+    if e == 0:
+        return 0, len(masses)
+    eta = min(float(e), math.sqrt(e) * exp2(-entropy(masses, surprises)))
+    return _keep_at_least(masses, eta * float(int(masses.sum())))
+
+
+def keep_top_n_sigma(logits: Row, n: float) -> tuple[int, int]:
+    """Keep the tokens whose logit is at most n standard deviations below the largest one; 0 is off.
+
+    C. Tang, J. Liu, H. Xu, L. Huang, "Top-n-sigma: not all logits are you need", arXiv:2411.07641, 2024.
+    """
+    if n == 0:
+        return 0, len(logits)
+    floor = float(logits[0]) - float(n) * sigma(logits)
+    return 0, int(np.count_nonzero(logits.astype(np.float64) >= floor))
+
+
+def keep_tfs(masses: Masses, z: float) -> tuple[int, int]:
+    """Keep the tokens before the tail, which begins where the share z of the bends of the sorted masses is behind; 1 is off.
+
+    The bends are the absolute second differences. With ``i >= 1`` the first place at which their running sum exceeds the
+    share, i tokens are kept. All are kept if there is no such place, because there are three tokens or fewer, or no bends.
+
+    T. Bricken, "Tail free sampling", https://www.trentonbricken.com/Tail-Free-Sampling, 2019. The places are counted as in
+    llama.cpp and KoboldCpp.
+    """
+    if z == 1 or len(masses) <= 3:
+        return 0, len(masses)
+    running = np.cumsum(np.abs(np.diff(masses.astype(np.int64), 2)))
+    exceeding = np.flatnonzero(running[1:] > math.floor(float(z) * float(running[-1])))
+    return 0, int(exceeding[0]) + 1 if len(exceeding) else len(masses)
+
+
+def keep_top_h(masses: Masses, surprises: Ids, h: float) -> tuple[int, int]:
+    """Keep the most probable tokens as long as they have at most the share h of the entropy, and the first; 0 is off.
+
+    It looks at 100 tokens at most, and keeps no others. A token's part of the entropy is -p log p, where p is its probability
+    among them.
+
+    E. B. Potraghloo, S. Azizi, S. Kundu, M. Pedram, "Top-H decoding: adapting the creativity and coherence with bounded
+    entropy in text generation", NeurIPS 2025.
+    """
+    if h == 0:
+        return 0, len(masses)
+    masses, surprises = masses[:100], surprises[:100]
+    base = round(
+        (log2(int(masses.sum())) - S) * 2**22
+    )  # the surprise of a token as heavy as the most probable one can be
+    parts = np.cumsum(masses.astype(object) * np.maximum(surprises + base, 0).astype(object)).tolist()
+    return 0, max(1, sum(float(part) <= float(h) * float(parts[-1]) for part in parts))
 
 
 def keep_xtc(masses: Masses, probability: float, threshold: float, word: int) -> tuple[int, int]:
@@ -428,6 +510,10 @@ class Filters(NamedTuple):
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     top_a: float = 0.0
+    eta_cutoff: float = 0.0
+    top_n_sigma: float = 0.0
+    tfs: float = 1.0
+    top_h: float = 0.0
     xtc_probability: float = 0.0
     xtc_threshold: float = 0.1
     min_tokens_to_keep: int = 1
@@ -466,6 +552,10 @@ STEPS: dict[str, Callable[[Kept, Filters], tuple[int, int]]] = {
     ),
     "epsilon_cutoff": lambda kept, filters: keep_epsilon_cutoff(kept.masses, filters.epsilon_cutoff),
     "top_a": lambda kept, filters: keep_top_a(kept.masses, filters.top_a),
+    "eta_cutoff": lambda kept, filters: keep_eta_cutoff(kept.masses, kept.surprises, filters.eta_cutoff),
+    "top_n_sigma": lambda kept, filters: keep_top_n_sigma(kept.logits, filters.top_n_sigma),
+    "tfs": lambda kept, filters: keep_tfs(kept.masses, filters.tfs),
+    "top_h": lambda kept, filters: keep_top_h(kept.masses, kept.surprises, filters.top_h),
     "xtc": lambda kept, filters: keep_xtc(kept.masses, filters.xtc_probability, filters.xtc_threshold, filters.word),
 }
 """The filters: from the tokens that were kept before and the parameters to where what each filter keeps starts and stops."""
@@ -542,25 +632,11 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
     return result
 
 
-def ln(w: int) -> float:
-    """Return the natural logarithm of an integer by a fixed series, the same on every machine.
-
-    With w = m * 2**e and m in [1, 2): ln w = e ln 2 + 2 artanh((m - 1) / (m + 1)).
-    """
-    m, e = math.frexp(float(w))
-    m, e = 2 * m, e - 1
-    r = (m - 1) / (m + 1)
-    series = 0.0
-    for term in reversed(range(17)):
-        series = series * (r * r) + 1.0 / (2 * term + 1)
-    return e * math.log(2) + 2.0 * r * series
-
-
 def log_softmax_of_row(row: Row, temperature: float) -> Row:
     """Return the natural logarithms of the probabilities of a row."""
     if temperature == 0:
         return np.where(np.arange(len(row)) == np.argmax(row), np.float32(0), np.float32(-np.inf))
-    log_total = ln(int(mass(row, temperature).sum())) - S * math.log(2)
+    log_total = ln(int(mass(row, temperature).sum())) - S * LN_2
     inverse = min(1.0 / temperature, np.finfo(np.float64).max)
     x = row.astype(np.float64)
     with np.errstate(over="ignore"):

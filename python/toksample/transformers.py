@@ -132,7 +132,7 @@ class _SamplingLogitsProcessor:
         Raises
         ------
         ValueError
-            When the config asks for beams, or for a filter that toksample does not have: eta_cutoff or top_h.
+            When the config asks for beams or for top_h.
 
         Examples
         --------

@@ -9,6 +9,7 @@
 mod dry;
 mod encoder_repetition_penalty;
 mod epsilon_cutoff;
+mod eta_cutoff;
 mod exponential_decay_length_penalty;
 mod find;
 mod frequency_penalty;
@@ -19,8 +20,11 @@ mod presence_penalty;
 mod repetition_penalty;
 mod sequence_bias;
 mod temperature;
+mod tfs;
 mod top_a;
+mod top_h;
 mod top_k;
+mod top_n_sigma;
 mod top_p;
 mod typical_p;
 mod xtc;
@@ -107,6 +111,10 @@ pub(crate) fn keep<R: Row>(
     typical_p::apply(params.typical_p, &mut state)?;
     epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?;
     top_a::apply(params.top_a, &mut state)?;
+    eta_cutoff::apply(params.eta_cutoff, &mut state)?;
+    top_n_sigma::apply(params.top_n_sigma, &mut state)?;
+    tfs::apply(params.tfs, &mut state)?;
+    top_h::apply(params.top_h, &mut state)?;
     xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?;
     Ok(state.kept())
 }
@@ -130,6 +138,10 @@ fn keep_in_order<R: Row>(
             Step::TypicalP => typical_p::apply(params.typical_p, &mut state)?,
             Step::EpsilonCutoff => epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?,
             Step::TopA => top_a::apply(params.top_a, &mut state)?,
+            Step::EtaCutoff => eta_cutoff::apply(params.eta_cutoff, &mut state)?,
+            Step::TopNSigma => top_n_sigma::apply(params.top_n_sigma, &mut state)?,
+            Step::Tfs => tfs::apply(params.tfs, &mut state)?,
+            Step::TopH => top_h::apply(params.top_h, &mut state)?,
             Step::Xtc => xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?,
         }
         state.end_step();
