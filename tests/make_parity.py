@@ -68,6 +68,13 @@ VALUES: dict[str, list[Any]] = {
     "min_p": [*SHARES, 1.0, 0.01, 0.02, 0.03, 0.001, 1e-4, 1e-6],
     "typical_p": SHARES,
     "epsilon_cutoff": [*SHARES, 0.0625, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-5],
+    "eta_cutoff": [0.9, 0.5, 0.25, 0.1, 0.05, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-5],
+    "top_h": [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95],
+    "top_n_sigma": [0.1, 0.5, 0.8, 1.0, 1.3, 1.5, 2.0, 2.5, 3.0],
+    "dynatemp_range": [0.1, 0.3, 0.5, 1.0],
+    "dynatemp_exponent": [0.5, 1.0, 1.7, 2.0],
+    "mirostat_v1": [1.0, 2.0, 3.0, 5.0, 8.0, 10.0],
+    "mirostat_v2": [0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0],
     "min_tokens_to_keep": [2, 3, 5, 10, 50],
     "xtc_threshold": [0.0, 0.001, 0.01, 0.0625, 0.05, 0.1, 0.2, 0.3, 0.5],
     "repetition_penalty": [0.5, 0.9, 1.05, 1.1, 1.2, 1.3, 2.0],
@@ -161,7 +168,7 @@ def draw_params(names: tuple[str, ...], row: Row, rng: random.Random, every: boo
 class Transformers:
     """The logits processors of transformers, as `generate` makes them from a generation config."""
 
-    FILTERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff")
+    FILTERS = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
     EDITS = (
         "sequence_bias",
         "encoder_repetition_penalty",
@@ -181,11 +188,14 @@ class Transformers:
         (("min_p",), 300),
         (("typical_p",), 400),
         (("epsilon_cutoff",), 300),
+        (("eta_cutoff",), 300),
+        (("top_h",), 300),
         (("top_k", "min_tokens_to_keep"), 60),
         (("top_p", "min_tokens_to_keep"), 100),
         (("min_p", "min_tokens_to_keep"), 100),
         (("typical_p", "min_tokens_to_keep"), 100),
         (("epsilon_cutoff", "min_tokens_to_keep"), 100),
+        (("eta_cutoff", "min_tokens_to_keep"), 100),
         (("temperature", "top_k"), 100),
         (("temperature", "top_p"), 150),
         (("temperature", "top_k", "top_p"), 150),
@@ -242,7 +252,10 @@ class Transformers:
             encoder_input_ids=torch.tensor([prompt], dtype=torch.int64),
             device="cpu",
         )
-        scores = processors(torch.tensor([prompt + output], dtype=torch.int64), torch.tensor(row)[None])[0]
+        try:
+            scores = processors(torch.tensor([prompt + output], dtype=torch.int64), torch.tensor(row)[None])[0]
+        except ValueError:  # top_h of a row without a finite logit
+            return None
         if not torch.isfinite(scores.max()):
             return None
         return (scores > -torch.inf).numpy(), scores.softmax(dim=-1).numpy()
@@ -261,7 +274,7 @@ def has_another_rule(row: Row, prompt: list[int], eos: list[int] | None, params:
 class LlamaCpp:
     """The samplers of llama.cpp, through the low-level functions of llama-cpp-python."""
 
-    FILTERS = ("top_k", "typical_p", "top_p", "min_p", "xtc_threshold", "temperature")
+    FILTERS = ("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc_threshold", "temperature")
     EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window")
     DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n")
     TABLE: ClassVar = [
@@ -271,6 +284,7 @@ class LlamaCpp:
         (("min_p",), 300),
         (("typical_p",), 400),
         (("xtc_threshold",), 300),
+        (("top_n_sigma",), 300),
         (("top_p", "min_tokens_to_keep"), 100),
         (("min_p", "min_tokens_to_keep"), 100),
         (("typical_p", "min_tokens_to_keep"), 100),
@@ -308,7 +322,7 @@ class LlamaCpp:
         kept, probs = np.zeros(len(row), bool), np.zeros(len(row), np.float32)
         for token in array.data[: array.size]:
             kept[token.id], probs[token.id] = token.logit > -np.inf, token.p
-        return kept, probs
+        return (kept, probs) if kept.any() else None
 
     def samplers(self, size: int, params: dict[str, Any]) -> Iterator[Any]:
         """Yield the samplers, in llama.cpp's order. The last one computes the probabilities."""
@@ -326,6 +340,8 @@ class LlamaCpp:
             window = params.get("dry_penalty_last_n", len(params["output_ids"]))
             base, allowed = params.get("dry_base", 1.75), params.get("dry_allowed_length", 2)
             yield llama.llama_sampler_init_dry(None, params["dry_multiplier"], base, allowed, window, None, 0)
+        if "top_n_sigma" in params:
+            yield llama.llama_sampler_init_top_n_sigma(params["top_n_sigma"])
         if "top_k" in params:
             yield llama.llama_sampler_init_top_k(params["top_k"])
         if "typical_p" in params:
@@ -336,8 +352,15 @@ class LlamaCpp:
             yield llama.llama_sampler_init_min_p(params["min_p"], fewest)
         if "xtc_threshold" in params:
             yield llama.llama_sampler_init_xtc(1.0, params["xtc_threshold"], fewest, 1)
-        if "temperature" in params:
+        if "dynatemp_range" in params:
+            temperatures = params["temperature"], params["dynatemp_range"], params["dynatemp_exponent"]
+            yield llama.llama_sampler_init_temp_ext(*temperatures)
+        elif "temperature" in params:
             yield llama.llama_sampler_init_temp(params["temperature"])
+        if "mirostat_v1" in params:  # mu is twice the target at first
+            yield llama.llama_sampler_init_mirostat(size, 1, params["mirostat_v1"] / 2, 0.1, 100)
+        if "mirostat_v2" in params:
+            yield llama.llama_sampler_init_mirostat_v2(1, params["mirostat_v2"] / 2, 0.1)
         yield llama.llama_sampler_init_dist(1)
 
 
@@ -346,19 +369,43 @@ PENALTIES = ("repetition", "frequency", "presence")
 
 
 def has_no_answer(row: Row, params: dict[str, Any]) -> bool:
-    """Say whether llama.cpp's answer for a row depends on tokens with a probability of 0, which it takes for any others.
-
-    Its typical_p then compares with nan, and its xtc may keep nothing but them.
-    """
-    row = row.copy()
+    """Say whether llama.cpp has no answer for a row, or computes it from nan or infinity; docs/parity.md says when."""
+    logits = row.astype(np.float64)
     for token, bias in params.get("logit_bias", []):
-        row[token] += bias
-    part = np.sort(row)[::-1][: params.get("top_k")]
-    if part[0] == -np.inf:
+        logits[token] += bias
+    logits = np.sort(logits)[::-1]
+    if logits[0] == -np.inf:
         return True
-    is_nan = "typical_p" in params and part[-1] - part[0] < -70  # to which the penalties may add something
-    counts_banned = "xtc_threshold" in params and not (params["xtc_threshold"] and "min_tokens_to_keep" not in params)
-    return bool(is_nan or (counts_banned and part[-1] == -np.inf))
+    is_banned, span = bool(logits[-1] == -np.inf), float(logits[0] - logits[logits > -np.inf][-1])
+    if "typical_p" in params:  # which takes the logarithms of the probabilities
+        part = logits[: params.get("top_k")]
+        return "top_n_sigma" in params or bool(part[0] - part[-1] > 70)
+    if "xtc_threshold" in params and "min_tokens_to_keep" in params:
+        return is_banned
+    if (
+        "top_n_sigma" in params
+    ):  # whose squares overflow; toksample takes no logit for lower than 1024 below the largest
+        return span > 1000
+    temperature = params.get("temperature", 1.0)
+    if "dynatemp_range" in params:
+        return is_banned or (span / temperature > 70 and temperature <= params["dynatemp_range"])
+    if "mirostat_v1" in params:
+        return (
+            is_banned or span / temperature > 70 or log_of_zipf_count(logits / temperature, params["mirostat_v1"]) > 20
+        )
+    return False
+
+
+def log_of_zipf_count(logits: NDArray[np.float64], mu: float) -> float:
+    """Return the logarithm of how many tokens the first version of mirostat keeps of a sorted row."""
+    if len(logits) == 1:
+        return np.inf
+    places = np.arange(1, min(len(logits), 100))
+    ratios = np.log((places + 1) / places)
+    s = float(ratios @ -np.diff(logits[:100]) / (ratios @ ratios))
+    if s < 0.01 or abs(s - 1) < 1e-4:
+        return np.inf
+    return float((mu * np.log(2) + np.log((s - 1) / (1 - len(logits) ** (1 - s)))) / s)
 
 
 PEERS: dict[str, Callable[[], Transformers | LlamaCpp]] = {"transformers": Transformers, "llama.cpp": LlamaCpp}

@@ -46,7 +46,7 @@ class Sorted(NamedTuple):
         count = len(logits)
         distances = logits - logits[0]
         is_exact = not distances.any() and count & (count - 1) == 0
-        # The sum of n terms, an exponential and a division; and the difference of two logits.
+        # What toksample promises; a float32 sum of n terms, an exponential and a division; the difference of two logits.
         relative = np.full(count, 0.0 if is_exact else (count + 10) * UNIT + PROMISED)
         relative += np.where(distances == 0, 0.0, error + error[0] - distances * UNIT)
         low, high = np.exp(distances - relative), np.exp(np.minimum(distances + relative, 500.0))
@@ -71,6 +71,18 @@ class Part(NamedTuple):
         """Return the error of a comparison with a parameter, which a sampler may round to float32."""
         return 0.0 if self.is_exact and (p * len(self.logits)).is_integer() else 4 * UNIT
 
+    def probs(self) -> tuple[Floats, Floats]:
+        """Return the bounds of each token's probability."""
+        return self.low / self.high.sum(), self.high / self.low.sum()
+
+    def surprises(self) -> tuple[Floats, float, Floats]:
+        """Return the surprises, the entropy, and how far the difference of a surprise and the entropy may be off."""
+        x = self.logits - self.logits[0]
+        surprises = np.log(np.exp(x).sum()) - x
+        entropy = float((np.exp(-surprises) * surprises).sum())
+        rounding = 8 * UNIT * (surprises + entropy + 1) + (len(x) + 10) * UNIT * entropy
+        return surprises, entropy, self.error + self.error[0] + (0.0 if self.is_exact else rounding)
+
     def share(self, is_in: NDArray[np.bool_]) -> tuple[float, float]:
         """Return the bounds of the probability of some tokens together."""
         low, high = float(self.low[is_in].sum()), float(self.high[is_in].sum())
@@ -92,8 +104,8 @@ class Part(NamedTuple):
 
 
 def top_k(part: Part, k: int, fewest: int) -> list[Interval]:
-    """Keep k tokens."""
-    return [(0, min(max(k, fewest), len(part.logits)))]
+    """Keep k tokens, whatever the fewest are."""
+    return [(0, min(k, len(part.logits)))]
 
 
 def top_k_with_ties(part: Part, k: int, fewest: int) -> list[Interval]:
@@ -137,7 +149,7 @@ def min_p_of_logits(part: Part, p: float, fewest: int) -> list[Interval]:
 def xtc(part: Part, threshold: float, fewest: int) -> list[Interval]:
     """Drop the tokens with a probability of at least the threshold but the last of them, if as many as the fewest stay."""
     count, margin = len(part.logits), part.margin(threshold)
-    low, high = part.low / part.high.sum(), part.high / part.low.sum()
+    low, high = part.probs()
     certain = int(np.count_nonzero(low - TINY * (not part.is_exact) >= threshold * (1 + margin)))
     possible = int(np.count_nonzero(high + TINY * (not part.is_exact) >= threshold * (1 - margin)))
     above = part.edges_between(certain, possible) if possible else [0]
@@ -147,9 +159,73 @@ def xtc(part: Part, threshold: float, fewest: int) -> list[Interval]:
 
 def epsilon_cutoff(part: Part, epsilon: float, fewest: int) -> list[Interval]:
     """Keep the tokens with a probability of at least epsilon, and all that equal the last of the fewest."""
-    low, high = part.low / part.high.sum(), part.high / part.low.sum()
+    low, high = part.probs()
     fewest = min(fewest, len(part.logits))
     return _at_least(part, low, high, epsilon, part.edge(fewest))
+
+
+def eta_cutoff(part: Part, epsilon: float, fewest: int) -> list[Interval]:
+    """Keep the tokens with a probability of at least eta, and all that equal the last of the fewest."""
+    surprises, entropy, error = part.surprises()
+    error_of_entropy = float((np.exp(-surprises) * (error + (part.error + PROMISED) * surprises)).sum()) + PROMISED
+    low, high = part.probs()
+    ends = set()
+    for sign in (1, -1):
+        eta = min(epsilon, np.sqrt(epsilon) * np.exp(min(sign * error_of_entropy - entropy, 0.0)))
+        ends |= {stop for _, stop in _at_least(part, low, high, float(eta), part.edge(min(fewest, len(part.logits))))}
+    return [(0, stop) for stop in part.edges_between(min(ends), max(ends))]
+
+
+def top_h(part: Part, h: float, fewest: int) -> list[Interval]:
+    """Keep the most probable tokens of the first hundred as long as they have at most the share h of their entropy."""
+    part = Part(*(field[:100] for field in part[:4]), part.edges, False)
+    surprises, _, error = part.surprises()
+    probs = np.exp(-surprises)
+    parts = np.cumsum(probs * surprises)
+    error_of_each = probs * (error + (part.error + part.error[0] + PROMISED) * (surprises + 1))
+    error = np.cumsum(error_of_each) + len(parts) * UNIT * parts
+    least, margin = h * parts[-1], h * (error[-1] + 4 * UNIT)
+    certain = int(np.count_nonzero(parts + error <= least - margin))
+    possible = int(np.count_nonzero(parts - error <= least + margin + TINY))
+    return [(0, stop) for stop in range(max(certain, 1), max(possible, 1) + 1)]
+
+
+def top_n_sigma(part: Part, n: float, fewest: int) -> list[Interval]:
+    """Keep the tokens whose logit is at most n standard deviations below the largest one.
+
+    toksample rounds the logits to 1/1024 for the standard deviation.
+    """
+    x = part.logits
+    rounding = (len(x) + 10) * UNIT * float(np.abs(x).max())
+    floor, margin = x[0] - n * float(x.std()), n * (1 / 2048 + 2 * rounding) + 4 * UNIT * float(np.abs(x).max())
+    certain, possible = int(np.count_nonzero(x >= floor + margin)), int(np.count_nonzero(x >= floor - margin))
+    return [(0, stop) for stop in part.edges_between(max(certain, 1), possible)]
+
+
+def mirostat_v1(part: Part, mu: float, fewest: int) -> list[Interval]:
+    """Keep the first k tokens, by an estimate of the exponent of Zipf's law."""
+    x, count = part.logits, len(part.logits)
+    places = np.arange(1, min(count, 100))
+    ratios = np.log((places + 1) / places)
+    s = float(ratios @ -np.diff(x[:100]) / (ratios @ ratios))
+    k = ((s - 1) * 2**mu / (1 - count ** (1 - s))) ** (1 / s)
+    error = 1e-4 * (1 + abs(np.log(k)) + 1 / abs(s - 1)) / min(s, 1)
+    return [(0, min(max(stop, 1), count)) for stop in range(int(k * (1 - error)), int(k * (1 + error)) + 1)]
+
+
+def mirostat_v2(part: Part, mu: float, fewest: int) -> list[Interval]:
+    """Keep the tokens with a surprise of at most mu bits, or one token if there is none."""
+    surprises, _, error = part.surprises()
+    bits, error = surprises / np.log(2), error / np.log(2) + 1e-6 * (mu + 1)
+    certain, possible = int(np.count_nonzero(bits + error <= mu)), int(np.count_nonzero(bits - error <= mu))
+    return [(0, max(stop, 1)) for stop in [0, *part.edges] if certain <= stop <= possible]
+
+
+def mirostat_v2_with_ties(part: Part, mu: float, fewest: int) -> list[Interval]:
+    """Apply the rule of toksample: keep all that equal the first token in any case."""
+    stops = {stop for _, stop in mirostat_v2(part, mu, fewest)}
+    ties = part.edges_between(1, part.as_probable_as_first())
+    return sorted({(0, max(stop, tie)) for stop in stops for tie in ties})
 
 
 def _at_least(part: Part, low: Floats, high: Floats, least: float, fewest: int) -> list[Interval]:
@@ -162,7 +238,7 @@ def _at_least(part: Part, low: Floats, high: Floats, least: float, fewest: int) 
 
 def typical_p(part: Part, p: float, fewest: int) -> list[Interval]:
     """Keep the tokens whose surprise is nearest to the entropy until they sum to p, and all at the last distance."""
-    distances, error = typical_distances(part)
+    distances, error = distances_from_entropy(part)
     count, edges, margin = len(distances), [0, *part.edges], part.margin(p)
     fewest = min(fewest, count)
     result = set()
@@ -181,9 +257,8 @@ def typical_p(part: Part, p: float, fewest: int) -> list[Interval]:
 
 
 def typical_p_beyond(part: Part, p: float, fewest: int) -> list[Interval]:
-    """Keep the tokens whose surprise is nearest to the entropy until they sum to more than p, and none at the last distance
-    but those that this takes."""
-    distances, error = typical_distances(part)
+    """Keep the tokens whose surprise is nearest to the entropy until they sum to more than p, and no others."""
+    distances, error = distances_from_entropy(part)
     count, margin = len(distances), part.margin(p) and part.margin(p) + 2 * len(distances) * UNIT
     fewest = min(fewest, count)
     low, high = (np.concatenate([[0.0], np.cumsum(w)]) for w in (part.low, part.high))
@@ -236,7 +311,7 @@ def typical_p_then_ties(part: Part, p: float, fewest: int) -> list[Interval]:
 
     In toksample all tokens with less than 2**-64 of the probability of the first have the same distance.
     """
-    distances, error = typical_distances(part)
+    distances, error = distances_from_entropy(part)
     is_least = part.logits - part.logits[0] <= -64 * np.log(2)
     distances[is_least] = distances[is_least].min(initial=np.inf)
     farthest = np.sort(distances)[min(fewest, len(distances)) - 1]
@@ -250,31 +325,33 @@ def typical_p_then_ties(part: Part, p: float, fewest: int) -> list[Interval]:
     return sorted(result)
 
 
-def typical_distances(part: Part) -> tuple[Floats, Floats]:
+def distances_from_entropy(part: Part) -> tuple[Floats, Floats]:
     """Return how far the surprise of each token is from the entropy, and how far that may be off."""
-    x = part.logits - part.logits[0]
-    surprises = np.log(np.exp(x).sum()) - x
-    entropy = float((np.exp(-surprises) * surprises).sum())
-    rounding = 8 * UNIT * (surprises + entropy + 1) + (len(x) + 10) * UNIT * entropy
-    return np.abs(surprises - entropy), part.error + part.error[0] + (0.0 if part.is_exact else rounding)
+    surprises, entropy, error = part.surprises()
+    return np.abs(surprises - entropy), error
 
 
 PEERS: dict[str, dict[str, Rule | None]] = {
     "transformers": {
         "temperature": None,
+        "top_h": top_h,
         "top_k": top_k_with_ties,
         "top_p": top_p,
         "min_p": min_p,
         "typical_p": typical_p,
         "epsilon_cutoff": epsilon_cutoff,
+        "eta_cutoff": eta_cutoff,
     },
     "llama.cpp": {
-        "top_k": lambda part, k, fewest: top_k(part, k, 1),
+        "top_n_sigma": top_n_sigma,
+        "top_k": top_k,
         "typical_p": typical_p_beyond,
         "top_p": top_p_in_float32,
         "min_p": min_p_of_logits,
         "xtc_threshold": xtc,
         "temperature": None,
+        "mirostat_v1": mirostat_v1,
+        "mirostat_v2": mirostat_v2,
     },
 }
 """The steps of each sampler in its order: a parameter and its rule."""
@@ -285,8 +362,9 @@ OURS: dict[str, dict[str, Rule | None]] = {
         "top_k": then_fewest(top_k_with_ties),
         "typical_p": typical_p_then_ties,
         "epsilon_cutoff": then_fewest(epsilon_cutoff),
+        "eta_cutoff": then_fewest(eta_cutoff),
     },
-    "llama.cpp": PEERS["llama.cpp"] | {"typical_p": typical_p_then_ties},
+    "llama.cpp": PEERS["llama.cpp"] | {"typical_p": typical_p_then_ties, "mirostat_v2": mirostat_v2_with_ties},
 }
 """The steps of each sampler, but with the rules of toksample for equal logits where they are others."""
 
@@ -333,7 +411,7 @@ def possible(row: NDArray[np.float32], steps: dict[str, Rule | None], params: di
         if state.error.any():  # the temperature comes first
             error = state.error * params["temperature"]
         if rule is typical_p_beyond:  # it takes any of those at the same distance
-            error = typical_distances(state.part(0, len(logits)))[1]
+            error = distances_from_entropy(state.part(0, len(logits)))[1]
         parts = {
             (start, stop): rule(state.part(start, stop), params[name], params.get("min_tokens_to_keep", 1))
             for start, stop in kept
