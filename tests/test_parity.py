@@ -23,7 +23,8 @@ from toksample._orders import ORDERS
 #     decides, or a surprise or a logit so close to another one that one of the samplers takes them for equal.
 #     `parity_rules.py` computes how close they are. transformers compares a float32 cumulative sum with 1 - top_p, from the
 #     least probable token upwards, and llama.cpp one with top_p, from the most probable one downwards. For min_p and
-#     epsilon_cutoff transformers compares float32 probabilities, and llama.cpp compares logits for min_p.
+#     epsilon_cutoff transformers compares float32 probabilities, and llama.cpp compares logits for min_p. For top_n_sigma
+#     toksample itself rounds the logits to 1/1024. For top_h most of these rows have an entropy of 0 in float32.
 # "rule of min_tokens_to_keep": transformers has it for beam search only. Its top_k and epsilon_cutoff then keep all that equal
 #     the last of these tokens, where toksample keeps exactly so many; its typical_p keeps exactly so many, where toksample
 #     keeps all at the same distance from the entropy.
