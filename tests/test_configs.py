@@ -430,8 +430,10 @@ def meaning(params):
     if not fields["logit_bias"]:
         fields["logit_bias"] = None
     if fields["temperature"] == 0:
-        for name in ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a"):
+        for name in ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "dynatemp_range"):
             fields[name] = getattr(normal, name)
+    if fields["dynatemp_range"] == 0:
+        fields["dynatemp_exponent"] = 1.0
     if not params.has_penalty:
         fields["penalty_window"] = 0
     return fields
@@ -450,6 +452,13 @@ def some_params(system):
         "typical_p": shares,
         "epsilon_cutoff": shares,
         "top_a": shares,
+        "dynatemp_range": st.sampled_from([0, 0.5, 1, None]),
+        "dynatemp_exponent": st.sampled_from([0.5, 1, 2, None]),
+        "smoothing_factor": shares,
+        "smoothing_curve": st.sampled_from([1, 2.5, None]),
+        "mirostat": st.sampled_from([0, 1, 2, None]),
+        "mirostat_tau": st.sampled_from([0.5, 5, None]),
+        "mirostat_eta": shares,
         "repetition_penalty": st.sampled_from([0.5, 1, 1.1, None]),
         "frequency_penalty": penalties,
         "presence_penalty": penalties,
@@ -499,7 +508,7 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
 
 @every_system
 def test_what_a_system_lacks_must_be_off(system):
-    some = {"seed": 1, "stream": 0, "top_k": 5, "repetition_penalty": 1.1}
+    some = {"seed": 1, "stream": 0, "top_k": 5, "repetition_penalty": 1.1, "mirostat": 2, "smoothing_curve": 1.5}
     for name in system.lacks - {"penalty_window"}:
         value = some.get(name, 0.25)
         with pytest.raises(

@@ -37,4 +37,5 @@ def test_examples(path):
 def test_every_method_has_its_section():
     sections = re.findall(r"^## (\w+)$", METHODS.read_text(encoding="utf-8"), re.MULTILINE)
     others = {"penalty_window", "prompt_ids", "output_ids", "seed", "stream", "position"}
+    others |= {"dynatemp_exponent", "smoothing_curve", "mirostat_tau", "mirostat_eta", "mirostat_mu"}
     assert sorted(sections) == sorted(set(NAMES) - others)

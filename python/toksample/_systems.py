@@ -81,6 +81,11 @@ def _filter(theirs: str, ours: str, off: tuple[object, ...], default: object = N
     return Option(theirs, ours, off, default, is_filter=True, **rest)
 
 
+_DYNATEMP = ("dynatemp_range", "dynatemp_exponent")
+_SMOOTHING = ("smoothing_factor", "smoothing_curve")
+_MIROSTAT = ("mirostat", "mirostat_tau", "mirostat_eta")
+
+
 def _seed(*random: int, **rest: Any) -> Option:
     """Make the option for a seed, with the values that stand for fresh entropy, which is written as no seed at all."""
     return Option("seed", "seed", number=int, read=lambda seed: None if seed in random else seed, **rest)
@@ -225,7 +230,19 @@ TRANSFORMERS = System(
             *("no_timestamps_token_id", "prev_sot_token_id", "max_initial_timestamp_index"),
         }
     ),
-    lacks=frozenset({"seed", "stream", "top_a", "frequency_penalty", "presence_penalty", "penalty_window"}),
+    lacks=frozenset(
+        {
+            "seed",
+            "stream",
+            "top_a",
+            *_DYNATEMP,
+            *_SMOOTHING,
+            *_MIROSTAT,
+            "frequency_penalty",
+            "presence_penalty",
+            "penalty_window",
+        }
+    ),
 )
 
 
@@ -289,7 +306,9 @@ VLLM = System(
             *("skip_clone", "skip_reading_prefix_cache"),
         }
     ),
-    lacks=frozenset({"stream", "typical_p", "epsilon_cutoff", "top_a", "penalty_window"}),
+    lacks=frozenset(
+        {"stream", "typical_p", "epsilon_cutoff", "top_a", *_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "penalty_window"}
+    ),
 )
 
 
@@ -306,6 +325,8 @@ LLAMA_CPP = System(
         _filter("top_p", "top_p", (1.0,), 0.95),
         _filter("min_p", "min_p", (0.0,), 0.05),
         _filter("typical_p", "typical_p", (1.0,)),
+        _filter("dynatemp_range", "dynatemp_range", (0.0,)),
+        _filter("dynatemp_exponent", "dynatemp_exponent", (1.0,), 1.0, setting_of=("dynatemp_range",)),
         Option("repeat_penalty", "repetition_penalty", (1.0,)),
         Option("frequency_penalty", "frequency_penalty", (0.0,)),
         Option("presence_penalty", "presence_penalty", (0.0,)),
@@ -333,7 +354,6 @@ LLAMA_CPP = System(
     refused=(
         Refused("top_n_sigma", (-1.0, 0.0)),
         Refused("xtc_probability", (0.0,)),
-        Refused("dynatemp_range", (0.0,)),
         Refused("dry_multiplier", (0.0,)),
         Refused("mirostat", (0,)),  # called mirostat_mode in llama-cpp-python
         Refused("mirostat_mode", (0,)),
@@ -390,11 +410,12 @@ LLAMA_CPP = System(
             *("cache_prompt", "id_slot", "n_keep", "n_discard", "n_cache_reuse", "lora", "backend_sampling"),
             *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
             # Settings of methods that are refused unless they are off.
-            *("xtc_threshold", "dynatemp_exponent", "mirostat_tau", "mirostat_eta", "adaptive_decay"),
+            *("xtc_threshold", "mirostat_tau", "mirostat_eta", "adaptive_decay"),
             *("dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
         }
     ),
-    lacks=frozenset({"stream", "epsilon_cutoff", "top_a"}),
+    # Mirostat is refused above, because in llama.cpp it turns off the other filters and the penalties.
+    lacks=frozenset({"stream", "epsilon_cutoff", "top_a", *_SMOOTHING, *_MIROSTAT}),
 )
 
 
@@ -454,7 +475,19 @@ OPENAI = System(
         }
     ),
     lacks=frozenset(
-        {"stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "top_a", "repetition_penalty", "penalty_window"}
+        {
+            "stream",
+            "top_k",
+            "min_p",
+            "typical_p",
+            "epsilon_cutoff",
+            "top_a",
+            "repetition_penalty",
+            "penalty_window",
+            *_DYNATEMP,
+            *_SMOOTHING,
+            *_MIROSTAT,
+        }
     ),
 )
 

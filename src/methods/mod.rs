@@ -1,6 +1,6 @@
 //! The methods, one file for each. There are two kinds:
 //!
-//! - A method that changes logits is a function from a logit, and what is known of its token, to the new logit.
+//! - A method that changes logits, of some tokens or of all, is a function from a logit, and what is known of its token, to the new logit.
 //! - A filter drops tokens. It sees only the `State` (`search/`).
 //!
 //! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`).
@@ -9,8 +9,10 @@ mod epsilon_cutoff;
 mod frequency_penalty;
 mod logit_bias;
 mod min_p;
+mod mirostat;
 mod presence_penalty;
 mod repetition_penalty;
+pub(crate) mod smoothing;
 mod temperature;
 mod top_a;
 mod top_k;
@@ -68,7 +70,11 @@ pub(crate) fn keep<R: Row>(
     if let Some(order) = &params.order {
         return keep_in_order(order, State::all(*row, 1.0, search), params, word);
     }
-    let mut state = State::all(*row, params.temperature, search);
+    let is_dynamic = params.dynatemp_range > 0.0;
+    let mut state = State::all(*row, if is_dynamic { 1.0 } else { params.temperature }, search);
+    if is_dynamic {
+        temperature::apply(params, &mut state)?;
+    }
     // These are plain statements, because a loop over the steps costs a short row 300 instructions.
     top_k::apply(params.top_k, false, &mut state)?;
     top_p::apply(params.top_p, false, &mut state)?;
@@ -77,6 +83,7 @@ pub(crate) fn keep<R: Row>(
     epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?;
     top_a::apply(params.top_a, &mut state)?;
     xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?;
+    mirostat::apply(params, &mut state)?;
     Ok(state.kept())
 }
 
@@ -89,7 +96,7 @@ fn keep_in_order<R: Row>(
 ) -> Result<(Mass, Option<Kept>), RowError> {
     for step in order.iter() {
         match step {
-            Step::Temperature => temperature::apply(params.temperature, &mut state)?,
+            Step::Temperature => temperature::apply(params, &mut state)?,
             Step::TopK => top_k::apply(params.top_k, false, &mut state)?,
             Step::TopKWithTies => top_k::apply(params.top_k, true, &mut state)?,
             Step::TopP => top_p::apply(params.top_p, false, &mut state)?,
@@ -99,6 +106,7 @@ fn keep_in_order<R: Row>(
             Step::EpsilonCutoff => epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?,
             Step::TopA => top_a::apply(params.top_a, &mut state)?,
             Step::Xtc => xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?,
+            Step::Mirostat => mirostat::apply(params, &mut state)?,
         }
     }
     Ok(state.kept())

@@ -258,6 +258,49 @@ impl<'a, R: Row> State<'a, R> {
         Ok(())
     }
 
+    /// Returns the number of tokens that are kept.
+    pub fn count(&mut self) -> usize {
+        self.narrow_list();
+        let prefix = match self.kept {
+            None => not_banned(u64::MAX),
+            Some(Kept::Long { last, .. }) => not_banned(last),
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => return self.search.list.keys().len(),
+        };
+        prefix::count(&self.row, prefix, prefix, self.search.list.keys_to_fill())
+    }
+
+    /// Fills `surprises` with those of the first tokens that are kept, in the total order, and returns how many these are.
+    pub fn first_surprises<const N: usize>(&mut self, surprises: &mut [u32; N]) -> Result<usize, RowError> {
+        self.narrow_list();
+        let last = match self.kept {
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => self.search.list.last_of_first(N),
+            None | Some(Kept::Long { .. }) if self.row.tokens() <= N => {
+                self.search.list.collect(&self.row, not_banned(u64::MAX), N);
+                u64::MAX
+            }
+            None => self.search.list_top_k(&self.row, N)?,
+            Some(Kept::Long { last, .. }) => {
+                self.kept = Some(Kept::Long { last, weighed: None }); // the passes may have to look for other tokens now
+                self.search.list_top_k(&self.row, N)?.min(last)
+            }
+        };
+        let (mut first, mut count) = ([0; N], 0);
+        for (place, &key) in first.iter_mut().zip(self.search.list.keys().iter().filter(|&&key| key <= last)) {
+            *place = key;
+            count += 1;
+        }
+        first[..count].sort_unstable();
+        for (surprise, &key) in surprises.iter_mut().zip(&first[..count]) {
+            *surprise = self.mass.surprise(order::logit(key));
+        }
+        Ok(count)
+    }
+
+    /// Returns the number of tokens of the row, whether they are kept or not.
+    pub fn tokens(&self) -> usize {
+        self.row.tokens()
+    }
+
     /// Returns the mass of the tokens that are kept, and the sum of their surprises.
     pub fn moments(&mut self) -> Moments {
         self.narrow_list();
@@ -479,6 +522,15 @@ impl Search {
                 return Ok(id);
             }
             self.ledger.refine(row, mass)?;
+        }
+    }
+
+    /// Returns the mass of the tokens that are kept.
+    pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
+        let Some(kept) = kept else { return self.total(row, mass) };
+        match self.weigh(row, mass, kept) {
+            (Kept::Without { .. }, total) => total.saturating_sub(self.dropped.total()),
+            (_, total) => total,
         }
     }
 
