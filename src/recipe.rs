@@ -180,17 +180,10 @@ per_isa! {
         let Scratch { maxima, changes, .. } = scratch;
         smoothed.clear();
         smoothed.resize(row.len(), 0.0);
-        match methods::changing(params, context) {
-            None => {
-                let row = Plain::<I, T>::read(row, maxima)?;
-                map::map(&row, smoothing::smooth(params, row.maximum()), smoothed);
-            }
-            Some(context) => {
-                let edit = methods::edit(params);
-                let row = Changed::<I, T>::read(row, &context, params.penalty_window, edit, maxima, changes)?;
-                map::map(&row, smoothing::smooth(params, row.maximum()), smoothed);
-            }
-        }
+        // A row that nothing changes is read in the same way, so that this code is there only once.
+        let context = methods::changing(params, context).unwrap_or_default();
+        let row = Changed::<I, T>::read(row, &context, params.penalty_window, methods::edit(params), maxima, changes)?;
+        map::map(&row, smoothing::smooth(params, row.maximum()), smoothed);
         Ok(())
     }
 }

@@ -31,9 +31,12 @@ const SAMPLE: usize = 100;
 
 #[inline(always)]
 pub(super) fn apply<R: Row>(params: &Params, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if params.mirostat == 0 {
-        return Ok(());
-    }
+    if params.mirostat == 0 { Ok(()) } else { keep(params, state) }
+}
+
+/// Applies the version that is on.
+#[inline(never)]
+fn keep<R: Row>(params: &Params, state: &mut State<'_, R>) -> Result<(), RowError> {
     let mu = params.mirostat_mu.unwrap_or(2.0 * params.mirostat_tau);
     if params.mirostat == 1 {
         return keep_first(mu, state);

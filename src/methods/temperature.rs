@@ -26,6 +26,7 @@ pub(super) fn apply<R: Row>(params: &Params, state: &mut State<'_, R>) -> Result
 }
 
 /// Returns the temperature that follows the entropy of the tokens that are kept.
+#[inline(never)]
 fn dynamic<R: Row>(params: &Params, state: &mut State<'_, R>) -> Result<f64, RowError> {
     const UNIT: f64 = (1u64 << 53) as f64;
     let Params { temperature, dynatemp_range: range, dynatemp_exponent: exponent, .. } = *params;

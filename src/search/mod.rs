@@ -270,19 +270,24 @@ impl<'a, R: Row> State<'a, R> {
     }
 
     /// Fills `surprises` with those of the first tokens that are kept, in the total order, and returns how many these are.
+    #[inline(never)]
     pub fn first_surprises<const N: usize>(&mut self, surprises: &mut [u32; N]) -> Result<usize, RowError> {
         self.narrow_list();
-        let last = match self.kept {
-            Some(Kept::Listed { .. } | Kept::Without { .. }) => self.search.list.last_of_first(N),
-            None | Some(Kept::Long { .. }) if self.row.tokens() <= N => {
-                self.search.list.collect(&self.row, not_banned(u64::MAX), N);
-                u64::MAX
+        let is_listed = matches!(self.kept, Some(Kept::Listed { .. } | Kept::Without { .. }));
+        let last = if is_listed {
+            self.search.list.last_of_first(N)
+        } else if self.row.tokens() <= N {
+            self.search.list.collect(&self.row, not_banned(u64::MAX), N);
+            u64::MAX
+        } else {
+            self.search.list_top_k(&self.row, N)?
+        };
+        let last = match &mut self.kept {
+            Some(Kept::Long { last: limit, weighed }) => {
+                *weighed = None; // the passes may have looked for other tokens since
+                last.min(*limit)
             }
-            None => self.search.list_top_k(&self.row, N)?,
-            Some(Kept::Long { last, .. }) => {
-                self.kept = Some(Kept::Long { last, weighed: None }); // the passes may have to look for other tokens now
-                self.search.list_top_k(&self.row, N)?.min(last)
-            }
+            _ => last,
         };
         let (mut first, mut count) = ([0; N], 0);
         for (place, &key) in first.iter_mut().zip(self.search.list.keys().iter().filter(|&&key| key <= last)) {
