@@ -26,7 +26,7 @@ CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
 BASELINE = re.compile(
     r"toksample::row::first_not_finite\b|toksample::recipe::\w+::<|<?toksample::(search|changes|methods)::"
     r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between)"
-    r"|toksample::kernels::top_[kp]::last_key|<toksample::isa::vector::Portable as"
+    r"|toksample::kernels::(top_[kp]::last_key|series::\w+)|<toksample::isa::vector::Portable as"
     r"|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )
 # Kernels that look at single tokens.
