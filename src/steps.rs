@@ -4,7 +4,7 @@
 const MOST: usize = Step::ALL.len();
 
 macro_rules! steps {
-    ($($(#[$doc:meta])* $step:ident = $name:literal of $parameter:literal;)*) => {
+    ($($(#[$doc:meta])* $step:ident = $name:literal of $($parameter:literal),+;)*) => {
         /// One thing that is done to a row. Most steps have the name of their parameter. Those that do not are variants of one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Step {
@@ -22,10 +22,10 @@ macro_rules! steps {
                 }
             }
 
-            /// Returns the name of the parameter that the step applies.
-            pub fn parameter(self) -> &'static str {
+            /// Returns the names of the parameters that switch the step on.
+            pub fn parameters(self) -> &'static [&'static str] {
                 match self {
-                    $(Step::$step => $parameter,)*
+                    $(Step::$step => &[$($parameter),+],)*
                 }
             }
         }
@@ -34,7 +34,7 @@ macro_rules! steps {
 
 steps! {
     /// Divides the logits. The filters before it see the probabilities at temperature 1.
-    Temperature = "temperature" of "temperature";
+    Temperature = "temperature" of "temperature", "dynatemp_range";
     /// Keeps the k largest.
     TopK = "top_k" of "top_k";
     /// Keeps the k largest, and all tokens that tie with the last of them.
@@ -61,6 +61,8 @@ steps! {
     TopH = "top_h" of "top_h";
     /// Drops the most probable tokens, sometimes.
     Xtc = "xtc" of "xtc_probability";
+    /// Keeps the surprise of a text near a target.
+    Mirostat = "mirostat" of "mirostat";
 }
 
 /// An order: some of the steps, each at most once.
@@ -86,10 +88,11 @@ impl Steps {
             Step::Tfs,
             Step::TopH,
             Step::Xtc,
+            Step::Mirostat,
             Step::TopKWithTies, // which is not counted, and neither is the next one
             Step::TopPBeyond,
         ],
-        count: 12,
+        count: 13,
     };
 
     /// Makes an order, or returns None if the steps are too many.
@@ -109,6 +112,6 @@ impl Steps {
 
     /// True if one of the steps applies this parameter.
     pub fn apply(&self, parameter: &str) -> bool {
-        self.iter().any(|step| step.parameter() == parameter)
+        self.iter().any(|step| step.parameters().contains(&parameter))
     }
 }

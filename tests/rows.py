@@ -151,6 +151,10 @@ TFS = [0.0, 5e-324, 0.1, 0.5, 0.9, 0.95, 0.99, 1 - 2.0**-53, 1.0]
 TOP_HS = [0.0, 5e-324, 1e-6, 0.1, 0.4, 0.9, 1 - 2.0**-53, 1.0]
 XTC_PROBABILITIES = [0.0, 5e-324, 2.0**-64, 0.25, 0.5, 1 - 2.0**-53, 1.0]
 XTC_THRESHOLDS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.05, 0.1, 0.25, 1 / 3, 0.5, 0.5 + 2.0**-53, 1.0]
+DYNATEMP_RANGES = [0.0, 5e-324, 0.5, 1.0, 1e30]
+DYNATEMP_EXPONENTS = [0.0, 5e-324, 0.5, 1.0, 2.0, 1e30]
+SMOOTHING_FACTORS = [5e-324, 1e-46, 0.1, 0.3, 1e30]
+MIROSTAT_MUS = [-1e30, -1.0, 0.0, 1.0, 10.0, 64.0, 2000.0, 1e30]
 REPETITION_PENALTIES = [1.0, 1e-30, 0.5, 1.05, 1.3, 2.0, 10.0, 1e30]
 ADDED_PENALTIES = [0.0, -0.0, -1e30, -2.0, 1e-30, 0.1, 0.5, 2.0, 1e30]
 BIASES = [0.0, -np.inf, -3.4e38, 3.4e38, -100.0, 100.0, 1e-45, -1.0, 5.0]
@@ -165,7 +169,7 @@ def _some(rng, fixed, random, rate=0.5):
 
 def make_filters(rng, count, size):
     """Make filters for each of `count` rows of `size` tokens. Each filter is off for many of the rows."""
-    on = rng.random((12, count)) < np.array([0.6] * 3 + [0.3] * 8 + [0.1])[:, None]
+    on = rng.random((15, count)) < np.array([0.6] * 3 + [0.3] * 8 + [0.1] + [0.2] * 3)[:, None]
     ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
     ties = rng.integers(1, size + 1, count) / size  # the shares that prefixes of equal tokens have
     return {
@@ -185,6 +189,12 @@ def make_filters(rng, count, size):
         "min_tokens_to_keep": np.where(
             on[11], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(1)
         ),
+        "dynatemp_range": np.where(on[12], _some(rng, DYNATEMP_RANGES, rng.uniform(0, 3, count)), 0.0),
+        "dynatemp_exponent": _some(rng, DYNATEMP_EXPONENTS, rng.uniform(0, 3, count)),
+        "smoothing_factor": np.where(on[13], _some(rng, SMOOTHING_FACTORS, rng.uniform(0, 1, count)), 0.0),
+        "smoothing_curve": _some(rng, [1.0, 2.0, 3.0], rng.uniform(1, 3, count)),
+        "mirostat": np.where(on[14], rng.integers(1, 3, count), 0),
+        "mirostat_mu": _some(rng, MIROSTAT_MUS, rng.uniform(0, 20, count)),
     }
 
 
@@ -358,6 +368,12 @@ filter_params = st.fixed_dictionaries(
         "top_n_sigma": st.one_of(st.just(0.0), st.sampled_from(TOP_N_SIGMAS), st.floats(0, 4)),
         "tfs": st.one_of(st.just(1.0), st.sampled_from(TFS), st.floats(0, 1)),
         "top_h": st.one_of(st.just(0.0), st.sampled_from(TOP_HS), st.floats(0, 1)),
+        "dynatemp_range": st.one_of(st.just(0.0), st.sampled_from(DYNATEMP_RANGES), st.floats(0, 3)),
+        "dynatemp_exponent": st.one_of(st.just(1.0), st.sampled_from(DYNATEMP_EXPONENTS)),
+        "smoothing_factor": st.one_of(st.just(0.0), st.sampled_from(SMOOTHING_FACTORS), st.floats(0, 1)),
+        "smoothing_curve": st.one_of(st.just(1.0), st.floats(1, 3)),
+        "mirostat": st.one_of(st.just(0), st.integers(0, 2)),
+        "mirostat_mu": st.one_of(st.sampled_from(MIROSTAT_MUS), st.floats(0, 20)),
     }
 )
 orders = st.one_of(

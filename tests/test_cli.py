@@ -142,6 +142,8 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
             "--order=top_k,top_k_with_ties",
             "order must apply each parameter once, got top_k twice in ('top_k', 'top_k_with_ties')",
         ),
+        ("--mirostat=3", "mirostat must be 0, 1 or 2, got 3"),
+        ("--smoothing-curve=0", "smoothing_curve must be in [1, 3], got 0.0"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
 )
@@ -593,6 +595,13 @@ def test_generate_interrupted(stand_in: StandIn, capsys: pytest.CaptureFixture[s
     output, errors = capsys.readouterr()
     assert output == "abcd\n"
     assert errors.startswith("2 tokens | ")
+
+
+def test_check_follows_the_aim_of_mirostat(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.follows = ord("a")
+    options = ["--mirostat=2", "--mirostat-tau=3", "--mirostat-eta=1", "--temperature=20", "--seed=1"]
+    assert cli.main(["generate", "ab", "--max-new-tokens=12", "--check", *options]) == 0
+    assert capsys.readouterr().err.endswith("check: all 12 tokens equal to the numpy reference\n")
 
 
 def test_check_that_fails(

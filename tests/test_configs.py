@@ -504,7 +504,10 @@ def meaning(params):
         for name in STEPS.values():
             fields[name] = getattr(normal, name)
         fields["temperature"] = 0
+        fields["dynatemp_range"] = 0
         fields["order"] = ()
+    if fields["dynatemp_range"] == 0:
+        fields["dynatemp_exponent"] = 1.0
     if all(fields[name] in (0, 1) for name in ("repetition_penalty", "frequency_penalty", "presence_penalty")):
         fields["penalty_window"] = 0
     if fields["xtc_probability"] == 0:
@@ -529,6 +532,13 @@ def some_params(system):
         "xtc_probability": shares,
         "xtc_threshold": shares,
         "order": st.none() | st.sampled_from([system.order, *ORDERS]) | st.permutations(steps(system.order)),
+        "dynatemp_range": st.sampled_from([0, 0.5, 1, None]),
+        "dynatemp_exponent": st.sampled_from([0.5, 1, 2, None]),
+        "smoothing_factor": shares,
+        "smoothing_curve": st.sampled_from([1, 2.5, None]),
+        "mirostat": st.sampled_from([0, 1, 2, None]),
+        "mirostat_tau": st.sampled_from([0.5, 5, None]),
+        "mirostat_eta": shares,
         "repetition_penalty": st.sampled_from([0.5, 1, 1.1, None]),
         "frequency_penalty": penalties,
         "presence_penalty": penalties,
@@ -592,7 +602,7 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
 
 @every_system
 def test_what_a_system_lacks_must_be_off(system):
-    some = {"seed": 1, "stream": 0, "top_k": 5, "repetition_penalty": 1.1}
+    some = {"seed": 1, "stream": 0, "top_k": 5, "repetition_penalty": 1.1, "mirostat": 2, "smoothing_curve": 1.5}
     for name in system.lacks - {"penalty_window", "xtc_threshold"}:
         value = some.get(name, 0.25)
         with pytest.raises(

@@ -143,6 +143,7 @@ def obvious_typical(ids, masses, surprises, p):
 
 @given(row=rows, params=filter_params)
 def test_survivors(row, params):
+    params |= {"dynatemp_range": 0.0, "smoothing_factor": 0.0, "mirostat": 0}  # test_adaptive.py tests these
     if params["temperature"] == 0:
         masses, surprises = [2**S] * len(row), [0] * len(row)
     else:
@@ -233,7 +234,9 @@ def test_filters_apply_in_their_order():
 
 @given(row=rows, params=filter_params)
 def test_the_best_token_survives_all_filters_but_typical_p(row, params):
-    ids, _ = reference.candidates(row, **params | {"typical_p": 1.0})
+    ids, _ = reference.candidates(
+        row, **params | {"typical_p": 1.0, "smoothing_factor": 0.0}
+    )  # smoothing may make tokens equal
     assert ids[0] == np.argmax(row)
     assert np.all(row[ids] > -np.inf)
 

@@ -185,8 +185,8 @@ class ExchangesConfigs:
         Examples
         --------
         >>> toksample.SamplingParams(temperature=0.7, top_k=50).to_llama_cpp()
-        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'xtc_probability': 0.0,
-         'repeat_penalty': 1.0, 'frequency_penalty': 0.0, 'presence_penalty': 0.0}
+        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'dynatemp_range': 0.0,
+         'xtc_probability': 0.0, 'repeat_penalty': 1.0, 'frequency_penalty': 0.0, 'presence_penalty': 0.0}
         """
         return write(LLAMA_CPP, self)
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from toksample._text import show
 
-__all__ = ["ORDERS", "STEPS", "steps"]
+__all__ = ["ORDERS", "STEPS", "SWITCHES", "steps"]
 
 _DEFAULT = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a"),
-    *("eta_cutoff", "top_n_sigma", "tfs", "top_h", "xtc"),
+    *("eta_cutoff", "top_n_sigma", "tfs", "top_h", "xtc", "mirostat"),
 )
 
 STEPS = {name: name for name in _DEFAULT} | {
@@ -22,6 +22,9 @@ STEPS = {name: name for name in _DEFAULT} | {
     "top_p_beyond": "top_p",
 }
 """The steps that an order may have, and the parameter that each applies."""
+
+SWITCHES = {"dynatemp_range": "temperature"}
+"""Other parameters that switch something on, and the steps that apply them."""
 
 ORDERS = {
     "toksample": _DEFAULT,
@@ -40,7 +43,7 @@ ORDERS = {
     "sglang": ("temperature", "top_p_beyond", "top_k", "min_p"),
     # `common_params_sampling` of common/common.h, as far as toksample has the samplers. The filters come before the
     # temperature, and see the probabilities at temperature 1. Exactly k stay.
-    "llama.cpp": ("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
+    "llama.cpp": ("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature", "mirostat"),
     # `make_sampler` of mlx_lm/sample_utils.py. The filters see the probabilities at temperature 1 here too. Exactly k stay.
     "mlx-lm": ("top_p", "min_p", "xtc", "top_k", "temperature"),
 }

@@ -102,6 +102,9 @@ def _filter(theirs: str, ours: str, off: tuple[object, ...], default: object = N
 
 
 _XTC = ("xtc_probability", "xtc_threshold")
+_DYNATEMP = ("dynatemp_range", "dynatemp_exponent")
+_SMOOTHING = ("smoothing_factor", "smoothing_curve")
+_MIROSTAT = ("mirostat", "mirostat_tau", "mirostat_eta")
 
 
 def _seed(*random: int, **rest: Any) -> Option:
@@ -249,7 +252,20 @@ TRANSFORMERS = System(
             *("no_timestamps_token_id", "prev_sot_token_id", "max_initial_timestamp_index"),
         }
     ),
-    lacks=frozenset({"seed", "stream", "top_a", *_XTC, "frequency_penalty", "presence_penalty", "penalty_window"}),
+    lacks=frozenset(
+        {
+            "seed",
+            "stream",
+            "top_a",
+            *_XTC,
+            *_DYNATEMP,
+            *_SMOOTHING,
+            *_MIROSTAT,
+            "frequency_penalty",
+            "presence_penalty",
+            "penalty_window",
+        }
+    ),
 )
 
 
@@ -314,7 +330,9 @@ VLLM = System(
             *("skip_clone", "skip_reading_prefix_cache"),
         }
     ),
-    lacks=frozenset({"stream", "typical_p", "epsilon_cutoff", "top_a", *_XTC, "penalty_window"}),
+    lacks=frozenset(
+        {"stream", "typical_p", "epsilon_cutoff", "top_a", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "penalty_window"}
+    ),
 )
 
 
@@ -338,6 +356,8 @@ LLAMA_CPP = System(
         _filter("top_p", "top_p", (1.0,), 0.95, sampler="top_p"),
         _filter("min_p", "min_p", (0.0,), 0.05, sampler="min_p"),
         _filter("typical_p", "typical_p", (1.0,), sampler="typ_p"),
+        _filter("dynatemp_range", "dynatemp_range", (0.0,), sampler="temperature"),
+        _filter("dynatemp_exponent", "dynatemp_exponent", (1.0,), 1.0, setting_of=("dynatemp_range",)),
         _filter("xtc_probability", "xtc_probability", (0.0,), sampler="xtc"),
         _filter("xtc_threshold", "xtc_threshold", (0.1,), 0.1, setting_of=("xtc_probability",)),
         Option("repeat_penalty", "repetition_penalty", (1.0,), sampler="penalties"),
@@ -367,7 +387,6 @@ LLAMA_CPP = System(
     ),
     refused=(
         Refused("top_n_sigma", (-1.0, 0.0), sampler="top_n_sigma"),
-        Refused("dynatemp_range", (0.0,), sampler="temperature"),
         Refused("dry_multiplier", (0.0,), sampler="dry"),
         Refused("mirostat", (0,)),  # called mirostat_mode in llama-cpp-python
         Refused("mirostat_mode", (0,)),
@@ -419,11 +438,12 @@ LLAMA_CPP = System(
             *("cache_prompt", "id_slot", "n_keep", "n_discard", "n_cache_reuse", "lora", "backend_sampling"),
             *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
             # Settings of methods that are refused unless they are off.
-            *("dynatemp_exponent", "mirostat_tau", "mirostat_eta", "adaptive_decay"),
+            *("mirostat_tau", "mirostat_eta", "adaptive_decay"),
             *("dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
         }
     ),
-    lacks=frozenset({"stream", "epsilon_cutoff", "top_a"}),
+    # Mirostat is refused above, because in llama.cpp it turns off the other filters and the penalties.
+    lacks=frozenset({"stream", "epsilon_cutoff", "top_a", *_SMOOTHING, *_MIROSTAT}),
 )
 
 
@@ -484,8 +504,18 @@ OPENAI = System(
     ),
     lacks=frozenset(
         {
-            *("stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "top_a", *_XTC),
-            *("repetition_penalty", "penalty_window"),
+            "stream",
+            "top_k",
+            "min_p",
+            "typical_p",
+            "epsilon_cutoff",
+            "top_a",
+            *_XTC,
+            "repetition_penalty",
+            "penalty_window",
+            *_DYNATEMP,
+            *_SMOOTHING,
+            *_MIROSTAT,
         }
     ),
 )

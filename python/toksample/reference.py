@@ -332,6 +332,48 @@ def order(row: npt.NDArray[Any]) -> Ids:
     return np.argsort(-row, kind="stable")
 
 
+# ---- smoothing, which changes all logits -------------------------------------------------------------------------------
+
+
+def smooth(row: Row, factor: float, curve: float) -> Row:
+    """Change each logit to ``max - (a * d**2 + b * d**3)``, where d is how far it was below the largest one.
+
+    a is ``factor * (3 - curve) / 2``, and b is ``factor * (curve - 1) / 2``. A factor of 0 is off. The order of the logits
+    stays, but some may become equal. A logit that overflows is clipped.
+
+    This is the quadratic sampling of kalomaze, in text-generation-webui (2024).
+    """
+    if factor == 0:
+        return row
+    largest = np.finfo(np.float32).max
+    a, b = np.float32((3 - curve) / 2 * factor), np.float32((curve - 1) / 2 * factor)
+    with np.errstate(all="ignore"):
+        d = np.minimum(row.max() - row, largest)
+        smoothed = row.max() - (a + b * d) * d * d
+    result: Row = np.where(row > -np.inf, np.maximum(smoothed, -largest), row)
+    return result
+
+
+# ---- temperature -------------------------------------------------------------------------------------------------------
+
+
+def dynamic_temperature(masses: Masses, surprises: Ids, temperature: float, spread: float, power: float) -> float:
+    """Return a temperature from ``temperature - spread`` to ``temperature + spread`` that increases with the entropy.
+
+    The entropy is that of the tokens that were kept before, as a share of the largest that so many tokens can have. The share
+    is raised to a power. With a single token the temperature stays as it is. A spread of 0 is off.
+
+    It is from kalomaze's fork of KoboldCpp (2023), and `temp_ext` of llama.cpp.
+    """
+    if spread == 0 or len(masses) == 1:
+        return temperature
+    share = round(entropy(masses, surprises) / log2(len(masses)) * 2**53)  # in units of 2**-53
+    share = min(max(share, 0), 2**53)
+    raised = exp2(max(power * (log2(share) - 53), -1000.0)) if share > 0 else float(power == 0)
+    low, high = max(0.0, temperature - spread), temperature + spread
+    return min(max(low + (high - low) * raised, 1e-30), 1e30)
+
+
 # ---- filters: the interval of the order that stays -----------------------------------------------------------------------
 #
 # Each takes the masses of the tokens that were kept before it, in the order, and returns where what it keeps starts and stops.
@@ -489,6 +531,37 @@ def keep_xtc(masses: Masses, probability: float, threshold: float, word: int) ->
     return max(0, int(np.count_nonzero(masses >= least)) - 1), len(masses)
 
 
+def keep_mirostat_v2(masses: Masses, mu: float) -> tuple[int, int]:
+    """Keep the tokens with a surprise of at most mu bits, and those as probable as the first in any case.
+
+    S. Basu, G. S. Ramachandran, N. S. Keskar, L. R. Varshney, "Mirostat: a neural text decoding algorithm that directly
+    controls perplexity", ICLR 2021. The second version is from the authors' repository, and in llama.cpp.
+    """
+    return _keep_at_least(masses, exp2(-min(max(mu, 0.0), 1000.0)) * float(int(masses.sum())))
+
+
+def keep_mirostat_v1(surprises: Ids, mu: float, vocabulary: int) -> tuple[int, int]:
+    """Keep the k first, where k would make mu the surprise of the last one if the probabilities followed Zipf's law.
+
+    The exponent s of that law is estimated from the first hundred tokens. See :func:`keep_mirostat_v2` for the paper.
+    """
+    if len(surprises) == 1:
+        return 0, 1
+    products = squares = 0.0
+    for place, step in enumerate(np.diff(surprises[:100]).tolist()):
+        ratio = log2(place + 2) - log2(place + 1)
+        products += ratio * (step / 2**22)
+        squares += ratio * ratio
+    s = max(products / squares, 2.0**-40)
+    excess = s - 1
+    if abs(excess) < 2.0**-20:
+        factor = 1.0 / ln(vocabulary)  # the limit of the other
+    else:
+        factor = excess / (1.0 - exp2(min(max(-excess * log2(vocabulary), -1000.0), 1000.0)))
+    power = (mu + log2(round(factor * 2**56)) - 56) / s
+    return 0, min(int(exp2(min(max(power, 0.0), 62.0))), len(surprises))
+
+
 def _keep_at_least(masses: Masses, least: float) -> tuple[int, int]:
     """Keep the tokens with at least this mass, rounded up to at least 1, and those as heavy as the first in any case."""
     return 0, int(np.count_nonzero(masses >= min(masses[0], np.uint64(max(1, math.ceil(least))))))
@@ -517,6 +590,12 @@ class Filters(NamedTuple):
     xtc_probability: float = 0.0
     xtc_threshold: float = 0.1
     min_tokens_to_keep: int = 1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    smoothing_factor: float = 0.0
+    smoothing_curve: float = 1.0
+    mirostat: int = 0
+    mirostat_mu: float = 10.0
     word: int = 0
     """The random word of the filters."""
     order: tuple[str, ...] = ORDERS["toksample"]
@@ -529,16 +608,23 @@ class Kept(NamedTuple):
     logits: Row
     masses: Masses
     surprises: Ids
+    vocabulary: int
+    """The number of tokens of the row, those included that are not kept."""
 
     def at(self, temperature: float) -> Kept:
         """Return the same tokens with the masses that they have at a temperature, relative to the first of them."""
         masses, surprises = mass(self.logits, temperature), surprise(self.logits, temperature)
         return self._replace(masses=masses, surprises=surprises)
 
+    def temperature(self, filters: Filters) -> float:
+        """Return the temperature for these tokens, by their masses before."""
+        spread, power = filters.dynatemp_range, filters.dynatemp_exponent
+        return dynamic_temperature(self.masses, self.surprises, filters.temperature, spread, power)
+
     def part(self, start: int, stop: int) -> Kept:
         """Return some of them."""
         part = slice(start, stop)
-        return Kept(self.ids[part], self.logits[part], self.masses[part], self.surprises[part])
+        return Kept(self.ids[part], self.logits[part], self.masses[part], self.surprises[part], self.vocabulary)
 
 
 STEPS: dict[str, Callable[[Kept, Filters], tuple[int, int]]] = {
@@ -557,19 +643,32 @@ STEPS: dict[str, Callable[[Kept, Filters], tuple[int, int]]] = {
     "tfs": lambda kept, filters: keep_tfs(kept.masses, filters.tfs),
     "top_h": lambda kept, filters: keep_top_h(kept.masses, kept.surprises, filters.top_h),
     "xtc": lambda kept, filters: keep_xtc(kept.masses, filters.xtc_probability, filters.xtc_threshold, filters.word),
+    "mirostat": lambda kept, filters: keep_mirostat(kept, filters),
 }
 """The filters: from the tokens that were kept before and the parameters to where what each filter keeps starts and stops."""
+
+
+def keep_mirostat(kept: Kept, filters: Filters) -> tuple[int, int]:
+    """Apply the version of mirostat that is on; 0 is off."""
+    match filters.mirostat:
+        case 1:
+            return keep_mirostat_v1(kept.surprises, filters.mirostat_mu, kept.vocabulary)
+        case 2:
+            return keep_mirostat_v2(kept.masses, filters.mirostat_mu)
+        case _:
+            return 0, len(kept.ids)
 
 
 def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     """Return the ids that the filters keep, in the total order, and their masses. Banned tokens never survive."""
     if filters.temperature == 0:
         return order(row)[:1], np.array([2**S], np.uint64)
+    row = smooth(row, filters.smoothing_factor, filters.smoothing_curve)
     ids = order(row)[: np.count_nonzero(row > -np.inf)]
-    kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64)).at(1.0)
+    kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64), len(row)).at(1.0)
     for step in filters.order:
         if step == "temperature":
-            kept = kept.at(filters.temperature)
+            kept = kept.at(kept.temperature(filters))
             continue
         start, stop = STEPS[step](kept, filters)
         fewest = min(filters.min_tokens_to_keep, len(kept.ids))

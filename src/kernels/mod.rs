@@ -28,6 +28,7 @@ pub mod argmax;
 pub mod candidates;
 pub mod draw;
 pub mod ledger;
+pub mod map;
 pub mod mass;
 pub mod order;
 pub mod prefix;

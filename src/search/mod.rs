@@ -375,6 +375,54 @@ impl<'a, R: Row> State<'a, R> {
         Ok(())
     }
 
+    /// Returns the number of tokens that are kept.
+    pub fn count(&mut self) -> usize {
+        self.narrow_list();
+        let prefix = match self.kept {
+            None => Prefix::not_banned(u64::MAX),
+            Some(Kept::Long { last, .. }) => Prefix::not_banned(last),
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => return self.search.list.keys().len(),
+        };
+        prefix::count(&self.row, prefix, prefix, self.search.list.keys_to_fill())
+    }
+
+    /// Fills `surprises` with those of the first tokens that are kept, in the total order, and returns how many these are.
+    #[inline(never)]
+    pub fn first_surprises<const N: usize>(&mut self, surprises: &mut [u32; N]) -> Result<usize, RowError> {
+        self.narrow_list();
+        let is_listed = matches!(self.kept, Some(Kept::Listed { .. } | Kept::Without { .. }));
+        let last = if is_listed {
+            self.search.list.last_of_first::<R::Isa>(N)
+        } else if self.row.tokens() <= N {
+            self.search.list.collect(&self.row, Prefix::not_banned(u64::MAX), N);
+            u64::MAX
+        } else {
+            self.search.list_top_k(&self.row, N)?
+        };
+        let last = match &mut self.kept {
+            Some(Kept::Long { last: limit, weighed }) => {
+                *weighed = None; // the passes may have looked for other tokens since
+                last.min(*limit)
+            }
+            _ => last,
+        };
+        let (mut first, mut count) = ([0; N], 0);
+        for (place, &key) in first.iter_mut().zip(self.search.list.keys().iter().filter(|&&key| key <= last)) {
+            *place = key;
+            count += 1;
+        }
+        first[..count].sort_unstable();
+        for (surprise, &key) in surprises.iter_mut().zip(&first[..count]) {
+            *surprise = self.mass.surprise(order::logit(key));
+        }
+        Ok(count)
+    }
+
+    /// Returns the number of tokens of the row, whether they are kept or not.
+    pub fn tokens(&self) -> usize {
+        self.row.tokens()
+    }
+
     /// Returns the mass of the tokens that are kept, and the sum of their surprises.
     pub fn moments(&mut self) -> Moments {
         self.narrow_list();
@@ -661,6 +709,15 @@ impl Search {
                 return Ok(id);
             }
             self.ledger.refine(row, mass)?;
+        }
+    }
+
+    /// Returns the mass of the tokens that are kept.
+    pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
+        let Some(kept) = kept else { return self.total(row, mass) };
+        match self.weigh(row, mass, kept) {
+            (Kept::Without { .. }, total) => total.saturating_sub(self.dropped.total()),
+            (_, total) => total,
         }
     }
 

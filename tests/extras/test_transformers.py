@@ -185,6 +185,11 @@ def test_penalties_look_at_the_input_ids(small, seen):
             assert ids[5 + t] == toksample.sample(step[row], **parameters, **given, seed=6, position=t, stream=row)
 
 
+def test_mirostat_is_refused():
+    with pytest.raises(ValueError, match=r"^mirostat must be 0 in a SamplingLogitsProcessor"):
+        SamplingLogitsProcessor(mirostat=2)
+
+
 def test_typical_p_is_that_of_transformers():
     rng, compared = np.random.default_rng(5), 0
     for _ in range(300):

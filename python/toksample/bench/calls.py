@@ -58,6 +58,10 @@ CALLS = (
     _sample("top_h", temperature=0.7, top_h=0.4),
     # With a probability of 1 every draw takes as long as those that XTC acts on.
     _sample("xtc", temperature=0.7, min_p=0.02, xtc_probability=1.0, xtc_threshold=0.1),
+    _sample("dynatemp_range", temperature=0.7, dynatemp_range=0.5, top_k=50),
+    _sample("mirostat-1", temperature=0.7, mirostat=1),
+    _sample("mirostat-2", temperature=0.7, mirostat=2),
+    _sample("smoothing_factor", temperature=0.7, smoothing_factor=0.3, top_k=50),
     _sample("repetition_penalty", about="1,000 tokens", **_PENALIZED, repetition_penalty=1.2),
     _sample("frequency_penalty", about="1,000 tokens", **_PENALIZED, frequency_penalty=0.5),
     _sample("presence_penalty", about="1,000 tokens", **_PENALIZED, presence_penalty=1.5),

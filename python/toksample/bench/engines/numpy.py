@@ -78,11 +78,18 @@ def numpy_sample(
     top_h: float = 0.0,
     xtc_probability: float = 0.0,
     xtc_threshold: float = 0.1,
+    dynatemp_range: float = 0.0,
+    mirostat: int = 0,
+    smoothing_factor: float = 0.0,
     **edits: Any,
 ) -> int:
     """Draw a token from a row. Any further parameters are those of `numpy_edit`."""
     if edits:
         row = numpy_edit(row, **edits)
+    if smoothing_factor > 0:
+        row = row.max() - smoothing_factor * (row.max() - row) ** 2
+    if dynatemp_range > 0:
+        temperature = numpy_dynamic_temperature(row, temperature, dynatemp_range)
     if top_k:
         logits, ids = numpy_top_k(row, top_k)
     elif top_p < 1 or tfs < 1:
@@ -129,12 +136,37 @@ def numpy_sample(
         top = probs[probs >= xtc_threshold]
         if len(top) > 1:
             probs = np.where(probs <= top.min(), probs, 0)
+    if mirostat:
+        places = numpy_mirostat(probs / probs.sum(), mirostat)
+        probs, ids = probs[places], ids[places]
     return int(rng.choice(ids, p=probs / probs.sum()))
 
 
 def _entropy_parts(probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return -p log p for each probability."""
     return -probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+
+
+def numpy_dynamic_temperature(row: Rows, temperature: float, spread: float) -> float:
+    """Return the temperature that follows the entropy of a row."""
+    probs = np.exp((row - row.max()).astype(np.float64))
+    probs /= probs.sum()
+    entropy = -np.sum(probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny)))
+    low = max(0.0, temperature - spread)
+    return float(low + (temperature + spread - low) * entropy / np.log(len(row)))
+
+
+def numpy_mirostat(probs: npt.NDArray[np.float64], version: int) -> npt.NDArray[np.int64]:
+    """Return the places of the tokens that mirostat keeps for the first token of a text, whose limit is 10 bits."""
+    if version == 2:
+        return np.flatnonzero(probs >= min(2.0**-10, probs.max()))
+    by_probability = np.argsort(-probs)
+    surprises = -np.log2(np.maximum(probs[by_probability[:100]], np.finfo(np.float64).tiny))
+    places = np.arange(1, len(surprises))
+    ratios = np.log2((places + 1) / places)
+    s = np.sum(ratios * np.diff(surprises)) / np.sum(ratios * ratios)
+    k = ((s - 1) * 2**10 / (1 - len(probs) ** (1 - s))) ** (1 / s)
+    return by_probability[: max(1, int(k))]
 
 
 def numpy_edit(
