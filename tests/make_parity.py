@@ -296,6 +296,11 @@ class LlamaCpp:
         (("logit_bias",), 100),
         ((*DRY, "output_ids"), 200),
         ((*EDITS, *DRY, "logit_bias", "output_ids", *FILTERS), 300),
+        (("mirostat_v1",), 200),
+        (("mirostat_v2",), 200),
+        (("temperature", "mirostat_v1"), 100),
+        (("temperature", "mirostat_v2"), 100),
+        (("temperature", "dynatemp_range", "dynatemp_exponent"), 200),
     ]
 
     def __init__(self) -> None:

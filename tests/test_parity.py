@@ -18,18 +18,20 @@ from toksample._orders import ORDERS
 # How many cases differ, and why. In all other cases toksample keeps the same tokens as the other sampler.
 #
 # "equal logits": the other sampler keeps other ones of some equal logits. toksample keeps those with the lower ids. The others
-#     cut them as an unstable sort has put them: transformers for top_p and min_tokens_to_keep, llama.cpp for all filters.
+#     cut them as an unstable sort has put them: transformers for top_p, top_h and min_tokens_to_keep, llama.cpp for all.
 # "rounding of STEP": a sum or a probability is so close to the parameter that the float32 arithmetic of the other sampler
 #     decides, or a surprise or a logit so close to another one that one of the samplers takes them for equal.
 #     `parity_rules.py` computes how close they are. transformers compares a float32 cumulative sum with 1 - top_p, from the
 #     least probable token upwards, and llama.cpp one with top_p, from the most probable one downwards. For min_p and
 #     epsilon_cutoff transformers compares float32 probabilities, and llama.cpp compares logits for min_p. For top_n_sigma
 #     toksample itself rounds the logits to 1/1024. For top_h most of these rows have an entropy of 0 in float32.
-# "rule of min_tokens_to_keep": transformers has it for beam search only. Its top_k and epsilon_cutoff then keep all that equal
-#     the last of these tokens, where toksample keeps exactly so many; its typical_p keeps exactly so many, where toksample
-#     keeps all at the same distance from the entropy.
+# "rule of min_tokens_to_keep": transformers has it for beam search only. Its top_k, epsilon_cutoff and eta_cutoff then keep
+#     all that equal the last of these tokens, where toksample keeps exactly so many; its typical_p keeps exactly so many,
+#     where toksample keeps all at the same distance from the entropy.
 # "rule of typical_p": llama.cpp keeps only as many of the tokens at the last distance as it takes, where toksample keeps all
 #     of them. It also goes on until the sum is more than typical_p, not at least.
+# "rule of mirostat_v2": if even the first token has a surprise of more than mu, llama.cpp keeps one token, and toksample all
+#     that equal it.
 # "open" is no difference: it counts the cases where the rounding of the other sampler could lead to several answers, or where
 #     it may keep any of several tokens at the same distance from the entropy. For each other case `parity_rules.py` has a
 #     single answer, up to equal logits, and both samplers give it, unless the rule of one parameter is another one.
@@ -51,8 +53,8 @@ EXPECTED = {
         "open": 493,
     },
     "llama.cpp": {
-        "none": 3454,
-        "equal logits": 341,
+        "none": 4195,
+        "equal logits": 354,
         "rounding of top_n_sigma": 12,
         "rounding of top_p": 41,
         "rounding of min_p": 12,
@@ -60,7 +62,8 @@ EXPECTED = {
         "rounding of xtc_threshold": 9,
         "rounding of several steps": 7,
         "rule of typical_p": 206,
-        "open": 530,
+        "rule of mirostat_v2": 46,
+        "open": 577,
     },
 }
 
