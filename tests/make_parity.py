@@ -8,8 +8,8 @@
 The rows and the parameters are the same in each run, so a fixture changes only with the other sampler's version. After that,
 look at what `pytest tests/test_parity.py` says, and change its counts and docs/parity.md if it is right to do so.
 
-To add a method, add values of its parameter to VALUES, and a line to the TABLE of each peer that has it; `Transformers.keep`
-or `LlamaCpp.keep` hand the parameter over. `test_parity.py` needs the method's rule.
+To add a method, add values of its parameter to VALUES or OTHERS, and a line to the TABLE of each peer that has it.
+`Transformers.keep` or `LlamaCpp.samplers` hand the parameter over. A filter also needs its rule in `parity_rules.py`.
 """
 
 import ctypes
@@ -92,7 +92,7 @@ VALUES: dict[str, list[Any]] = {
 """What is drawn for a parameter that is a number."""
 
 HISTORY = {"prompt_ids": [0, 1, 3, 10], "output_ids": [0, 1, 2, 5, 30]}
-"""How many token ids are drawn; they are always there."""
+"""How many token ids are drawn. A case whose line of the table has them always has them."""
 
 
 def draw_ids(size: int, rng: random.Random, most: int = 4) -> list[int]:
@@ -107,8 +107,8 @@ def draw_sequences(size: int, history: list[int], rng: random.Random) -> list[li
     return [list(one) for one in dict.fromkeys((*other, rng.randrange(size)) for other in others)]
 
 
-# What is drawn for the other parameters, from the size of the row and the history: the prompt and the output.
-LISTS: dict[str, Callable[[int, list[int], list[int], random.Random], Any]] = {
+# What is drawn for the other parameters, by functions of the size of the row, the prompt and the output.
+OTHERS: dict[str, Callable[[int, list[int], list[int], random.Random], Any]] = {
     "sequence_bias": lambda size, prompt, output, rng: [
         [ids, rng.choice([-np.inf, -5.0, -1.3, 0.7, 2.0, 10.0])] for ids in draw_sequences(size, prompt + output, rng)
     ],
@@ -131,7 +131,7 @@ LISTS: dict[str, Callable[[int, list[int], list[int], random.Random], Any]] = {
 CLOSE = ("top_p", "min_p", "epsilon_cutoff")
 """The parameters that are compared with a share of the row, which some cases are a little above or below."""
 ALWAYS = ("eos_token_ids",)
-"""The parameters that others need."""
+"""The parameters that others need, which a case therefore always has."""
 DISTANCES = [0.0, 1e-7, -1e-7, 3e-5, -3e-5, 1e-3, -1e-3]
 
 
@@ -156,8 +156,8 @@ def draw_params(names: tuple[str, ...], row: Row, rng: random.Random, every: boo
     for name in names:
         if name in HISTORY or (not every and name not in ALWAYS and rng.random() < 0.4):
             continue
-        if name in LISTS:
-            params[name] = LISTS[name](len(row), *history, rng)
+        if name in OTHERS:
+            params[name] = OTHERS[name](len(row), *history, rng)
         elif name in CLOSE and len(names) < 3 and rng.random() < 0.25:
             params[name] = close_value(name, row, rng)
         else:
@@ -214,8 +214,7 @@ class Transformers:
         ((*EDITS, *HISTORY), 300),
         ((*EDITS, *HISTORY, *FILTERS), 400),
     ]
-    """Which parameters the cases have, and how many cases there are of each kind. Those of more than three are each there or
-    not."""
+    """Which parameters the cases have, and how many cases there are. Of more than three parameters, each is there or not."""
 
     def __init__(self) -> None:
         import torch
