@@ -1,8 +1,8 @@
 """Makes parity-NAME.npz: runs another sampler on a few thousand rows, and writes what it keeps.
 
-    pip install transformers torch
+    pip install . transformers torch
     python tests/make_parity.py transformers
-    pip install llama-cpp-python
+    pip install . llama-cpp-python
     python tests/make_parity.py llama.cpp
 
 The rows and the parameters are the same in each run, so a fixture changes only with the other sampler's version. After that,
@@ -386,9 +386,8 @@ def has_no_answer(row: Row, params: dict[str, Any]) -> bool:
         return "top_n_sigma" in params or bool(part[0] - part[-1] > 70)
     if "xtc_threshold" in params and "min_tokens_to_keep" in params:
         return is_banned
-    if (
-        "top_n_sigma" in params
-    ):  # whose squares overflow; toksample takes no logit for lower than 1024 below the largest
+    # The squares of llama.cpp may overflow, and toksample takes no logit for lower than 1024 below the largest.
+    if "top_n_sigma" in params:
         return span > 1000
     temperature = params.get("temperature", 1.0)
     if "dynatemp_range" in params:
