@@ -31,7 +31,8 @@ BASELINE = re.compile(
 )
 # Kernels that look at single tokens.
 SINGLE = re.compile(r"toksample::kernels::survey::Survey>::(take|total)|.*::moments::")
-# The fewest wide instructions of a recipe: the smallest has about 40, one without vector code a few.
+# The fewest wide instructions of a recipe: the smallest has about 40, one without vector code a few. Single numbers, such as
+# the share of a nucleus, are scalar in any case.
 FEWEST = 30
 
 
@@ -66,7 +67,7 @@ def main() -> None:
         wide = sum(REGISTER[isa] in each and not each.startswith("vmov") for each in instructions)
         scalar = sum(SCALAR.match(each) is not None for each in instructions)
         print(f"{isa:7}{len(instructions):6} instructions,{wide:5} on {REGISTER[isa]},{scalar:4} scalar  {what[:120]}")
-        if (kind == "recipe" and wide < max(FEWEST, scalar)) or (
+        if (kind == "recipe" and wide < max(FEWEST, scalar // 2)) or (
             kind == "kernel" and wide == 0 and not SINGLE.match(what)
         ):
             wrong.append(f"not vectorized: {what} for {isa}: {wide} instructions on {REGISTER[isa]}, {scalar} scalar")

@@ -33,8 +33,8 @@ pub trait Logit: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn of_lanes(lanes: [Self::Lane; GROUP]) -> [f32; GROUP] {
         let mut logits = [0.0; GROUP];
-        for (logit, lane) in logits.iter_mut().zip(lanes) {
-            *logit = Self::of_lane(lane);
+        for (logit, lane) in logits.iter_mut().zip(&lanes) {
+            *logit = Self::of_lane(*lane);
         }
         logits
     }
