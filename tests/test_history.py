@@ -693,8 +693,24 @@ def test_prefix_allowed_tokens():
 
 
 def test_generate_knows_when_it_ends():
-    model = lambda ids: ROW  # noqa: E731
-    assert list(toksample.generate(model, [0], temperature=0, max_new_tokens=3, forced_eos_token_id=4)) == [1, 1, 4]
+    def generate(params=None, **keywords):
+        return list(toksample.generate(lambda ids: ROW, [0], params, **keywords))
+
+    assert generate(temperature=0, max_new_tokens=3, forced_eos_token_id=4) == [1, 1, 4]
+    # From the third token on, an end is more likely: 2.0, 4.0, ... for token 2, where token 1 has 3.0.
+    decay = {"temperature": 0, "exponential_decay_length_penalty": (1, 2.0)}
+    assert generate(**decay, eos_token_ids=[2]) == [1, 1]
+    assert generate(**decay, stop_token_ids=[2]) == [1, 1]
+    params = toksample.SamplingParams(temperature=0, eos_token_ids=[1], min_new_tokens=2, max_new_tokens=3)
+    assert generate(params) == [2, 2]
+    assert generate(params, min_new_tokens=1) == [2]
+    assert generate(params, stop_token_ids=[2], max_new_tokens=2) == [0, 0]
+    ends = toksample.GenerationConfig(params)
+    assert generate(ends) == [2, 2]
+    assert generate(ends, stop_token_ids=[2]) == [1, 1, 1]
+    forced = toksample.SamplingParams(temperature=0, forced_eos_token_id=4)
+    assert generate(forced, max_new_tokens=2) == [1, 4]
+    assert generate(toksample.GenerationConfig(forced, max_length=4, stop_token_ids=[4])) == [1, 1]
 
 
 # ---- long histories --------------------------------------------------------------------------------------------------
