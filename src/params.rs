@@ -12,7 +12,7 @@ use crate::steps::Steps;
 pub struct Parameter {
     /// The name of the parameter, which is the same everywhere.
     pub name: &'static str,
-    /// True if it changes logits, false if it says which tokens to keep.
+    /// True if it edits the logits before they are rounded to float32.
     pub is_edit: bool,
     /// How to check a value and put it into its place.
     pub set: Set,
@@ -50,11 +50,13 @@ macro_rules! table {
             $($(#[$doc])* pub $name: table!(@type $kind),)*
             /// The order of the filters and the temperature. None stands for [`Steps::DEFAULT`].
             pub order: Option<Steps>,
+            /// The surprise in bits that mirostat aims at for this token; None stands for twice `mirostat_tau`.
+            pub mirostat_mu: Option<f64>,
         }
 
         impl Default for Params {
             fn default() -> Self {
-                Params { $($name: $default,)* order: None }
+                Params { $($name: $default,)* order: None, mirostat_mu: None }
             }
         }
 
@@ -107,6 +109,10 @@ table! {
     edit count max_new_tokens = 0, "in [0, 2**64)", any;
     /// The logits are divided by it: in [1e-30, 1e30], or 0, which is greedy: the lowest id among the largest logits.
     filter real temperature = 1.0, "0 or in [1e-30, 1e30]", is_temperature;
+    /// How far the temperature follows the entropy, up and down. 0 is off.
+    filter real dynatemp_range = 0.0, "in [0, 1e30]", is_size;
+    /// The power of the share of the largest entropy that the temperature follows.
+    filter real dynatemp_exponent = 1.0, "in [0, 1e30]", is_size;
     /// Keep the k largest. 0 is off.
     filter count top_k = 0, "in [0, 2**64)", any;
     /// Keep the smallest set of most probable tokens whose mass is at least this share, and at least one token. 1 is off.
@@ -119,12 +125,30 @@ table! {
     filter real epsilon_cutoff = 0.0, "in [0, 1]", is_share;
     /// Keep the tokens with at least this many times the square of the largest probability. 0 is off.
     filter real top_a = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens with at least this probability, or less where the entropy is large. 0 is off.
+    filter real eta_cutoff = 0.0, "in [0, 1]", is_share;
+    /// Keep the tokens whose logit is at most so many standard deviations below the largest one. 0 is off.
+    filter real top_n_sigma = 0.0, "in [0, 1e30]", is_multiple;
+    /// Keep the tokens before the tail, where this share of the bends of the sorted probabilities is behind. 1 is off.
+    filter real tfs = 1.0, "in [0, 1]", is_share;
+    /// Keep the most probable tokens as long as they have at most this share of the entropy of the first 100. 0 is off.
+    filter real top_h = 0.0, "in [0, 1]", is_share;
     /// Each filter keeps at least this many tokens, or all that were kept before it if these are fewer.
     filter count min_tokens_to_keep = 1, "in [0, 2**64)", any;
     /// How often `xtc` drops the most probable tokens. 0 is off.
     filter real xtc_probability = 0.0, "in [0, 1]", is_share;
     /// The tokens that `xtc` may drop have at least this probability.
     filter real xtc_threshold = 0.1, "in [0, 1]", is_share;
+    /// The version of mirostat. 0 is off.
+    filter count mirostat = 0, "0, 1 or 2", is_version;
+    /// The surprise in bits that mirostat aims at.
+    filter real mirostat_tau = 5.0, "in [0, 1000]", is_surprise;
+    /// How fast a sampler corrects its aim, between two draws.
+    filter real mirostat_eta = 0.1, "in [0, 1]", is_share;
+    /// How much the distance of a logit from the largest one counts. 0 is off.
+    filter real smoothing_factor = 0.0, "in [0, 1e30]", is_size;
+    /// From 1, where the square of the distance counts, to 3, where its cube does.
+    filter real smoothing_curve = 1.0, "in [1, 3]", is_curve;
 }
 
 // Beyond these bounds the difference of two float32 logits, or its product with the inverse of the temperature, may leave the
@@ -136,6 +160,10 @@ pub(crate) fn is_temperature(t: f64) -> bool {
 // These bounds only keep the logits, which are float32, from becoming infinite or NaN by themselves.
 fn is_factor(p: f64) -> bool {
     (1e-30..=1e30).contains(&p)
+}
+
+fn is_size(p: f64) -> bool {
+    (0.0..=1e30).contains(&p)
 }
 
 fn is_term(p: f64) -> bool {
@@ -156,6 +184,26 @@ fn is_share(p: f64) -> bool {
 
 fn is_positive(n: u64) -> bool {
     n > 0
+}
+
+fn is_multiple(n: f64) -> bool {
+    (0.0..=1e30).contains(&n)
+}
+
+fn is_version(n: u64) -> bool {
+    n <= 2
+}
+
+fn is_surprise(bits: f64) -> bool {
+    (0.0..=1000.0).contains(&bits)
+}
+
+fn is_curve(c: f64) -> bool {
+    (1.0..=3.0).contains(&c)
+}
+
+pub(crate) fn is_mu(bits: f64) -> bool {
+    (-1e30..=1e30).contains(&bits)
 }
 
 fn any(_: u64) -> bool {

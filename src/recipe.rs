@@ -13,10 +13,11 @@ use crate::error::{RowError, reserve};
 use crate::isa::{Isa, per_isa};
 use crate::kernels::mass::Mass;
 use crate::kernels::order;
-use crate::kernels::{argmax, softmax};
+use crate::kernels::series::log2;
+use crate::kernels::{argmax, map, softmax};
 use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
-use crate::methods;
+use crate::methods::{self, smoothing};
 use crate::params::Params;
 use crate::rng::Words;
 use crate::row::{Changed, Plain, Row};
@@ -27,6 +28,8 @@ use crate::search::Search;
 pub struct Scratch {
     /// The maximum of each block.
     maxima: Vec<f32>,
+    /// The logits after smoothing, in a draw that smoothes them.
+    smoothed: Vec<f32>,
     changes: Changes,
     search: Search,
     /// The tokens for which all buffers are large enough.
@@ -64,8 +67,23 @@ pub fn sample<T: Logit>(
     scratch: &mut Scratch,
 ) -> Result<usize, RowError> {
     let mut token = 0;
-    keep_and(isa, row, params, context, words, Then::Draw(&mut token), scratch)?;
+    keep_and(isa, row, params, context, words, Then::Draw(&mut token, None), scratch)?;
     Ok(token)
+}
+
+/// Returns the same token, and how surprising it is among those that the parameters keep: its probability there, as the negated
+/// binary logarithm.
+pub fn sample_with_surprise<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    scratch: &mut Scratch,
+) -> Result<(usize, f64), RowError> {
+    let (mut token, mut surprise) = (0, 0.0);
+    keep_and(isa, row, params, context, words, Then::Draw(&mut token, Some(&mut surprise)), scratch)?;
+    Ok((token, surprise))
 }
 
 /// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
@@ -97,18 +115,89 @@ pub fn mask_logits<T: Logit>(
 
 /// What to do with the tokens that the parameters keep.
 enum Then<'a, T> {
-    /// Draw one of them.
-    Draw(&'a mut usize),
+    /// Draw one of them, and find out how surprising it is if there is a place for that.
+    Draw(&'a mut usize, Option<&'a mut f64>),
     /// List their ids and probabilities.
     List(&'a mut Vec<i64>, &'a mut Vec<f64>),
     /// Write their logits to a row of -inf.
     Mask(&'a mut [T]),
 }
 
+/// Finds the tokens that the parameters keep, and does something with them.
+fn keep_and<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    then: Then<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), RowError> {
+    match smoothing::is_on(params) {
+        true => keep_smoothed_and(isa, row, params, context, words, then, scratch),
+        false => keep_of_logits_and(isa, row, params, context, words, then, scratch),
+    }
+}
+
+/// Does the same with logits that are smoothed first, in a copy of the row. Nothing else is left to be changed in it.
+#[cold]
+fn keep_smoothed_and<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    then: Then<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), RowError> {
+    let mut smoothed = std::mem::take(&mut scratch.smoothed);
+    reserve(&mut smoothed, row.len())?;
+    smooth(isa, row, params, context, &mut smoothed, scratch)?;
+    let keep_and = |then, scratch: &mut Scratch| {
+        keep_of_logits_and::<f32>(isa, &smoothed, params, &Context::default(), words, then, scratch)
+    };
+    match then {
+        Then::Draw(token, surprise) => keep_and(Then::Draw(token, surprise), scratch)?,
+        Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
+        Then::Mask(out) => {
+            let (mut ids, mut probs) = (Vec::new(), Vec::new());
+            keep_and(Then::List(&mut ids, &mut probs), scratch)?;
+            out.fill(T::NEG_INFINITY);
+            for id in ids {
+                out[id as usize] = row[id as usize];
+            }
+        }
+    }
+    scratch.smoothed = smoothed;
+    Ok(())
+}
+
+per_isa! {
+    /// Fills `smoothed` with the logits that are changed as the context says and then smoothed.
+    fn smooth<I: Vector, T: Logit>(
+        row: &[T], params: &Params, known: &Context<'_>, smoothed: &mut Vec<f32>, scratch: &mut Scratch,
+    ) -> Result<(), RowError> {
+        let Scratch { maxima, changes, .. } = scratch;
+        smoothed.clear();
+        smoothed.resize(row.len(), 0.0);
+        // A row that nothing changes is read in the same way, so that this code is there only once.
+        let changing = methods::changing(params, known);
+        let context = changing.unwrap_or_default();
+        let find = |changes: &mut Changes| match changing {
+            Some(_) => methods::find(params, known, row.len(), changes),
+            None => Ok(()),
+        };
+        let edit = methods::edit(params);
+        let row = Changed::<I, T>::read(row, &context, params.penalty_window, find, edit, maxima, changes)?;
+        map::map(&row, smoothing::smooth(params, row.maximum()), smoothed);
+        Ok(())
+    }
+}
+
 per_isa! {
     /// Finds the tokens that the parameters keep, and does something with them. This is one function, because the filters are
     /// most of its code and would otherwise be compiled for each of these uses.
-    fn keep_and<I: Vector, T: Logit>(
+    fn keep_of_logits_and<I: Vector, T: Logit>(
         row: &[T], params: &Params, known: &Context<'_>, words: Words, then: Then<'_, T>, scratch: &mut Scratch,
     ) -> Result<(), RowError> {
         let Scratch { maxima, changes, search, .. } = scratch;
@@ -135,7 +224,7 @@ fn keep_of_row_and<R: Row>(
     if params.temperature == 0.0 {
         let id = argmax::argmax(&row)?;
         match then {
-            Then::Draw(token) => *token = id,
+            Then::Draw(token, _) => *token = id,
             Then::List(ids, probs) => (*ids, *probs) = (vec![id as i64], vec![1.0]),
             Then::Mask(out) => {
                 out.fill(R::Logit::NEG_INFINITY);
@@ -146,11 +235,18 @@ fn keep_of_row_and<R: Row>(
     }
     let (mass, kept) = methods::keep(&row, params, words.filter, search)?;
     match then {
-        Then::Draw(token) => {
+        Then::Draw(token, surprise) => {
             *token = match kept {
                 Some(kept) => search.draw(&row, mass, kept, words.draw)?,
                 None => search.draw_from_all(&row, mass, words.draw)?,
             };
+            if let Some(surprise) = surprise {
+                let (token, total) = (mass.of(row.logit(*token)), search.total_of(&row, mass, kept));
+                if token == 0 || total == 0 {
+                    return Err(RowError::Changed); // a token that is drawn has a mass
+                }
+                *surprise = log2(total) - log2(token);
+            }
         }
         Then::List(ids, probs) => {
             let (keys, masses) = search.survivors(&row, mass, kept);
@@ -338,6 +434,10 @@ mod changing_rows {
                     Params { temperature: 5.0, typical_p: 0.9, epsilon_cutoff: 1e-9, top_a: 1.0, ..Params::default() },
                     Params { temperature: 5.0, top_k: k as u64, top_a: 0.2, ..Params::default() },
                     Params { temperature: 5.0, xtc_probability: 1.0, xtc_threshold: 1e-9, ..Params::default() },
+                    Params { temperature: 2.0, dynatemp_range: 1.0, top_k: k as u64, ..Params::default() },
+                    Params { temperature: 3.0, mirostat: 1, mirostat_mu: Some(9.0), ..Params::default() },
+                    Params { temperature: 3.0, mirostat: 2, top_p: 0.99, ..Params::default() },
+                    Params { smoothing_factor: 0.2, smoothing_curve: 1.5, typical_p: 0.5, ..Params::default() },
                     Params { top_k: k as u64, xtc_probability: 0.5, xtc_threshold: 0.01, ..Params::default() },
                     Params {
                         temperature: 0.1,
@@ -351,12 +451,19 @@ mod changing_rows {
                     },
                     Params { dry_multiplier: 1.0, encoder_repetition_penalty: 1.5, ..Params::default() },
                     Params { temperature: 2.0, no_repeat_ngram_size: 3, min_new_tokens: 9, ..Params::default() },
+                    Params { temperature: 5.0, top_n_sigma: 1.5, ..Params::default() },
+                    Params { temperature: 5.0, top_k: k as u64, top_n_sigma: 0.7, ..Params::default() },
+                    Params { temperature: 5.0, eta_cutoff: 1e-3, tfs: 0.9, ..Params::default() },
+                    Params { temperature: 2.0, typical_p: 0.9, eta_cutoff: 1e-4, ..Params::default() },
+                    Params { temperature: 2.0, tfs: 0.95, top_h: 0.5, ..Params::default() },
+                    Params { temperature: 5.0, top_k: k as u64, tfs: 0.99, ..Params::default() },
+                    Params { temperature: 5.0, min_p: 0.01, top_h: 1.0, ..Params::default() },
                 ];
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {
                     for context in [Context::default(), changed] {
                         let words = Words { draw: random(1 << 40) << 24, filter: random(1 << 40) << 24 };
-                        count(sample(isa, &row, &params, &context, words, &mut scratch).err());
+                        count(sample_with_surprise(isa, &row, &params, &context, words, &mut scratch).err());
                         count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }

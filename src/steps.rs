@@ -4,7 +4,7 @@
 const MOST: usize = Step::ALL.len();
 
 macro_rules! steps {
-    ($($(#[$doc:meta])* $step:ident = $name:literal of $parameter:literal;)*) => {
+    ($($(#[$doc:meta])* $step:ident = $name:literal of $($parameter:literal),+;)*) => {
         /// One thing that is done to a row. Most steps have the name of their parameter. Those that do not are variants of one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Step {
@@ -22,10 +22,10 @@ macro_rules! steps {
                 }
             }
 
-            /// Returns the name of the parameter that the step applies.
-            pub fn parameter(self) -> &'static str {
+            /// Returns the names of the parameters that switch the step on.
+            pub fn parameters(self) -> &'static [&'static str] {
                 match self {
-                    $(Step::$step => $parameter,)*
+                    $(Step::$step => &[$($parameter),+],)*
                 }
             }
         }
@@ -34,7 +34,7 @@ macro_rules! steps {
 
 steps! {
     /// Divides the logits. The filters before it see the probabilities at temperature 1.
-    Temperature = "temperature" of "temperature";
+    Temperature = "temperature" of "temperature", "dynatemp_range";
     /// Keeps the k largest.
     TopK = "top_k" of "top_k";
     /// Keeps the k largest, and all tokens that tie with the last of them.
@@ -51,8 +51,18 @@ steps! {
     EpsilonCutoff = "epsilon_cutoff" of "epsilon_cutoff";
     /// Keeps what is probable, relative to the square of the largest probability.
     TopA = "top_a" of "top_a";
+    /// Keeps what is probable, and more where the entropy is large.
+    EtaCutoff = "eta_cutoff" of "eta_cutoff";
+    /// Keeps the logits near the largest one, in standard deviations.
+    TopNSigma = "top_n_sigma" of "top_n_sigma";
+    /// Keeps what comes before the tail.
+    Tfs = "tfs" of "tfs";
+    /// Keeps a share of the entropy.
+    TopH = "top_h" of "top_h";
     /// Drops the most probable tokens, sometimes.
     Xtc = "xtc" of "xtc_probability";
+    /// Keeps the surprise of a text near a target.
+    Mirostat = "mirostat" of "mirostat";
 }
 
 /// An order: some of the steps, each at most once.
@@ -73,11 +83,16 @@ impl Steps {
             Step::TypicalP,
             Step::EpsilonCutoff,
             Step::TopA,
+            Step::EtaCutoff,
+            Step::TopNSigma,
+            Step::Tfs,
+            Step::TopH,
             Step::Xtc,
+            Step::Mirostat,
             Step::TopKWithTies, // which is not counted, and neither is the next one
             Step::TopPBeyond,
         ],
-        count: 8,
+        count: 13,
     };
 
     /// Makes an order, or returns None if the steps are too many.
@@ -97,6 +112,6 @@ impl Steps {
 
     /// True if one of the steps applies this parameter.
     pub fn apply(&self, parameter: &str) -> bool {
-        self.iter().any(|step| step.parameter() == parameter)
+        self.iter().any(|step| step.parameters().contains(&parameter))
     }
 }

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from toksample._orders import ORDERS, STEPS
+from toksample._orders import ORDERS, STEPS, SWITCHES
 from toksample._parameters import PARAMETERS
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -145,8 +145,16 @@ TOP_PS = [0.0, 5e-324, 1e-300, 1e-10, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**
 TYPICAL_PS = [0.0, 5e-324, 1e-10, 0.1, 0.2, 0.5, 0.75, 0.9, 0.95, 1 - 2.0**-53, 1.0]
 EPSILON_CUTOFFS = [0.0, 5e-324, 1e-20, 2.0**-62, 2.0**-41, 3e-4, 9e-3, 0.1, 0.5, 1 - 2.0**-53, 1.0]
 TOP_AS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.04, 0.2, 0.5, 1 - 2.0**-53, 1.0]
+TOP_N_SIGMAS = [0.0, 5e-324, 1e-6, 0.1, 0.5, 1.0, 1.5, 3.0, 1e4, 1e30]
+ETA_CUTOFFS = [0.0, 5e-324, 1e-20, 2.0**-41, 3e-4, 2e-3, 0.1, 0.5, 1 - 2.0**-53, 1.0]
+TFS = [0.0, 5e-324, 0.1, 0.5, 0.9, 0.95, 0.99, 1 - 2.0**-53, 1.0]
+TOP_HS = [0.0, 5e-324, 1e-6, 0.1, 0.4, 0.9, 1 - 2.0**-53, 1.0]
 XTC_PROBABILITIES = [0.0, 5e-324, 2.0**-64, 0.25, 0.5, 1 - 2.0**-53, 1.0]
 XTC_THRESHOLDS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.05, 0.1, 0.25, 1 / 3, 0.5, 0.5 + 2.0**-53, 1.0]
+DYNATEMP_RANGES = [0.0, 5e-324, 0.5, 1.0, 1e30]
+DYNATEMP_EXPONENTS = [0.0, 5e-324, 0.5, 1.0, 2.0, 1e30]
+SMOOTHING_FACTORS = [5e-324, 1e-46, 0.1, 0.3, 1e30]
+MIROSTAT_MUS = [-1e30, -1.0, 0.0, 1.0, 10.0, 64.0, 2000.0, 1e30]
 REPETITION_PENALTIES = [1.0, 1e-30, 0.5, 1.05, 1.3, 2.0, 10.0, 1e30]
 ADDED_PENALTIES = [0.0, -0.0, -1e30, -2.0, 1e-30, 0.1, 0.5, 2.0, 1e30]
 BIASES = [0.0, -np.inf, -3.4e38, 3.4e38, -100.0, 100.0, 1e-45, -1.0, 5.0]
@@ -161,7 +169,7 @@ def _some(rng, fixed, random, rate=0.5):
 
 def make_filters(rng, count, size):
     """Make filters for each of `count` rows of `size` tokens. Each filter is off for many of the rows."""
-    on = rng.random((8, count)) < [[0.6], [0.6], [0.6], [0.3], [0.3], [0.3], [0.3], [0.1]]
+    on = rng.random((15, count)) < np.array([0.6] * 3 + [0.3] * 8 + [0.1] + [0.2] * 3)[:, None]
     ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
     ties = rng.integers(1, size + 1, count) / size  # the shares that prefixes of equal tokens have
     return {
@@ -172,11 +180,21 @@ def make_filters(rng, count, size):
         "typical_p": np.where(on[3], _some(rng, TYPICAL_PS, rng.random(count), 0.7), 1.0),
         "epsilon_cutoff": np.where(on[4], _some(rng, EPSILON_CUTOFFS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
         "top_a": np.where(on[5], _some(rng, TOP_AS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
-        "xtc_probability": np.where(on[6], _some(rng, XTC_PROBABILITIES, rng.random(count)), 0.0),
+        "eta_cutoff": np.where(on[6], _some(rng, ETA_CUTOFFS, 10.0 ** rng.uniform(-7, 0, count), 0.7), 0.0),
+        "top_n_sigma": np.where(on[7], _some(rng, TOP_N_SIGMAS, rng.uniform(0, 4, count), 0.7), 0.0),
+        "tfs": np.where(on[8], _some(rng, TFS, rng.random(count), 0.7), 1.0),
+        "top_h": np.where(on[9], _some(rng, TOP_HS, rng.random(count), 0.7), 0.0),
+        "xtc_probability": np.where(on[10], _some(rng, XTC_PROBABILITIES, rng.random(count)), 0.0),
         "xtc_threshold": _some(rng, XTC_THRESHOLDS, np.where(on[0], ties, 10.0 ** rng.uniform(-7, 0, count)), 0.7),
         "min_tokens_to_keep": np.where(
-            on[7], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(1)
+            on[11], _some(rng, ks, rng.integers(1, size + 1, count, dtype=np.uint64)), np.uint64(1)
         ),
+        "dynatemp_range": np.where(on[12], _some(rng, DYNATEMP_RANGES, rng.uniform(0, 3, count)), 0.0),
+        "dynatemp_exponent": _some(rng, DYNATEMP_EXPONENTS, rng.uniform(0, 3, count)),
+        "smoothing_factor": np.where(on[13], _some(rng, SMOOTHING_FACTORS, rng.uniform(0, 1, count)), 0.0),
+        "smoothing_curve": _some(rng, [1.0, 2.0, 3.0], rng.uniform(1, 3, count)),
+        "mirostat": np.where(on[14], rng.integers(1, 3, count), 0),
+        "mirostat_mu": _some(rng, MIROSTAT_MUS, rng.uniform(0, 20, count)),
     }
 
 
@@ -190,9 +208,9 @@ def make_order(rng):
 
 def with_order(params, order):
     """Return parameters that are applied in an order. Those for which it has no step are turned off."""
-    applied = {STEPS[step] for step in order}
-    off = {name: PARAMETERS[name].off for name in STEPS.values() if name in params and name not in applied}
-    off = {name: np.full_like(params[name], value)[()] for name, value in off.items()}
+    applied = {STEPS[step] for step in order} | {name for name, step in SWITCHES.items() if step in order}
+    lacking = [name for name in (*STEPS.values(), *SWITCHES) if name in params and name not in applied]
+    off = {name: np.full_like(params[name], PARAMETERS[name].off)[()] for name in lacking}
     return params | off | {"order": order}
 
 
@@ -346,6 +364,16 @@ filter_params = st.fixed_dictionaries(
         "typical_p": st.one_of(st.just(1.0), st.sampled_from(TYPICAL_PS), st.floats(0, 1)),
         "epsilon_cutoff": st.one_of(st.just(0.0), st.sampled_from(EPSILON_CUTOFFS), st.floats(0, 1)),
         "top_a": st.one_of(st.just(0.0), st.sampled_from(TOP_AS), st.floats(0, 1)),
+        "eta_cutoff": st.one_of(st.just(0.0), st.sampled_from(ETA_CUTOFFS), st.floats(0, 1)),
+        "top_n_sigma": st.one_of(st.just(0.0), st.sampled_from(TOP_N_SIGMAS), st.floats(0, 4)),
+        "tfs": st.one_of(st.just(1.0), st.sampled_from(TFS), st.floats(0, 1)),
+        "top_h": st.one_of(st.just(0.0), st.sampled_from(TOP_HS), st.floats(0, 1)),
+        "dynatemp_range": st.one_of(st.just(0.0), st.sampled_from(DYNATEMP_RANGES), st.floats(0, 3)),
+        "dynatemp_exponent": st.one_of(st.just(1.0), st.sampled_from(DYNATEMP_EXPONENTS)),
+        "smoothing_factor": st.one_of(st.just(0.0), st.sampled_from(SMOOTHING_FACTORS), st.floats(0, 1)),
+        "smoothing_curve": st.one_of(st.just(1.0), st.floats(1, 3)),
+        "mirostat": st.one_of(st.just(0), st.integers(0, 2)),
+        "mirostat_mu": st.one_of(st.sampled_from(MIROSTAT_MUS), st.floats(0, 20)),
     }
 )
 orders = st.one_of(

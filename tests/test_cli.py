@@ -134,6 +134,10 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--typical-p=2", "typical_p must be in [0, 1], got 2.0"),
         ("--epsilon-cutoff=2", "epsilon_cutoff must be in [0, 1], got 2.0"),
         ("--top-a=-1", "top_a must be in [0, 1], got -1.0"),
+        ("--eta-cutoff=2", "eta_cutoff must be in [0, 1], got 2.0"),
+        ("--top-n-sigma=-1", "top_n_sigma must be in [0, 1e30], got -1.0"),
+        ("--tfs=1.5", "tfs must be in [0, 1], got 1.5"),
+        ("--top-h=nan", "top_h must be in [0, 1], got nan"),
         ("--xtc-probability=2", "xtc_probability must be in [0, 1], got 2.0"),
         ("--xtc-threshold=2", "xtc_threshold must be in [0, 1], got 2.0"),
         ("--min-tokens-to-keep=-1", "min_tokens_to_keep must be in [0, 2**64), got -1"),
@@ -145,6 +149,8 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
             "--order=top_k,top_k_with_ties",
             "order must apply each parameter once, got top_k twice in ('top_k', 'top_k_with_ties')",
         ),
+        ("--mirostat=3", "mirostat must be 0, 1 or 2, got 3"),
+        ("--smoothing-curve=0", "smoothing_curve must be in [1, 3], got 0.0"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
 )
@@ -614,6 +620,13 @@ def test_generate_interrupted(stand_in: StandIn, capsys: pytest.CaptureFixture[s
     output, errors = capsys.readouterr()
     assert output == "abcd\n"
     assert errors.startswith("2 tokens | ")
+
+
+def test_check_follows_the_aim_of_mirostat(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.follows = ord("a")
+    options = ["--mirostat=2", "--mirostat-tau=3", "--mirostat-eta=1", "--temperature=20", "--seed=1"]
+    assert cli.main(["generate", "ab", "--max-new-tokens=12", "--check", *options]) == 0
+    assert capsys.readouterr().err.endswith("check: all 12 tokens equal to the numpy reference\n")
 
 
 def test_check_that_fails(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toksample import GenerationConfig, SamplingParams
-from toksample._orders import ORDERS, STEPS, steps
+from toksample._orders import ORDERS, STEPS, SWITCHES, steps
 from toksample._stop_strings import StopStrings
 from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, SYSTEMS, TRANSFORMERS, VLLM
 
@@ -149,11 +149,13 @@ def test_the_filters_of_a_system_are_the_steps_of_its_order(system):
     if system.order is None:
         assert filters <= {STEPS[step] for step in steps(None)}
     else:
-        assert filters == {STEPS[step] for step in steps(system.order)}
+        steps_of_order = {STEPS[step] for step in steps(system.order)}
+        assert filters == steps_of_order - system.lacks | {*SWITCHES} - system.lacks
+        assert steps_of_order & system.lacks == ({"mirostat"} if system is LLAMA_CPP else set())
 
 
 def test_the_samplers_of_llama_cpp():
-    assert tuple(LLAMA_CPP.sampler_of) == steps("llama.cpp")
+    assert (*LLAMA_CPP.sampler_of, "mirostat") == steps("llama.cpp")
     samplers = {one.sampler for one in (*LLAMA_CPP.options, *LLAMA_CPP.refused)} - {None}
     assert samplers == {*ALL_SAMPLERS, "adaptive_p"}
 
@@ -195,6 +197,10 @@ def test_a_field_that_is_none_is_absent(system):
         ({"do_sample": True, "top_k": None}, {"top_k": 50}),
         ({"do_sample": True, "top_k": 0}, {}),
         ({"do_sample": True, "top_k": 0, "epsilon_cutoff": 1.0, "min_p": 0.1}, {"min_p": 0.1}),
+        (
+            {"do_sample": True, "top_k": 0, "eta_cutoff": 0.1, "top_h": 0.4},
+            {"eta_cutoff": 0.1, "top_h": 0.4},
+        ),
         # What an object has that was made by an old transformers without any options.
         ({"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_length": 0}, {"temperature": 0}),
         ({"temperature": 0.0}, {"temperature": 0}),
@@ -282,6 +288,11 @@ NO_FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
         ({"repeat_last_n": 0}, {}),
         ({"repeat_last_n": 20}, {}),
         ({"xtc_threshold": 0.1, "xtc_probability": 0, "mirostat": 0, "dry_base": 1.75}, {}),
+        ({"top_n_sigma": -1}, {}),
+        ({"top_n_sigma": 1.5}, {"top_n_sigma": 1.5}),
+        ({"dynatemp_range": 0.5}, {"dynatemp_range": 0.5}),
+        ({"dynatemp_range": 0, "dynatemp_exponent": 2}, {}),
+        ({"dynatemp_range": 0.5, "dynatemp_exponent": 2}, {"dynatemp_range": 0.5, "dynatemp_exponent": 2}),
         ({"min_keep": 0}, {}),
         ({"min_keep": 3}, {"min_tokens_to_keep": 3}),
         ({"dry_multiplier": 0, "dry_base": 2, "dry_sequence_breakers": ["\n"], "dry_penalty_last_n": 0}, {}),
@@ -389,6 +400,12 @@ def test_openai(source, want):
             {"do_sample": False, "top_k": 20},
             "top_k of the .* None or 0 where do_sample is not True, got 20",
         ),
+        (
+            TRANSFORMERS,
+            {"top_h": 0.4},
+            "top_h of the generation config must be None where do_sample is not True, got 0.4",
+        ),
+        (TRANSFORMERS, {"do_sample": True, "top_h": 0}, "top_h of the generation config must be above 0, got 0"),
         (TRANSFORMERS, {"do_sample": True, "temperature": 0}, "temperature .* above 0 where do_sample is True, got 0"),
         (
             TRANSFORMERS,
@@ -611,11 +628,14 @@ def meaning(params):
         for name in STEPS.values():
             fields[name] = getattr(normal, name)
         fields["temperature"] = 0
+        fields["dynatemp_range"] = 0
         fields["order"] = ()
     for name, methods in SETTINGS.items():
         if all(fields[method] == getattr(normal, method) for method in methods):
             fields[name] = getattr(normal, name)
-    fields["order"] = [step for step in steps(fields["order"]) if fields[STEPS[step]] != getattr(normal, STEPS[step])]
+    applied = [*STEPS.items(), *((step, name) for name, step in SWITCHES.items())]
+    on = {step for step, name in applied if fields[name] != getattr(normal, name)}
+    fields["order"] = [step for step in steps(fields["order"]) if step in on]
     return fields
 
 
@@ -633,11 +653,22 @@ def some_params(system):
         "min_p": shares,
         "typical_p": shares,
         "epsilon_cutoff": shares,
+        "eta_cutoff": shares,
         "top_a": shares,
+        "top_n_sigma": st.sampled_from([0, 0.5, 1, None]),
+        "tfs": shares,
+        "top_h": shares,
         "xtc_probability": shares,
         "xtc_threshold": shares,
         "min_tokens_to_keep": st.sampled_from([0, 1, 3, None]),
         "order": st.none() | st.sampled_from([system.order, *ORDERS]) | st.permutations(steps(system.order)),
+        "dynatemp_range": st.sampled_from([0, 0.5, 1, None]),
+        "dynatemp_exponent": st.sampled_from([0.5, 1, 2, None]),
+        "smoothing_factor": shares,
+        "smoothing_curve": st.sampled_from([1, 2.5, None]),
+        "mirostat": st.sampled_from([0, 1, 2, None]),
+        "mirostat_tau": st.sampled_from([0.5, 5, None]),
+        "mirostat_eta": shares,
         "repetition_penalty": st.sampled_from([0.5, 1, 1.1, None]),
         "frequency_penalty": penalties,
         "presence_penalty": penalties,
@@ -677,7 +708,7 @@ def has_steps(fields):
 
 
 CANNOT_EXPRESS = {  # of the values above
-    TRANSFORMERS: {"typical_p": {0.0}, "epsilon_cutoff": {1.0}},
+    TRANSFORMERS: {"typical_p": {0.0}, "epsilon_cutoff": {1.0}, "eta_cutoff": {1.0}},
     VLLM: {
         "allowed_token_ids": {()},
         "temperature": {1e-30, 0.005, 5.0},
@@ -729,7 +760,7 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
 def test_what_a_system_lacks_must_be_off(system):
     ids = dict.fromkeys(("allowed_token_ids", "suppress_tokens", "begin_suppress_tokens"), (3, 5))
     integers = ("top_k", "seed", "stream", "no_repeat_ngram_size", "min_new_tokens")
-    some = ids | dict.fromkeys((*integers, "forced_bos_token_id", "forced_eos_token_id"), 5)
+    some = ids | dict.fromkeys((*integers, "forced_bos_token_id", "forced_eos_token_id"), 5) | {"mirostat": 2}
     some |= {"repetition_penalty": 1.1, "encoder_repetition_penalty": 1.1, "bad_words_ids": ((3, 5),)}
     some |= {"sequence_bias": {(3, 5): 1.0}, "exponential_decay_length_penalty": (3, 1.5)}
     for name in system.lacks - SETTINGS.keys():
@@ -757,7 +788,7 @@ def test_a_threshold_of_xtc_has_no_effect_without_it(system):
         (
             LLAMA_CPP,
             {"top_p": 0.5},
-            "None or 'llama.cpp', or have steps among top_k, typical_p, top_p, min_p, xtc, temperature "
+            "None or 'llama.cpp', or have steps among top_n_sigma, top_k, typical_p, top_p, min_p, xtc, temperature "
             "in the llama.cpp request, got 'sglang'",
         ),
     ],
@@ -776,7 +807,11 @@ def test_an_order_that_llama_cpp_has():
     written = SamplingParams(top_p=0.5, temperature=0.5, order=("temperature", "top_p")).to_llama_cpp()
     assert written["samplers"] == ["penalties", "dry", "temperature", "top_p"]
     written = SamplingParams(top_p=0.5, temperature=0.5, order="toksample").to_llama_cpp()
-    assert written["samplers"] == ["penalties", "dry", "temperature", "top_k", "top_p", "min_p", "typ_p", "xtc"]
+    filters = ["temperature", "top_k", "top_p", "min_p", "typ_p", "top_n_sigma", "xtc"]
+    assert written["samplers"] == ["penalties", "dry", *filters]
+    # The range of the temperature is a part of its step.
+    written = SamplingParams(top_p=0.5, dynatemp_range=0.5, order=("temperature", "top_p")).to_llama_cpp()
+    assert written["samplers"] == ["penalties", "dry", "temperature", "top_p"]
 
 
 def test_a_penalty_window_that_a_system_lacks():

@@ -47,5 +47,6 @@ def test_every_method_has_its_section():
         "eos_token_ids",
         "max_new_tokens",
     }
+    others |= {"dynatemp_exponent", "smoothing_curve", "mirostat_tau", "mirostat_eta", "mirostat_mu"}
     of_dry = {"dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"}
     assert sorted(sections) == sorted(set(NAMES) - others - of_dry)

@@ -13,10 +13,14 @@ from rows import (
     ADDED_PENALTIES,
     DTYPES,
     EPSILON_CUTOFFS,
+    ETA_CUTOFFS,
     FLOAT32_MAX,
     KINDS,
     REPETITION_PENALTIES,
+    TFS,
     TOP_AS,
+    TOP_HS,
+    TOP_N_SIGMAS,
     TYPICAL_PS,
     assert_same,
     cast,
@@ -60,7 +64,7 @@ def kept(module, logits, **parameters):
 
 def test_a_parameter_has_its_entry_everywhere():
     fields = {field.name: field for field in dataclasses.fields(SamplingParams)}
-    of_a_call = {"position", "prompt_ids", "output_ids", "bitmask"}
+    of_a_call = {"position", "mirostat_mu", "prompt_ids", "output_ids", "bitmask"}
     assert set(TextParameters.__annotations__) == set(fields)
     assert set(Parameters.__annotations__) == set(NAMES) == set(DEFAULTS) == set(fields) | of_a_call
     assert set(PARAMETERS) == set(NAMES) - set(INPUTS) - {"order"}
@@ -88,7 +92,7 @@ def test_signatures_show_the_parameters(name):
         ("repeat_penalty", "; did you mean 'repetition_penalty'?"),
         ("temp", "; did you mean 'temperature'?"),
         ("repeat_last_n", "; did you mean 'penalty_window'?"),
-        ("mirostat", ""),
+        ("watermark", ""),
     ],
 )
 def test_names_that_are_not_parameters(module, name, hint):
@@ -268,6 +272,282 @@ def test_least_probabilities_of_kernels(dtype, name, values, row, data, temperat
     value = data.draw(
         st.one_of(st.sampled_from(values), st.floats(0, 1), st.floats(-9, 0).map(lambda power: 10**power))
     )
+    for parameters in ({}, {"top_k": 40}, {"top_p": 0.9}, {"typical_p": 0.3}):
+        parameters |= {name: value, "temperature": temperature}
+        assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
+
+
+# ---- top_n_sigma -----------------------------------------------------------------------------------------------------
+
+
+def top_n_sigma_of_llama_cpp(row, n):
+    """What llama_sampler_top_n_sigma keeps, in float64; and how near the decision is to another one."""
+    logits = row[row > -np.inf].astype(np.float64)
+    floor = logits.max() - n * logits.std()
+    return np.flatnonzero(row >= floor).tolist(), np.abs(logits - floor).min()
+
+
+@both
+def test_top_n_sigma_is_that_of_llama_cpp(module):
+    rng, sizes = np.random.default_rng(21), []
+    for _ in range(400):
+        row = (rng.standard_normal(rng.integers(2, 3000)) * rng.uniform(0.3, 9)).astype(np.float32)
+        row[rng.random(len(row)) < rng.choice([0, 0.3])] = -np.inf
+        if row.max() == -np.inf:
+            continue
+        n = rng.uniform(0.05, 4)
+        want, nearness = top_n_sigma_of_llama_cpp(row, n)
+        if (
+            nearness <= n * 2.0**-11 + 1e-6
+        ):  # each logit is rounded to 1/1024, and so sigma is off by at most half of that
+            continue
+        assert sorted(kept(module, row, top_n_sigma=n, temperature=rng.uniform(0.5, 2))) == want
+        sizes.append(len(want))
+    assert len(sizes) > 150
+    assert len(set(sizes)) > 50
+
+
+@both
+@pytest.mark.parametrize(
+    ("row", "parameters", "want"),
+    [
+        # The standard deviation of 1, 3, 2 and -1 is 1.479.
+        (ROW, {"top_n_sigma": 0.67}, [1]),
+        (ROW, {"top_n_sigma": 0.68}, [1, 2]),
+        (ROW, {"top_n_sigma": 1.36}, [1, 2, 0]),
+        (ROW, {"top_n_sigma": 2.7}, [1, 2, 0]),
+        (ROW, {"top_n_sigma": 2.71}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": 1e30}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": 5e-324}, [1]),
+        (ROW, {"top_n_sigma": 0}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": None}, [1, 2, 0, 3]),
+        (ROW, {"top_n_sigma": 0.67, "temperature": 100}, [1]),  # it looks at the logits
+        (ROW, {"top_n_sigma": 2.0, "top_k": 2}, [1, 2]),  # 3 and 2 have 0.5, and 2 is exactly 2 of these below
+        (ROW, {"top_n_sigma": 1.999, "top_k": 2}, [1]),
+        (np.float32([0, 0, 0, 0, 1]), {"top_n_sigma": 1.0}, [4]),  # 0.4
+        (np.float32([5.0]), {"top_n_sigma": 1.0}, [0]),
+        (np.full(70, 2.5, np.float32), {"top_n_sigma": 5e-324}, list(range(70))),
+        (np.float32([1.0, -INF, 1.0, 0.0]), {"top_n_sigma": 1.0}, [0, 2]),  # a banned token does not count
+        (np.float32([-FLOAT32_MAX, FLOAT32_MAX]), {"top_n_sigma": 1e30}, [1]),  # what is far away counts as 1024 away
+        (np.float32([0.0, -2000.0]), {"top_n_sigma": 3.90}, [0]),
+        (np.float32([0.0, -2000.0]), {"top_n_sigma": 3.91}, [0, 1]),
+        # typical_p drops the first token. The largest logit is then log(0.2), and log(0.15) is 2 standard deviations below it.
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_n_sigma": 1.9, "typical_p": 0.6}, [1, 2]),
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_n_sigma": 2.1, "typical_p": 0.6}, [1, 2, 3, 4]),
+    ],
+)
+def test_top_n_sigma_at_its_boundaries(module, row, parameters, want):
+    assert kept(module, row, **parameters) == want
+
+
+@dtypes
+@given(row=any_rows, n=st.one_of(st.sampled_from(TOP_N_SIGMAS), st.floats(0, 4)), temperature=st.floats(0.1, 10))
+def test_top_n_sigma_of_kernels(dtype, row, n, temperature):
+    row = cast(row, dtype)
+    for parameters in ({}, {"top_k": 40}, {"top_p": 0.9}, {"typical_p": 0.3}):
+        parameters |= {"top_n_sigma": n, "temperature": temperature}
+        assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
+
+
+# ---- eta_cutoff ------------------------------------------------------------------------------------------------------
+
+
+def softmax(row):
+    probs = np.exp(row.astype(np.float64) - row.max())
+    return probs / probs.sum()
+
+
+def entropy(probs):
+    return -(probs[probs > 0] * np.log(probs[probs > 0])).sum()
+
+
+def eta_of_transformers(row, e):
+    """What EtaLogitsWarper of transformers keeps; and how near the decision is to another one."""
+    probs = softmax(row)
+    eta = min(e, math.sqrt(e) * math.exp(-entropy(probs)))
+    return np.flatnonzero((probs >= eta) | (probs == probs.max())).tolist(), np.abs(probs / eta - 1).min()
+
+
+@both
+def test_eta_cutoff_is_that_of_transformers(module):
+    rng, sizes, of_entropy = np.random.default_rng(31), [], 0
+    for _ in range(400):
+        row = (rng.standard_normal(rng.integers(2, 2000)) * rng.uniform(0.3, 4)).astype(np.float32)
+        e = 10 ** rng.uniform(-5, 0)
+        want, nearness = eta_of_transformers(row, e)
+        if nearness < 1e-5:
+            continue
+        assert sorted(kept(module, row, eta_cutoff=e)) == want
+        sizes.append(len(want))
+        of_entropy += math.sqrt(e) * math.exp(-entropy(softmax(row))) < e
+    assert len(sizes) > 300
+    assert len(set(sizes)) > 50
+    assert 100 < of_entropy < len(sizes)
+
+
+@both
+@pytest.mark.parametrize(
+    ("row", "parameters", "want"),
+    [
+        # The entropy of these probabilities is 1.75 bits, and 2**-1.75 is 0.297: eta is 0.297 sqrt(e) for e above 0.088.
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 0.08}, [0, 1, 2, 3]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 0.17}, [0, 1, 2, 3]),  # 0.1226
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 0.18}, [0, 1]),  # 0.1261
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 0.70}, [0, 1]),  # 0.2487
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 0.71}, [0]),  # 0.2505
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 1.0}, [0]),
+        # 16 equal tokens have 4 bits. They stay even at 1, because eta is then 1/16 and a little more or less.
+        (np.zeros(16, np.float32), {"eta_cutoff": 1.0}, list(range(16))),
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": None}, [0, 1, 2, 3]),
+        # With top_k 2 the probabilities are 2/3 and 1/3, the entropy is 0.918 bits, and 2**-0.918 is 0.529.
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 0.39, "top_k": 2}, [0, 1]),  # 0.3304
+        (logs(0.5, 0.25, 0.125, 0.125), {"eta_cutoff": 0.40, "top_k": 2}, [0]),  # 0.3346
+        (np.float32([5.0]), {"eta_cutoff": 1.0}, [0]),
+        (np.float32([0, -INF, 0]), {"eta_cutoff": 5e-324}, [0, 2]),
+        (np.float32([0, -100]), {"eta_cutoff": 5e-324}, [0]),  # token 1 has no mass
+        (np.float32([0, -100]), {"eta_cutoff": 0}, [0, 1]),
+    ],
+)
+def test_eta_cutoff_at_its_boundaries(module, row, parameters, want):
+    assert kept(module, row, **parameters) == want
+
+
+# ---- tfs -------------------------------------------------------------------------------------------------------------
+
+
+def tfs_of_llama_cpp(row, z):
+    """What llama_sample_tail_free of llama.cpp and sample_tail_free of KoboldCpp keep; and how near another decision is."""
+    ids = np.argsort(-row, kind="stable")
+    probs = softmax(row)[ids]
+    if len(ids) <= 2:
+        return ids.tolist(), 1.0
+    bends = np.abs(probs[:-2] - 2 * probs[1:-1] + probs[2:])
+    shares = np.cumsum(bends) / bends.sum()
+    count = next((i for i in range(1, len(shares)) if shares[i] > z), len(ids))
+    return ids[:count].tolist(), np.abs(shares - z).min()
+
+
+def tfs_of_text_generation_webui(row, z):
+    """What TailFreeLogitsWarper keeps: one token more, and never the last token."""
+    ids = np.argsort(-row, kind="stable")
+    shares = np.cumsum(np.abs(np.diff(softmax(row)[ids], 2)))
+    return ids[:-1][np.concatenate([[True], shares / shares[-1] <= z])].tolist()
+
+
+@both
+def test_tfs_is_that_of_other_systems(module):
+    rng, sizes = np.random.default_rng(41), []
+    for _ in range(400):
+        row = (rng.standard_normal(rng.integers(2, 2000)) * rng.uniform(0.3, 4)).astype(np.float32)
+        z = 1 - 10 ** rng.uniform(-3, 0)
+        want, nearness = tfs_of_llama_cpp(row, z)
+        if nearness < 1e-5 or len(np.unique(row)) < len(row):
+            continue
+        assert kept(module, row, tfs=z) == want
+        if 1 < len(want) < len(row):
+            assert tfs_of_text_generation_webui(row, z)[:-1] == want
+        sizes.append(len(want))
+    assert len(sizes) > 300
+    assert len(set(sizes)) > 50
+
+
+@both
+@pytest.mark.parametrize(
+    ("row", "parameters", "want"),
+    [
+        # The steps down are 1/4, 1/8, 1/16 and 0, the bends 2, 1 and 1 sixteenths: shares 1/2, 3/4 and 1.
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": 0.0}, [0]),
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": 0.4}, [0]),
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": 0.74}, [0]),
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": 0.76}, [0, 1]),
+        (logs(0.0625, 0.25, 0.125, 0.5, 0.0625), {"tfs": 0.999}, [3, 1]),
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": 1.0}, [0, 1, 2, 3, 4]),
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": None}, [0, 1, 2, 3, 4]),
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": 0.0, "top_k": 3}, [0, 1, 2]),  # three tokens have one bend
+        (logs(0.5, 0.25, 0.125, 0.0625, 0.0625), {"tfs": 0.0, "top_k": 4}, [0]),
+        (np.zeros(70, np.float32), {"tfs": 0.0}, list(range(70))),  # there is no bend
+        (np.float32([5.0]), {"tfs": 0.0}, [0]),
+        (np.float32([5.0, 4.0]), {"tfs": 0.0}, [0, 1]),
+        (np.float32([0, -INF, 0, -1]), {"tfs": 0.0}, [0, 2, 3]),
+        (np.float32([0, -1, -100, -101, -102]), {"tfs": 0.9}, [0]),  # bends at 0 and 1 alone
+        # Equal logits: the steps are 0, 0 and 1, so the bends are at 1.
+        (np.float32([0, 0, 0, -100]), {"tfs": 0.5}, [0]),
+        # After typical_p four tokens are left, without the first: the steps are 0, 0.05 and 0.
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"tfs": 0.6, "typical_p": 0.6}, [1]),
+    ],
+)
+def test_tfs_at_its_boundaries(module, row, parameters, want):
+    assert kept(module, row, **parameters) == want
+
+
+# ---- top_h -----------------------------------------------------------------------------------------------------------
+
+
+def top_h_of_transformers(row, h):
+    """What TopHLogitsWarper of transformers keeps, in float64; and how near the decision is to another one."""
+    ids = np.argsort(-row, kind="stable")[:100]
+    probs = softmax(row[ids])
+    running = np.cumsum(-probs * np.log(np.maximum(probs, 1e-300)))
+    limit = entropy(probs) * h
+    return ids[: max(1, np.count_nonzero(running <= limit))].tolist(), np.abs(running[:-1] - limit).min(initial=1.0)
+
+
+@both
+def test_top_h_is_that_of_transformers(module):
+    rng, sizes = np.random.default_rng(51), []
+    for _ in range(400):
+        row = (rng.standard_normal(rng.integers(2, 2000)) * rng.uniform(0.3, 4)).astype(np.float32)
+        h = rng.uniform(0.01, 1)
+        want, nearness = top_h_of_transformers(row, h)
+        if nearness < 1e-5:
+            continue
+        assert kept(module, row, top_h=h) == want
+        sizes.append(len(want))
+    assert len(sizes) > 300
+    assert len(set(sizes)) > 40
+
+
+@both
+@pytest.mark.parametrize(
+    ("row", "parameters", "want"),
+    [
+        # The parts of the entropy are 1/2, 1/2, 3/8 and 3/8 bits.
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 5e-324}, [0]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 0.57}, [0]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 0.58}, [0, 1]),  # 1 / 1.75 is 0.5714
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 0.78}, [0, 1]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 0.79}, [0, 1, 2]),  # 1.375 / 1.75 is 0.7857
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 1.0}, [0, 1, 2, 3]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 0.0}, [0, 1, 2, 3]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": None}, [0, 1, 2, 3]),
+        # With top_k 2 the parts are 0.390 and 0.528 bits.
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 0.99, "top_k": 2}, [0]),
+        (logs(0.5, 0.25, 0.125, 0.125), {"top_h": 1.0, "top_k": 2}, [0, 1]),
+        (np.zeros(300, np.float32), {"top_h": 1.0}, list(range(100))),
+        (np.zeros(300, np.float32), {"top_h": 0.3}, list(range(30))),
+        (np.zeros(30, np.float32), {"top_h": 1.0}, list(range(30))),
+        (np.float32([5.0]), {"top_h": 0.5}, [0]),
+        (np.float32([0, -INF, 0]), {"top_h": 1.0}, [0, 2]),
+        (np.float32([0, -INF, 0]), {"top_h": 0.4}, [0]),
+        # typical_p drops the first token. Of the others, the parts are 0.516, 0.516, 0.474 and 0.474 bits.
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_h": 0.52, "typical_p": 0.6}, [1]),
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_h": 0.53, "typical_p": 0.6}, [1, 2]),
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_h": 1.0, "typical_p": 0.6}, [1, 2, 3, 4]),
+        (logs(0.3, 0.2, 0.2, 0.15, 0.15), {"top_h": 1.0, "typical_p": 0.4}, [1, 2]),
+    ],
+)
+def test_top_h_at_its_boundaries(module, row, parameters, want):
+    assert kept(module, row, **parameters) == want
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("name", "values"), [("eta_cutoff", ETA_CUTOFFS), ("tfs", TFS), ("top_h", TOP_HS)], ids=["eta", "tfs", "top-h"]
+)
+@given(row=any_rows, data=st.data(), temperature=st.floats(0.1, 10))
+def test_other_filters_of_kernels(dtype, name, values, row, data, temperature):
+    row = cast(row, dtype)
+    value = data.draw(st.one_of(st.sampled_from(values), st.floats(0, 1)))
     for parameters in ({}, {"top_k": 40}, {"top_p": 0.9}, {"typical_p": 0.3}):
         parameters |= {name: value, "temperature": temperature}
         assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))

@@ -85,6 +85,11 @@ ON = {
     "epsilon_cutoff": 0.5,
     "top_a": 0.5,
     "xtc_probability": 0.5,
+    "eta_cutoff": 0.5,
+    "top_n_sigma": 0.5,
+    "tfs": 0.5,
+    "top_h": 0.5,
+    "mirostat": 2,
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from toksample._orders import STEPS, steps
+from toksample._orders import STEPS, SWITCHES, steps
 from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, TRANSFORMERS, VLLM, Option, Refused, System
 from toksample._text import show
 
@@ -81,8 +81,8 @@ class ExchangesConfigs:
         --------
         >>> toksample.SamplingParams(temperature=0.7, top_p=0.9).to_generation_config()
         {'do_sample': True, 'temperature': 0.7, 'top_k': 0, 'top_p': 0.9, 'min_p': 0.0, 'typical_p': 1.0,
-         'epsilon_cutoff': 0.0, 'repetition_penalty': 1.0, 'encoder_repetition_penalty': 1.0, 'no_repeat_ngram_size': 0,
-         'min_new_tokens': 0}
+         'epsilon_cutoff': 0.0, 'eta_cutoff': 0.0, 'repetition_penalty': 1.0, 'encoder_repetition_penalty': 1.0,
+         'no_repeat_ngram_size': 0, 'min_new_tokens': 0}
         >>> toksample.SamplingParams(temperature=0, suppress_tokens=[5]).to_generation_config()
         {'do_sample': False, 'repetition_penalty': 1.0, 'encoder_repetition_penalty': 1.0, 'no_repeat_ngram_size': 0,
          'suppress_tokens': [5], 'min_new_tokens': 0}
@@ -193,8 +193,9 @@ class ExchangesConfigs:
         Examples
         --------
         >>> toksample.SamplingParams(temperature=0.7, top_k=50).to_llama_cpp()
-        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'xtc_probability': 0.0,
-         'repeat_penalty': 1.0, 'frequency_penalty': 0.0, 'presence_penalty': 0.0, 'dry_multiplier': 0.0}
+        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'top_n_sigma': -1.0,
+         'dynatemp_range': 0.0, 'xtc_probability': 0.0, 'repeat_penalty': 1.0, 'frequency_penalty': 0.0,
+         'presence_penalty': 0.0, 'dry_multiplier': 0.0}
         """
         return write(LLAMA_CPP, self)
 
@@ -342,11 +343,11 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
 def read_filters(system: System, source: object, others: tuple[str, ...] = ()) -> dict[str, Any]:
     """Give the temperature, the filters and their order in a configuration, with None as off, and look at nothing else.
 
-    A filter that toksample does not have must be off, and so must the refused fields named in ``others``.
+    The refused fields that are named in ``others`` must be off.
     """
     fields = as_dict(system, source)
     for refused in system.refused:
-        if refused.is_filter or refused.theirs in others:
+        if refused.theirs in others:
             _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
     filters = [option for option in system.options if option.is_filter]
     values = {option.ours: _value_of(system, option, fields.get(option.theirs)) for option in filters}
@@ -390,7 +391,7 @@ def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Opti
             raise ValueError(f"samplers of {system.noun} must {rule}, got {show(listed)}")
         last = name
     order = tuple(step_of[listed[place]] for place in places)
-    return system.order if order == steps(system.order) else order
+    return system.order if order == tuple(system.sampler_of) else order
 
 
 def _value_of(system: System, option: Option, value: Any) -> Any:
@@ -422,15 +423,18 @@ def _check_switch(system: System, option: Option, value: object, samples: bool) 
     if samples and is_zero:
         raise ValueError(f"{name} must be above 0 where {system.switch} is True, got {show(value)}")
     if not samples and not is_zero and not _is_one_of(value, (None, option.default, *option.off)):
-        rule = f"None or {show(option.off[0])} where {system.switch} is not True"
+        rule = f"{_off_rule(option.off)} where {system.switch} is not True"
         raise ValueError(f"{name} must be {rule}, got {show(value)}")
 
 
 def _check_off(system: System, name: str, value: object, off: tuple[object, ...]) -> None:
     """See that a field without a counterpart is off."""
     if value is not None and not _is_one_of(value, off):
-        allowed = f"None or {show(off[0])}" if off else "None"
-        raise ValueError(f"{name} of {system.noun} must be {allowed}, got {show(value)}")
+        raise ValueError(f"{name} of {system.noun} must be {_off_rule(off)}, got {show(value)}")
+
+
+def _off_rule(off: tuple[object, ...]) -> str:
+    return f"None or {show(off[0])}" if off else "None"
 
 
 def _is_one_of(value: Any, others: tuple[object, ...]) -> bool:
@@ -519,17 +523,19 @@ def write(system: System, params: Any) -> dict[str, Any]:
 
 def _is_same_order(order: Order, own: str | None, off: set[str]) -> bool:
     """Whether an order has the steps of another one in its order, apart from those that are off. None may be any order."""
+    return order is None or _steps_in_effect(order, off) == _steps_in_effect(own, off)
 
-    def in_effect(order: Order) -> list[str]:
-        return [step for step in steps(order) if STEPS[step] not in off]
 
-    return order is None or in_effect(order) == in_effect(own)
+def _steps_in_effect(order: Order, off: set[str]) -> list[str]:
+    """Give the steps that apply something that is on."""
+    on = {step for name, step in SWITCHES.items() if name not in off}
+    return [step for step in steps(order) if STEPS[step] not in off or step in on]
 
 
 def _write_order(system: System, order: Order, off: set[str]) -> dict[str, list[str]]:
     """Give the list of samplers for an order that is not the system's own."""
     option = system.list_of_samplers
-    lacking = [step for step in steps(order) if step not in system.sampler_of and STEPS[step] not in off]
+    lacking = [step for step in _steps_in_effect(order, off) if step not in system.sampler_of]
     if option is None or lacking:
         own = "None" if system.order is None else f"None or {system.order!r}"
         rule = own if option is None else f"{own}, or have steps among {', '.join(system.sampler_of)}"

@@ -16,6 +16,7 @@ __all__ = [
     "bfloat16_as_bits",
     "candidates",
     "draw",
+    "draw_with_surprise",
     "get_num_threads",
     "isa",
     "log_softmax",
@@ -52,6 +53,15 @@ def sample(logits: object, parameters: Mapping[str, object]) -> Any: ...
 def draw(
     logits: object, params: Params, seed: int, position: int, inputs: dict[str, Any] | None, num_threads: object
 ) -> Any: ...
+def draw_with_surprise(
+    logits: object,
+    params: Params,
+    mu: object,
+    seed: int,
+    position: int,
+    inputs: dict[str, Any] | None,
+    num_threads: object,
+) -> tuple[Any, npt.NDArray[np.float64]]: ...
 def candidates(
     logits: object, parameters: Mapping[str, object]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...

@@ -9,20 +9,31 @@ from collections.abc import Sequence
 
 from toksample._text import show
 
-__all__ = ["ORDERS", "STEPS", "steps"]
+__all__ = ["ORDERS", "STEPS", "SWITCHES", "steps"]
 
-STEPS = {name: name for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a")} | {
+_DEFAULT = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a"),
+    *("eta_cutoff", "top_n_sigma", "tfs", "top_h", "xtc", "mirostat"),
+)
+
+STEPS = {name: name for name in _DEFAULT} | {
     "xtc": "xtc_probability",
     "top_k_with_ties": "top_k",
     "top_p_beyond": "top_p",
 }
 """The steps that an order may have, and the parameter that each applies."""
 
+SWITCHES = {"dynatemp_range": "temperature"}
+"""Other parameters that switch something on, and the steps that apply them."""
+
 ORDERS = {
-    "toksample": ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "xtc"),
+    "toksample": _DEFAULT,
     # `_get_logits_processor` of generation/utils.py. TopKLogitsWarper drops the logits below the k-th largest, so that all
     # that tie with it stay.
-    "transformers": ("temperature", "top_k_with_ties", "top_p", "min_p", "typical_p", "epsilon_cutoff"),
+    "transformers": (
+        *("temperature", "top_h", "top_k_with_ties", "top_p", "min_p", "typical_p"),
+        *("epsilon_cutoff", "eta_cutoff"),
+    ),
     # `Sampler.sample` of v1/sample/sampler.py: the logits processors, of which min_p is one, come before
     # `apply_top_k_top_p`. Its PyTorch code keeps all that tie with the k-th largest, and its Triton kernel exactly k.
     "vllm": ("temperature", "min_p", "top_k_with_ties", "top_p"),
@@ -32,7 +43,7 @@ ORDERS = {
     "sglang": ("temperature", "top_p_beyond", "top_k", "min_p"),
     # `common_params_sampling` of common/common.h, as far as toksample has the samplers. The filters come before the
     # temperature, and see the probabilities at temperature 1. Exactly k stay.
-    "llama.cpp": ("top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
+    "llama.cpp": ("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature", "mirostat"),
     # `make_sampler` of mlx_lm/sample_utils.py. The filters see the probabilities at temperature 1 here too. Exactly k stay.
     "mlx-lm": ("top_p", "min_p", "xtc", "top_k", "temperature"),
 }

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._configs import ExchangesConfigs
-from toksample._orders import STEPS, steps
+from toksample._orders import STEPS, SWITCHES, steps
 from toksample._text import show
 
 Ids = npt.NDArray[np.int64]
@@ -92,8 +92,8 @@ class SamplingParams(ExchangesConfigs):
     and ``to_generation_config`` and so on write them.
 
     Each field takes one value, ``logit_bias`` and ``sequence_bias`` one mapping, and the lists of token ids one list, which
-    is kept as a tuple. None turns a method off. The parameters that belong to a single call (``position``, ``prompt_ids``,
-    ``output_ids`` and ``bitmask``) are not among the fields.
+    is kept as a tuple. None turns a method off. The parameters that belong to a single call (``position``, ``mirostat_mu``,
+    ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
 
     Raises
     ------
@@ -172,6 +172,43 @@ class SamplingParams(ExchangesConfigs):
             meaning="keep tokens with a probability of at least A times the square of the largest one; 0 is off",
         ),
     )
+    eta_cutoff: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="E",
+            meaning="keep tokens with a probability of at least E, or less where the entropy is large; 0 is off",
+        ),
+    )
+    top_n_sigma: float | None = field(
+        default=0.0,
+        metadata=_real(
+            "in [0, 1e30]",
+            lambda n: 0 <= n <= 1e30,
+            off=0.0,
+            metavar="N",
+            meaning="keep tokens whose logit is at most N standard deviations below the largest one; 0 is off",
+            other_names=("top_nsigma", "nsigma"),
+        ),
+    )
+    tfs: float | None = field(
+        default=1.0,
+        metadata=_share(
+            off=1.0,
+            metavar="Z",
+            meaning="keep tokens before the tail, where the sorted probabilities have made the share Z of their bends; "
+            "1 is off",
+            other_names=("tfs_z", "tail_free"),
+        ),
+    )
+    top_h: float | None = field(
+        default=0.0,
+        metadata=_share(
+            off=0.0,
+            metavar="H",
+            meaning="keep the most probable tokens, up to 100, that have at most the share H of the entropy; 0 is off",
+        ),
+    )
     xtc_probability: float | None = field(
         default=0.0,
         metadata=_share(
@@ -184,6 +221,71 @@ class SamplingParams(ExchangesConfigs):
     xtc_threshold: float | None = field(
         default=0.1,
         metadata=_share(off=0.1, metavar="P", meaning="the least probability of the tokens that xtc_probability drops"),
+    )
+    dynatemp_range: float | None = field(
+        default=0.0,
+        metadata=_real(
+            "in [0, 1e30]",
+            lambda r: 0 <= r <= 1e30,
+            off=0.0,
+            metavar="R",
+            meaning="vary the temperature by up to R: the less certain the model is, the higher; 0 is off",
+        ),
+    )
+    dynatemp_exponent: float | None = field(
+        default=1.0,
+        metadata=_real(
+            "in [0, 1e30]",
+            lambda e: 0 <= e <= 1e30,
+            off=1.0,
+            metavar="E",
+            meaning="the power to which dynatemp_range raises the entropy, which is in [0, 1]",
+        ),
+    )
+    mirostat: int | None = field(
+        default=0,
+        metadata=_integer(
+            "0, 1 or 2",
+            lambda n: 0 <= n <= 2,
+            off=0,
+            metavar="N",
+            meaning="keep the surprise of the text near mirostat_tau: the version of mirostat, 1 or 2; 0 is off",
+        ),
+    )
+    mirostat_tau: float | None = field(
+        default=5.0,
+        metadata=_real(
+            "in [0, 1000]",
+            lambda t: 0 <= t <= 1000,
+            off=5.0,
+            metavar="T",
+            meaning="the surprise that mirostat aims at, in bits per token",
+        ),
+    )
+    mirostat_eta: float | None = field(
+        default=0.1,
+        metadata=_share(off=0.1, metavar="E", meaning="how fast mirostat corrects its aim"),
+    )
+    smoothing_factor: float | None = field(
+        default=0.0,
+        metadata=_real(
+            "in [0, 1e30]",
+            lambda f: 0 <= f <= 1e30,
+            off=0.0,
+            metavar="F",
+            meaning="make logits far below the largest one lower, and others closer to it, by F times the square of the "
+            "distance; 0 is off",
+        ),
+    )
+    smoothing_curve: float | None = field(
+        default=1.0,
+        metadata=_real(
+            "in [1, 3]",
+            lambda c: 1 <= c <= 3,
+            off=1.0,
+            metavar="C",
+            meaning="from 1, where smoothing_factor takes the square of the distance, to 3, where it takes its cube",
+        ),
     )
     min_tokens_to_keep: int | None = field(
         default=1,
@@ -348,14 +450,25 @@ class GenerateParameters(TypedDict, total=False):
     """The types of the fields of :class:`SamplingParams`, without those that ``generate`` names itself."""
 
     temperature: Real
+    dynatemp_range: Real
+    dynatemp_exponent: Real
     top_k: Integer
     top_p: Real
     min_p: Real
     typical_p: Real
     epsilon_cutoff: Real
     top_a: Real
+    eta_cutoff: Real
+    top_n_sigma: Real
+    tfs: Real
+    top_h: Real
     xtc_probability: Real
     xtc_threshold: Real
+    mirostat: Integer
+    mirostat_tau: Real
+    mirostat_eta: Real
+    smoothing_factor: Real
+    smoothing_curve: Real
     min_tokens_to_keep: Integer
     repetition_penalty: Real
     frequency_penalty: Real
@@ -394,6 +507,7 @@ class Parameters(TextParameters, total=False):
     """The types of all parameters of a draw, in the order in which signatures and help show them."""
 
     position: Integer
+    mirostat_mu: Real
     prompt_ids: History
     output_ids: History
     bitmask: npt.ArrayLike | None
@@ -409,6 +523,7 @@ class SampleParameters(Parameters, total=False):
 
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingParams)} | {
     "position": 0,
+    "mirostat_mu": None,
     "prompt_ids": None,
     "output_ids": None,
     "bitmask": None,
@@ -418,7 +533,8 @@ DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingPara
 NAMES = tuple(Parameters.__annotations__)
 
 _FOUND = {one.name: one.metadata["parameter"] for one in fields(SamplingParams) if one.metadata} | {
-    "position": _word()["parameter"]
+    "position": _word()["parameter"],
+    "mirostat_mu": _real("in [-1e30, 1e30]", lambda mu: -1e30 <= mu <= 1e30)["parameter"],
 }
 PARAMETERS: dict[str, Parameter] = {name: _FOUND[name] for name in NAMES if name in _FOUND}
 """The table: the parameters that are numbers."""
@@ -453,8 +569,8 @@ def unexpected(name: object) -> NoReturn:
 
 def check_order(order: tuple[str, ...], parameters: Mapping[str, object]) -> None:
     """See that the order has a step for each filter that is on."""
-    applied = {STEPS[step] for step in order}
-    for name in STEPS.values():
+    applied = {STEPS[step] for step in order} | {name for name, step in SWITCHES.items() if step in order}
+    for name in (*STEPS.values(), *SWITCHES):
         if name in applied:
             continue
         read = per_row(name, parameters.get(name))

@@ -56,6 +56,8 @@ def numbers(parameters: Mapping[str, object], rows: int, is_batch: bool) -> list
             columns[name] = [random] * rows
         elif value is None and name == "stream":
             columns[name] = list(range(rows))
+        elif value is None and name == "mirostat_mu":
+            columns[name] = [2 * tau for tau in columns["mirostat_tau"]]
         else:
             columns[name] = _column(name, value, rows, is_batch)
     order = steps(parameters.get("order"))

@@ -73,11 +73,11 @@ class Sampler:
     texts. A sampler that was pickled continues where it was, with the same seed and the same history.
 
     If a method is on that looks at the text so far, such as a penalty, the sampler also remembers the tokens that it draws,
-    and uses them as ``output_ids`` in later calls.
+    and uses them as ``output_ids`` in later calls. If mirostat is on, it corrects ``mirostat_mu`` after each token.
 
     Threads may share a sampler without such a method, and do not wait for each other: each call takes the next position. A
-    call that fails gives its position back, unless another thread has taken a later one meanwhile. With such a method, a
-    sampler holds the history of one text, so use one sampler for each text.
+    call that fails gives its position back, unless another thread has taken a later one meanwhile. With such a method or
+    mirostat, a sampler holds the state of one text, so use one sampler for each text.
 
     Parameters
     ----------
@@ -106,6 +106,10 @@ class Sampler:
         The position of the next token.
     output_ids : ndarray of int64, shape (n,) or (B, n), or None
         The tokens drawn so far. None before the first one, and always None if no method needs them.
+    mirostat_mu : float or ndarray of float64, shape (B,)
+        How surprising the next token may be, in bits: ``2 * mirostat_tau`` at first. With mirostat, each draw subtracts
+        ``mirostat_eta * (surprise - mirostat_tau)``, where the surprise is that of the token among those that were kept. A
+        batch has one for each row. Without mirostat it stays as it is.
 
     Raises
     ------
@@ -150,12 +154,19 @@ class Sampler:
         # The seed in use is passed to each call instead.
         self._native_params = _native.Params({**self.params.keywords(), "seed": None})
         self._needs_history = self.params.needs_history or self.prefix_allowed_tokens_fn is not None
+        self._has_mirostat = self.params.mirostat not in (None, 0)
 
     def reset(self) -> None:
-        """Begin a new text: position 0, no tokens drawn, and fresh entropy if no seed was given."""
+        """Begin a new text: position 0, no tokens drawn, the first ``mirostat_mu``, and fresh entropy if no seed was given."""
         self.position = 0
+        self.mirostat_mu: float | npt.NDArray[np.float64] = 2.0 * self._tau
         self._history = _History()
         self._renew()
+
+    @property
+    def _tau(self) -> float:
+        tau = self.params.mirostat_tau
+        return 5.0 if tau is None else float(tau)
 
     def _renew(self) -> None:
         """Take the seed from the parameters, or fresh entropy if they have none, and note the process that this is for."""
@@ -224,7 +235,7 @@ class Sampler:
         counter = self._counter
         position = counter.take()
         try:
-            tokens = _native.draw(logits, self._native_params, self.seed, position, inputs, self.num_threads)
+            tokens = self._draw(logits, position, inputs)
         except BaseException:
             counter.give_back(position)
             raise
@@ -244,14 +255,25 @@ class Sampler:
         allowed = [function(b, np.concatenate(both)) for b, both in enumerate(zip(*parts, strict=True))]
         return allowed if is_batch else allowed[0]
 
+    def _draw(self, logits: object, position: int, inputs: dict[str, Any] | None) -> Any:
+        """Draw the token at a position, and correct the aim of mirostat if that is on."""
+        if not self._has_mirostat:
+            return _native.draw(logits, self._native_params, self.seed, position, inputs, self.num_threads)
+        mu = self.mirostat_mu
+        tokens, surprises = _native.draw_with_surprise(
+            logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
+        )
+        eta = 0.1 if self.params.mirostat_eta is None else float(self.params.mirostat_eta)
+        corrected = mu - eta * (surprises - self._tau)
+        self.mirostat_mu = corrected if isinstance(tokens, np.ndarray) else float(corrected[0])
+        return tokens
+
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {
-            name: getattr(self, name)
-            for name in ("params", "prompt_ids", "prefix_allowed_tokens_fn", "num_threads", "seed", "position")
-        }
+        names = ("params", "prompt_ids", "prefix_allowed_tokens_fn", "num_threads", "seed", "position", "mirostat_mu")
+        state = {name: getattr(self, name) for name in names}
         ids = self._history.ids
         return {**state, "output_ids": None if ids is None else ids.copy()}
 

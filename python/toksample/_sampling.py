@@ -182,9 +182,10 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
     means off, or the default. The steps of a draw are, in this order: all bans, logit_bias, sequence_bias,
     encoder_repetition_penalty, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier,
-    exponential_decay_length_penalty, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a, xtc_probability. Each
-    works on what the one before it has left. The parameter ``order`` changes the part that begins with the temperature. A row
-    of a batch gives the same token as it would alone, with its own parameters, seed, stream and position.
+    exponential_decay_length_penalty, smoothing_factor, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a,
+    eta_cutoff, top_n_sigma, tfs, top_h, xtc_probability, mirostat. Each works on what the one before it has left. The
+    parameter ``order`` changes the part that begins with the temperature. A row of a batch gives the same token as it would
+    alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -215,6 +216,37 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     top_a : float
         In [0, 1]. Keep the tokens whose probability is at least this many times the square of the largest probability, as in
         KoboldAI. 0 and None are off.
+    dynatemp_range : float
+        In [0, 1e30]. Divide by a temperature that is up to this much below or above ``temperature``. It increases with the
+        entropy, as a share of the largest that is possible, to the power of ``dynatemp_exponent``. 0 and None are off.
+    dynatemp_exponent : float
+        In [0, 1e30]. None means 1.
+    mirostat : int
+        0, 1 or 2. Keep tokens up to a limit of surprise, which is ``mirostat_mu``, by version 1 or 2 of mirostat (Basu et al.,
+        ICLR 2021). A :class:`Sampler` corrects the limit after each token, so that the surprise of the text is
+        ``mirostat_tau`` on average. 0 and None are off.
+    mirostat_tau : float
+        In [0, 1000]. The surprise to aim at, in bits per token. None means 5.
+    mirostat_eta : float
+        In [0, 1]. How fast a :class:`Sampler` corrects ``mirostat_mu``. It has no effect on a single draw. None means 0.1.
+    smoothing_factor : float
+        In [0, 1e30]. Before the temperature and all filters, change each logit to ``max - smoothing_factor * d**2``, where d
+        is how far it was below the largest one (quadratic sampling, from text-generation-webui). 0 and None are off.
+    smoothing_curve : float
+        In [1, 3]. The logits become ``max - smoothing_factor * ((3 - curve) / 2 * d**2 + (curve - 1) / 2 * d**3)``. None means
+        1.
+    eta_cutoff : float
+        In [0, 1]. Keep the tokens whose probability is at least this, or at least ``sqrt(eta_cutoff) * exp(-entropy)`` where
+        that is less, and the most probable one in any case (Hewitt et al., Findings of EMNLP 2022). 0 and None are off.
+    top_n_sigma : float
+        In [0, 1e30]. Keep the tokens whose logit is at most this many standard deviations of the logits below the largest one
+        (Tang et al., 2024). The temperature makes no difference to it. 0 and None are off.
+    tfs : float
+        In [0, 1]. Keep the tokens before the tail (tail-free sampling, Bricken, 2019): the tail begins where this share of
+        the absolute second differences of the sorted probabilities is behind. 1 and None are off.
+    top_h : float
+        In [0, 1]. Keep the most probable tokens as long as their terms -p log(p) sum to at most this share of the entropy, and
+        the most probable one in any case; look at 100 tokens only (Potraghloo et al., NeurIPS 2025). 0 and None are off.
     xtc_probability : float
         In [0, 1]. With this probability, drop all tokens whose probability is at least ``xtc_threshold``, except the least
         probable one of them, as in text-generation-webui (XTC, "exclude top choices"). 0 and None are off.
@@ -289,6 +321,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     stream : int, optional
         In [0, 2**64). Tells apart the texts that share a seed. By default it is the index of the row (0 for a single row), so
         that equal rows of a batch draw independently.
+    mirostat_mu : float, optional
+        In [-1e30, 1e30]. The limit of surprise for mirostat, in bits. By default it is ``2 * mirostat_tau``.
     prompt_ids, output_ids : sequence of int or ndarray of an integer type, optional
         The token ids of the prompt, and those drawn so far: the history of the methods that look at it. For a batch, pass a
         list with such a sequence or None for each row, or an array of shape (B, T). Ids are in [0, V).

@@ -23,12 +23,19 @@ __all__ = ["LLAMA_CPP", "OPENAI", "SETTINGS", "SYSTEMS", "TRANSFORMERS", "VLLM",
 
 
 _PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
-_FILTERS = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "xtc_probability")
+_FILTERS = (
+    *("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "eta_cutoff", "top_n_sigma", "tfs", "top_h"),
+    *("xtc_probability", "mirostat"),
+)
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     "penalty_window": _PENALTIES,
     "xtc_threshold": ("xtc_probability",),
     "min_tokens_to_keep": _FILTERS,
+    "dynatemp_exponent": ("dynatemp_range",),
+    "smoothing_curve": ("smoothing_factor",),
+    "mirostat_tau": ("mirostat",),
+    "mirostat_eta": ("mirostat",),
     "dry_base": ("dry_multiplier",),
     "dry_allowed_length": ("dry_multiplier",),
     "dry_penalty_last_n": ("dry_multiplier",),
@@ -75,8 +82,6 @@ class Refused(NamedTuple):
     theirs: str
     off: tuple[object, ...] = ()
     """The values with which the field changes nothing, besides None."""
-    is_filter: bool = False
-    """Whether it has no effect on greedy decoding."""
     sampler: str | None = None
     """As in :class:`Option`."""
 
@@ -123,7 +128,7 @@ class System:
         object.__setattr__(self, "names", frozenset(names | ({self.switch} if self.switch else set())))
 
 
-def _filter(theirs: str, ours: str, off: tuple[object, ...], default: object = None, **rest: Any) -> Option:
+def _filter(theirs: str, ours: str, off: tuple[object, ...] = (), default: object = None, **rest: Any) -> Option:
     return Option(theirs, ours, off, default, is_filter=True, **rest)
 
 
@@ -135,6 +140,9 @@ _OF_TRANSFORMERS = (
     "exponential_decay_length_penalty",
 )
 """The fields of SamplingParams that only transformers has."""
+_DYNATEMP = ("dynatemp_range", "dynatemp_exponent")
+_SMOOTHING = ("smoothing_factor", "smoothing_curve")
+_MIROSTAT = ("mirostat", "mirostat_tau", "mirostat_eta")
 
 
 def _seed(*random: int, **rest: Any) -> Option:
@@ -254,6 +262,8 @@ TRANSFORMERS = System(
         _filter("min_p", "min_p", (0.0,)),
         _filter("typical_p", "typical_p", (1.0,), rule="above 0", holds=lambda p: p != 0),
         _filter("epsilon_cutoff", "epsilon_cutoff", (0.0, 1.0)),
+        _filter("eta_cutoff", "eta_cutoff", (0.0, 1.0)),
+        _filter("top_h", "top_h", rule="above 0", holds=lambda h: h != 0),
         Option("repetition_penalty", "repetition_penalty", (1.0,)),
         Option("encoder_repetition_penalty", "encoder_repetition_penalty", (1.0,)),
         Option("no_repeat_ngram_size", "no_repeat_ngram_size", (0,), number=int),
@@ -301,8 +311,6 @@ TRANSFORMERS = System(
         Option("max_new_tokens", "max_new_tokens", number=int, rule="at least 1", holds=lambda n: n >= 1),
     ),
     refused=(
-        Refused("top_h", is_filter=True),
-        Refused("eta_cutoff", (0.0, 1.0), is_filter=True),
         Refused("encoder_no_repeat_ngram_size", (0,)),
         Refused("forced_decoder_ids", ([],)),  # of Whisper, as is the next one
         Refused("return_timestamps", (False,)),
@@ -352,8 +360,9 @@ TRANSFORMERS = System(
     ),
     lacks=frozenset(
         {
-            *("seed", "stream", "top_a", *_XTC, "min_tokens_to_keep"),
-            *("frequency_penalty", "presence_penalty", "penalty_window", *_DRY, "allowed_token_ids"),
+            *("seed", "stream", "top_a", "top_n_sigma", "tfs", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT),
+            *("min_tokens_to_keep", "frequency_penalty", "presence_penalty", "penalty_window", *_DRY),
+            "allowed_token_ids",
         }
     ),
 )
@@ -432,8 +441,8 @@ VLLM = System(
     ),
     lacks=frozenset(
         {
-            *("stream", "typical_p", "epsilon_cutoff", "top_a", *_XTC, "min_tokens_to_keep"),
-            *("penalty_window", *_DRY, *_OF_TRANSFORMERS),
+            *("stream", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "top_n_sigma", "tfs", "top_h", *_XTC),
+            *(*_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "min_tokens_to_keep", "penalty_window", *_DRY, *_OF_TRANSFORMERS),
         }
     ),
 )
@@ -457,6 +466,9 @@ LLAMA_CPP = System(
         _filter("top_p", "top_p", (1.0,), 0.95, sampler="top_p"),
         _filter("min_p", "min_p", (0.0,), 0.05, sampler="min_p"),
         _filter("typical_p", "typical_p", (1.0,), sampler="typ_p"),
+        _filter("top_n_sigma", "top_n_sigma", (-1.0, 0.0), sampler="top_n_sigma"),
+        _filter("dynatemp_range", "dynatemp_range", (0.0,), sampler="temperature"),
+        _filter("dynatemp_exponent", "dynatemp_exponent", (1.0,), 1.0),
         _filter("xtc_probability", "xtc_probability", (0.0,), sampler="xtc"),
         _filter("xtc_threshold", "xtc_threshold", (0.1,), 0.1),
         _filter("min_keep", "min_tokens_to_keep", (), number=int, read=lambda n: n or None),
@@ -513,8 +525,6 @@ LLAMA_CPP = System(
         Option("samplers", "order", number=None),  # the list of samplers
     ),
     refused=(
-        Refused("top_n_sigma", (-1.0, 0.0), sampler="top_n_sigma"),
-        Refused("dynatemp_range", (0.0,), sampler="temperature"),
         Refused("mirostat", (0,)),  # called mirostat_mode in llama-cpp-python
         Refused("mirostat_mode", (0,)),
         Refused("adaptive_target", (-1.0,), sampler="adaptive_p"),
@@ -564,13 +574,14 @@ LLAMA_CPP = System(
             *("cache_prompt", "id_slot", "n_keep", "n_discard", "n_cache_reuse", "lora", "backend_sampling"),
             *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
             # Settings of methods that are refused unless they are off.
-            *("dynatemp_exponent", "mirostat_tau", "mirostat_eta", "adaptive_decay"),
+            *("mirostat_tau", "mirostat_eta", "adaptive_decay"),
         }
     ),
+    # Mirostat is refused above, because in llama.cpp it turns off the other filters and the penalties.
     lacks=frozenset(
         {
-            *("stream", "epsilon_cutoff", "top_a", "allowed_token_ids", "min_new_tokens", "eos_token_ids"),
-            *_OF_TRANSFORMERS,
+            *("stream", "epsilon_cutoff", "eta_cutoff", "top_a", "tfs", "top_h", *_SMOOTHING, *_MIROSTAT),
+            *("allowed_token_ids", "min_new_tokens", "eos_token_ids", *_OF_TRANSFORMERS),
         }
     ),
 )
@@ -633,7 +644,8 @@ OPENAI = System(
     ),
     lacks=frozenset(
         {
-            *("stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "top_a", *_XTC, "min_tokens_to_keep"),
+            *("stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "top_n_sigma", "tfs"),
+            *("top_h", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "min_tokens_to_keep"),
             *("repetition_penalty", "penalty_window", *_DRY),
             *("allowed_token_ids", "min_new_tokens", "eos_token_ids", *_OF_TRANSFORMERS),
         }

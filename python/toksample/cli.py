@@ -370,7 +370,7 @@ class _Stopwatch:
 
     def sampler(self, logits: Any, logit_bias: dict[int, float] | None = None) -> int:
         position, output_ids = self._sampler.position, self._sampler.output_ids
-        params = self._sampler.params.keywords()
+        params = {**self._sampler.params.keywords(), "mirostat_mu": self._sampler.mirostat_mu}
         if logit_bias is not None:  # at the steps that must not end the text
             logit_bias = {**(params["logit_bias"] or {}), **logit_bias}
         start = time.perf_counter_ns()

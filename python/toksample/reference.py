@@ -27,6 +27,7 @@ from toksample._arrays import as_float32, as_given, as_native, like
 from toksample._orders import ORDERS
 from toksample._parameters import Parameters, count, errors_mode, show_parameters
 from toksample._rows import Edits, check_names, check_tokens, edits, numbers, raise_row_errors, row_error
+from toksample._series import LN_2, exp2, ln, log2
 
 Row = npt.NDArray[np.float32]
 Logits = npt.NDArray[Any]  # float32 or float64
@@ -304,9 +305,73 @@ def surprise(row: Row, temperature: float) -> Ids:
     return ((4 - exponent(row, temperature).astype(np.float64)) * 2**22).astype(np.int64)
 
 
+def entropy(masses: Masses, surprises: Ids) -> float:
+    """Return the entropy of tokens in bits: log2 of their mass, and their mean surprise, from the same origin."""
+    total = int(masses.sum())
+    return log2(total) - S + float(_dot(masses, surprises)) / float(total) / 2**22
+
+
+def _dot(masses: Masses, surprises: Ids) -> int:
+    """Return the sum of the products, which does not fit in 64 bits."""
+    return int(np.dot(masses.astype(object), surprises.astype(object)))
+
+
+def sigma(logits: Row) -> float:
+    """Return the standard deviation of logits that are sorted in descending order.
+
+    Each is rounded to a grid of 1/1024, measured from the first, and counts as at most 1024 below it. The sums are integers.
+    """
+    with np.errstate(over="ignore"):
+        distances = np.rint(np.minimum(logits[0] - logits, np.float32(1024)) * np.float32(1024)).astype(np.int64)
+    count, sum_, squares = len(distances), int(distances.sum()), int((distances * distances).sum())
+    return math.sqrt(float(squares * count - sum_ * sum_)) / float(count) / 1024.0
+
+
 def order(row: npt.NDArray[Any]) -> Ids:
     """Return the ids in the total order: logit descending, then id ascending."""
     return np.argsort(-row, kind="stable")
+
+
+# ---- smoothing, which changes all logits -------------------------------------------------------------------------------
+
+
+def smooth(row: Row, factor: float, curve: float) -> Row:
+    """Change each logit to ``max - (a * d**2 + b * d**3)``, where d is how far it was below the largest one.
+
+    a is ``factor * (3 - curve) / 2``, and b is ``factor * (curve - 1) / 2``. A factor of 0 is off. The order of the logits
+    stays, but some may become equal. A logit that overflows is clipped.
+
+    This is the quadratic sampling of kalomaze, in text-generation-webui (2024).
+    """
+    if factor == 0:
+        return row
+    largest = np.finfo(np.float32).max
+    a, b = np.float32((3 - curve) / 2 * factor), np.float32((curve - 1) / 2 * factor)
+    with np.errstate(all="ignore"):
+        d = np.minimum(row.max() - row, largest)
+        smoothed = row.max() - (a + b * d) * d * d
+    result: Row = np.where(row > -np.inf, np.maximum(smoothed, -largest), row)
+    return result
+
+
+# ---- temperature -------------------------------------------------------------------------------------------------------
+
+
+def dynamic_temperature(masses: Masses, surprises: Ids, temperature: float, spread: float, power: float) -> float:
+    """Return a temperature from ``temperature - spread`` to ``temperature + spread`` that increases with the entropy.
+
+    The entropy is that of the tokens that were kept before, as a share of the largest that so many tokens can have. The share
+    is raised to a power. With a single token the temperature stays as it is. A spread of 0 is off.
+
+    It is from kalomaze's fork of KoboldCpp (2023), and `temp_ext` of llama.cpp.
+    """
+    if spread == 0 or len(masses) == 1:
+        return temperature
+    share = round(entropy(masses, surprises) / log2(len(masses)) * 2**53)  # in units of 2**-53
+    share = min(max(share, 0), 2**53)
+    raised = exp2(max(power * (log2(share) - 53), -1000.0)) if share > 0 else float(power == 0)
+    low, high = max(0.0, temperature - spread), temperature + spread
+    return min(max(low + (high - low) * raised, 1e-30), 1e30)
 
 
 # ---- filters: the interval of the order that stays -----------------------------------------------------------------------
@@ -365,7 +430,7 @@ def keep_typical_p(masses: Masses, surprises: Ids, p: float, fewest: int = 1) ->
     if p == 1:
         return 0, len(masses)
     total = int(masses.sum())
-    mean = (2 * int(np.dot(masses.astype(object), surprises.astype(object))) + total) // (2 * total)
+    mean = (2 * _dot(masses, surprises) + total) // (2 * total)
     distances = np.abs(surprises - mean)
     nearest = np.argsort(distances, kind="stable")
     needed = int(np.searchsorted(np.cumsum(masses[nearest]), _share_of(masses, p)))
@@ -395,6 +460,65 @@ def keep_top_a(masses: Masses, a: float) -> tuple[int, int]:
     return _keep_at_least(masses, float(a) * first * first / total)
 
 
+def keep_eta_cutoff(masses: Masses, surprises: Ids, e: float) -> tuple[int, int]:
+    """Keep the tokens with a probability of at least eta, and those as probable as the first in any case; 0 is off.
+
+    With the entropy H of what was kept before, eta is the smaller of e and sqrt(e) exp(-H).
+
+    J. Hewitt, C. D. Manning, P. Liang, "Truncation sampling as language model desmoothing", Findings of EMNLP 2022.
+    """
+    if e == 0:
+        return 0, len(masses)
+    eta = min(float(e), math.sqrt(e) * exp2(-entropy(masses, surprises)))
+    return _keep_at_least(masses, eta * float(int(masses.sum())))
+
+
+def keep_top_n_sigma(logits: Row, n: float) -> tuple[int, int]:
+    """Keep the tokens whose logit is at most n standard deviations below the largest one; 0 is off.
+
+    C. Tang, J. Liu, H. Xu, L. Huang, "Top-n-sigma: not all logits are you need", arXiv:2411.07641, 2024.
+    """
+    if n == 0:
+        return 0, len(logits)
+    floor = float(logits[0]) - float(n) * sigma(logits)
+    return 0, int(np.count_nonzero(logits.astype(np.float64) >= floor))
+
+
+def keep_tfs(masses: Masses, z: float) -> tuple[int, int]:
+    """Keep the tokens before the tail, which begins where the share z of the bends of the sorted masses is behind; 1 is off.
+
+    The bends are the absolute second differences. With ``i >= 1`` the first place at which their running sum exceeds the
+    share, i tokens are kept. All are kept if there is no such place, because there are three tokens or fewer, or no bends.
+
+    T. Bricken, "Tail free sampling", https://www.trentonbricken.com/Tail-Free-Sampling, 2019. The places are counted as in
+    llama.cpp and KoboldCpp.
+    """
+    if z == 1 or len(masses) <= 3:
+        return 0, len(masses)
+    running = np.cumsum(np.abs(np.diff(masses.astype(np.int64), 2)))
+    exceeding = np.flatnonzero(running[1:] > math.floor(float(z) * float(running[-1])))
+    return 0, int(exceeding[0]) + 1 if len(exceeding) else len(masses)
+
+
+def keep_top_h(masses: Masses, surprises: Ids, h: float) -> tuple[int, int]:
+    """Keep the most probable tokens as long as they have at most the share h of the entropy, and the first; 0 is off.
+
+    It looks at 100 tokens at most, and keeps no others. A token's part of the entropy is -p log p, where p is its probability
+    among them.
+
+    E. B. Potraghloo, S. Azizi, S. Kundu, M. Pedram, "Top-H decoding: adapting the creativity and coherence with bounded
+    entropy in text generation", NeurIPS 2025.
+    """
+    if h == 0:
+        return 0, len(masses)
+    masses, surprises = masses[:100], surprises[:100]
+    base = round(
+        (log2(int(masses.sum())) - S) * 2**22
+    )  # the surprise of a token as heavy as the most probable one can be
+    parts = np.cumsum(masses.astype(object) * np.maximum(surprises + base, 0).astype(object)).tolist()
+    return 0, max(1, sum(float(part) <= float(h) * float(parts[-1]) for part in parts))
+
+
 def keep_xtc(masses: Masses, probability: float, threshold: float, word: int) -> tuple[int, int]:
     """With a probability, drop all tokens with a probability of at least the threshold but the last of them.
 
@@ -405,6 +529,37 @@ def keep_xtc(masses: Masses, probability: float, threshold: float, word: int) ->
         return 0, len(masses)
     least = np.uint64(max(1, math.ceil(float(threshold) * float(int(masses.sum())))))
     return max(0, int(np.count_nonzero(masses >= least)) - 1), len(masses)
+
+
+def keep_mirostat_v2(masses: Masses, mu: float) -> tuple[int, int]:
+    """Keep the tokens with a surprise of at most mu bits, and those as probable as the first in any case.
+
+    S. Basu, G. S. Ramachandran, N. S. Keskar, L. R. Varshney, "Mirostat: a neural text decoding algorithm that directly
+    controls perplexity", ICLR 2021. The second version is from the authors' repository, and in llama.cpp.
+    """
+    return _keep_at_least(masses, exp2(-min(max(mu, 0.0), 1000.0)) * float(int(masses.sum())))
+
+
+def keep_mirostat_v1(surprises: Ids, mu: float, vocabulary: int) -> tuple[int, int]:
+    """Keep the k first, where k would make mu the surprise of the last one if the probabilities followed Zipf's law.
+
+    The exponent s of that law is estimated from the first hundred tokens. See :func:`keep_mirostat_v2` for the paper.
+    """
+    if len(surprises) == 1:
+        return 0, 1
+    products = squares = 0.0
+    for place, step in enumerate(np.diff(surprises[:100]).tolist()):
+        ratio = log2(place + 2) - log2(place + 1)
+        products += ratio * (step / 2**22)
+        squares += ratio * ratio
+    s = max(products / squares, 2.0**-40)
+    excess = s - 1
+    if abs(excess) < 2.0**-20:
+        factor = 1.0 / ln(vocabulary)  # the limit of the other
+    else:
+        factor = excess / (1.0 - exp2(min(max(-excess * log2(vocabulary), -1000.0), 1000.0)))
+    power = (mu + log2(round(factor * 2**56)) - 56) / s
+    return 0, min(int(exp2(min(max(power, 0.0), 62.0))), len(surprises))
 
 
 def _keep_at_least(masses: Masses, least: float) -> tuple[int, int]:
@@ -428,9 +583,19 @@ class Filters(NamedTuple):
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     top_a: float = 0.0
+    eta_cutoff: float = 0.0
+    top_n_sigma: float = 0.0
+    tfs: float = 1.0
+    top_h: float = 0.0
     xtc_probability: float = 0.0
     xtc_threshold: float = 0.1
     min_tokens_to_keep: int = 1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    smoothing_factor: float = 0.0
+    smoothing_curve: float = 1.0
+    mirostat: int = 0
+    mirostat_mu: float = 10.0
     word: int = 0
     """The random word of the filters."""
     order: tuple[str, ...] = ORDERS["toksample"]
@@ -443,16 +608,23 @@ class Kept(NamedTuple):
     logits: Row
     masses: Masses
     surprises: Ids
+    vocabulary: int
+    """The number of tokens of the row, those included that are not kept."""
 
     def at(self, temperature: float) -> Kept:
         """Return the same tokens with the masses that they have at a temperature, relative to the first of them."""
         masses, surprises = mass(self.logits, temperature), surprise(self.logits, temperature)
         return self._replace(masses=masses, surprises=surprises)
 
+    def temperature(self, filters: Filters) -> float:
+        """Return the temperature for these tokens, by their masses before."""
+        spread, power = filters.dynatemp_range, filters.dynatemp_exponent
+        return dynamic_temperature(self.masses, self.surprises, filters.temperature, spread, power)
+
     def part(self, start: int, stop: int) -> Kept:
         """Return some of them."""
         part = slice(start, stop)
-        return Kept(self.ids[part], self.logits[part], self.masses[part], self.surprises[part])
+        return Kept(self.ids[part], self.logits[part], self.masses[part], self.surprises[part], self.vocabulary)
 
 
 STEPS: dict[str, Callable[[Kept, Filters], tuple[int, int]]] = {
@@ -466,20 +638,37 @@ STEPS: dict[str, Callable[[Kept, Filters], tuple[int, int]]] = {
     ),
     "epsilon_cutoff": lambda kept, filters: keep_epsilon_cutoff(kept.masses, filters.epsilon_cutoff),
     "top_a": lambda kept, filters: keep_top_a(kept.masses, filters.top_a),
+    "eta_cutoff": lambda kept, filters: keep_eta_cutoff(kept.masses, kept.surprises, filters.eta_cutoff),
+    "top_n_sigma": lambda kept, filters: keep_top_n_sigma(kept.logits, filters.top_n_sigma),
+    "tfs": lambda kept, filters: keep_tfs(kept.masses, filters.tfs),
+    "top_h": lambda kept, filters: keep_top_h(kept.masses, kept.surprises, filters.top_h),
     "xtc": lambda kept, filters: keep_xtc(kept.masses, filters.xtc_probability, filters.xtc_threshold, filters.word),
+    "mirostat": lambda kept, filters: keep_mirostat(kept, filters),
 }
 """The filters: from the tokens that were kept before and the parameters to where what each filter keeps starts and stops."""
+
+
+def keep_mirostat(kept: Kept, filters: Filters) -> tuple[int, int]:
+    """Apply the version of mirostat that is on; 0 is off."""
+    match filters.mirostat:
+        case 1:
+            return keep_mirostat_v1(kept.surprises, filters.mirostat_mu, kept.vocabulary)
+        case 2:
+            return keep_mirostat_v2(kept.masses, filters.mirostat_mu)
+        case _:
+            return 0, len(kept.ids)
 
 
 def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
     """Return the ids that the filters keep, in the total order, and their masses. Banned tokens never survive."""
     if filters.temperature == 0:
         return order(row)[:1], np.array([2**S], np.uint64)
+    row = smooth(row, filters.smoothing_factor, filters.smoothing_curve)
     ids = order(row)[: np.count_nonzero(row > -np.inf)]
-    kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64)).at(1.0)
+    kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64), len(row)).at(1.0)
     for step in filters.order:
         if step == "temperature":
-            kept = kept.at(filters.temperature)
+            kept = kept.at(kept.temperature(filters))
             continue
         start, stop = STEPS[step](kept, filters)
         fewest = min(filters.min_tokens_to_keep, len(kept.ids))
@@ -542,25 +731,11 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
     return result
 
 
-def ln(w: int) -> float:
-    """Return the natural logarithm of an integer by a fixed series, the same on every machine.
-
-    With w = m * 2**e and m in [1, 2): ln w = e ln 2 + 2 artanh((m - 1) / (m + 1)).
-    """
-    m, e = math.frexp(float(w))
-    m, e = 2 * m, e - 1
-    r = (m - 1) / (m + 1)
-    series = 0.0
-    for term in reversed(range(17)):
-        series = series * (r * r) + 1.0 / (2 * term + 1)
-    return e * math.log(2) + 2.0 * r * series
-
-
 def log_softmax_of_row(row: Row, temperature: float) -> Row:
     """Return the natural logarithms of the probabilities of a row."""
     if temperature == 0:
         return np.where(np.arange(len(row)) == np.argmax(row), np.float32(0), np.float32(-np.inf))
-    log_total = ln(int(mass(row, temperature).sum())) - S * math.log(2)
+    log_total = ln(int(mass(row, temperature).sum())) - S * LN_2
     inverse = min(1.0 / temperature, np.finfo(np.float64).max)
     x = row.astype(np.float64)
     with np.errstate(over="ignore"):

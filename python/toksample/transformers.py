@@ -56,8 +56,8 @@ class _SamplingLogitsProcessor:
     Raises
     ------
     ValueError, TypeError
-        If a parameter is out of range or of the wrong type. In ``generate``, also if the scores of a row have NaN or +inf, or
-        have only -inf, and in the cases that the notes name.
+        If a parameter is out of range or of the wrong type, or if mirostat is on. In ``generate``, also if the scores of a row
+        have NaN or +inf, or have only -inf, and in the cases that the notes name.
 
     See Also
     --------
@@ -105,6 +105,10 @@ class _SamplingLogitsProcessor:
     ) -> None:
         sampler = Sampler(params, num_threads=num_threads, **parameters)  # checks the parameters
         self.params, self.num_threads = sampler.params, sampler.num_threads
+        if self.params.mirostat not in (None, 0):
+            raise ValueError(
+                f"mirostat must be 0 in a SamplingLogitsProcessor, which keeps no state, got {self.params.mirostat}"
+            )
         self.reset()
 
     @classmethod
@@ -132,7 +136,7 @@ class _SamplingLogitsProcessor:
         Raises
         ------
         ValueError
-            When the config asks for beams, or for a filter that toksample does not have: eta_cutoff or top_h.
+            When the config asks for beams, or for a value that is out of range.
 
         Examples
         --------

@@ -29,6 +29,12 @@ pub fn key(x: f32, id: usize) -> u64 {
     u64::from(!ascending(x)) << 32 | id as u64
 }
 
+/// Returns a key that comes after all tokens with a logit of at least `floor`, however many tokens share that logit.
+#[inline(always)]
+pub fn down_to(floor: f32) -> u64 {
+    key(floor, u32::MAX as usize)
+}
+
 /// Returns the token id in a key.
 #[inline(always)]
 pub fn id(key: u64) -> usize {
@@ -74,6 +80,12 @@ impl Prefix {
         }
         let (logit, id) = (logit(last), id(last));
         Prefix { logit, above: logit.next_up(), block: id / BLOCK, within: u64::MAX >> (BLOCK - 1 - id % BLOCK) }
+    }
+
+    /// Makes the prefix of the tokens up to `last` that are not banned.
+    #[inline(always)]
+    pub fn not_banned(last: u64) -> Prefix {
+        Prefix::to(last.min(down_to(f32::MIN)))
     }
 
     /// Returns a logit that every token of the prefix reaches.

@@ -6,13 +6,13 @@
 //! ```
 //!
 //! Edge rules: a probability below about 2**-64 is 0. The probability of a banned token is 0, and its log-probability is -inf.
-//! The logits are multiplied by the inverse of the temperature instead of being divided by it. The logarithm is a fixed
-//! series, because the logarithms of two system libraries may differ.
+//! The logits are multiplied by the inverse of the temperature instead of being divided by it.
 //!
 //! How it is fast: the pass that sums the masses writes the weights where the probabilities will go. A second pass scales
 //! them.
 
 use super::mass::{LEAST_WEIGHT, Mass, S};
+use super::series::ln;
 use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
@@ -49,36 +49,5 @@ pub fn log_softmax<I: Vector, T: Logit>(row: &Plain<'_, I, T>, temperature: f64,
     let maximum = f64::from(row.maximum());
     for (out, x) in out.iter_mut().zip(row.stored()) {
         *out = ((f64::from(x.to_f32()) - maximum) * inverse - log_total) as f32;
-    }
-}
-
-/// Returns the natural logarithm of an integer, with the same arithmetic operations on every machine.
-///
-/// With w = m * 2**e and m in [1, 2), ln w = e ln 2 + ln m and ln m = 2 artanh((m - 1) / (m + 1)). The series for artanh ends
-/// where its terms fall below 2**-56.
-pub fn ln(w: u64) -> f64 {
-    const TERMS: i32 = 17;
-    let bits = (w as f64).to_bits();
-    let exponent = (bits >> 52) as f64 - 1023.0;
-    let m = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
-    let r = (m - 1.0) / (m + 1.0);
-    let square = r * r;
-    let mut series = 0.0;
-    for term in (0..TERMS).rev() {
-        series = series * square + 1.0 / f64::from(2 * term + 1);
-    }
-    exponent * std::f64::consts::LN_2 + 2.0 * r * series
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ln_is_the_logarithm() {
-        for w in [1u64, 2, 3, 10, 1 << 41, (1 << 41) + 12_345, (1 << 42) - 1, 1 << 63, u64::MAX] {
-            let expected = (w as f64).ln();
-            assert!((ln(w) - expected).abs() <= 4.0 * f64::EPSILON * expected.max(1.0), "ln({w})");
-        }
     }
 }

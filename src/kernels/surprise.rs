@@ -17,8 +17,9 @@
 //! The mass is split into two halves, each of which gives a product of two 32-bit integers. In most blocks no mass has more than 22
 //! bits, and one product is enough.
 
-use super::mass::Mass;
+use super::mass::{Mass, S};
 use super::order::{self, Prefix};
+use super::series::log2;
 use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
@@ -38,6 +39,13 @@ impl Moments {
     pub fn mean(self) -> Option<u32> {
         let mass = u128::from(self.mass);
         (2 * self.surprise + mass).checked_div(2 * mass).map(|mean| mean as u32)
+    }
+
+    /// Returns the entropy in bits, or None if no token has a mass.
+    #[inline(always)]
+    pub fn entropy(self) -> Option<f64> {
+        let mean = self.surprise as f64 / self.mass as f64 / f64::from(1 << 22);
+        (self.mass > 0).then(|| log2(self.mass) - f64::from(S) + mean)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The methods, one file for each. There are two kinds:
 //!
-//! - A method that changes logits is a function from a logit, and what is known of its token, to the new logit.
+//! - A method that changes logits, of some tokens or of all, is a function from a logit, and what is known of its token, to the new logit.
 //! - A filter drops tokens. It sees only the `State` (`search/`).
 //!
 //! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`). Methods
@@ -9,18 +9,24 @@
 mod dry;
 mod encoder_repetition_penalty;
 mod epsilon_cutoff;
+mod eta_cutoff;
 mod exponential_decay_length_penalty;
 mod find;
 mod frequency_penalty;
 mod logit_bias;
 mod min_p;
+mod mirostat;
 mod no_repeat_ngram_size;
 mod presence_penalty;
 mod repetition_penalty;
 mod sequence_bias;
+pub(crate) mod smoothing;
 mod temperature;
+mod tfs;
 mod top_a;
+mod top_h;
 mod top_k;
+mod top_n_sigma;
 mod top_p;
 mod typical_p;
 mod xtc;
@@ -99,7 +105,11 @@ pub(crate) fn keep<R: Row>(
     if params.order.is_some() || params.min_tokens_to_keep > 1 {
         return keep_in_order(State::all(*row, 1.0, search), params, word);
     }
-    let mut state = State::all(*row, params.temperature, search);
+    let is_dynamic = params.dynatemp_range > 0.0;
+    let mut state = State::all(*row, if is_dynamic { 1.0 } else { params.temperature }, search);
+    if is_dynamic {
+        temperature::apply(params, &mut state)?;
+    }
     // These are plain statements, because a loop over the steps costs a short row 300 instructions.
     top_k::apply(params.top_k, false, &mut state)?;
     top_p::apply(params.top_p, false, &mut state)?;
@@ -107,7 +117,12 @@ pub(crate) fn keep<R: Row>(
     typical_p::apply(params.typical_p, &mut state)?;
     epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?;
     top_a::apply(params.top_a, &mut state)?;
+    eta_cutoff::apply(params.eta_cutoff, &mut state)?;
+    top_n_sigma::apply(params.top_n_sigma, &mut state)?;
+    tfs::apply(params.tfs, &mut state)?;
+    top_h::apply(params.top_h, &mut state)?;
     xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?;
+    mirostat::apply(params, &mut state)?;
     Ok(state.kept())
 }
 
@@ -121,7 +136,7 @@ fn keep_in_order<R: Row>(
     for step in params.order.unwrap_or(Steps::DEFAULT).iter() {
         state.begin_step()?;
         match step {
-            Step::Temperature => temperature::apply(params.temperature, &mut state)?,
+            Step::Temperature => temperature::apply(params, &mut state)?,
             Step::TopK => top_k::apply(params.top_k, false, &mut state)?,
             Step::TopKWithTies => top_k::apply(params.top_k, true, &mut state)?,
             Step::TopP => top_p::apply(params.top_p, false, &mut state)?,
@@ -130,7 +145,12 @@ fn keep_in_order<R: Row>(
             Step::TypicalP => typical_p::apply(params.typical_p, &mut state)?,
             Step::EpsilonCutoff => epsilon_cutoff::apply(params.epsilon_cutoff, &mut state)?,
             Step::TopA => top_a::apply(params.top_a, &mut state)?,
+            Step::EtaCutoff => eta_cutoff::apply(params.eta_cutoff, &mut state)?,
+            Step::TopNSigma => top_n_sigma::apply(params.top_n_sigma, &mut state)?,
+            Step::Tfs => tfs::apply(params.tfs, &mut state)?,
+            Step::TopH => top_h::apply(params.top_h, &mut state)?,
             Step::Xtc => xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?,
+            Step::Mirostat => mirostat::apply(params, &mut state)?,
         }
         state.end_step();
     }

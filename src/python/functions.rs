@@ -10,10 +10,11 @@ use pyo3::types::PyDict;
 use super::arrays::{self, ArrayElement, Logits, Out, Pin, Rows, Shape, slice_of_new, with_element, zeros};
 use super::errors::{self, Failures, guarded, row_error, value_error};
 use super::inputs::{Contexts, Inputs};
-use super::parameters::{self, Parameters, Temperatures, TopK, read_threads};
+use super::parameters::{self, Parameters, Reals, TopK, read_threads};
 use crate::batch::{self, Batch, with_scratch};
 use crate::error::RowError;
 use crate::isa::Isa;
+use crate::params::Params;
 use crate::recipe::{self, Scratch};
 
 fn current_isa() -> PyResult<Isa> {
@@ -262,10 +263,7 @@ pub(super) fn draw<'py>(
     guarded(|| {
         let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
         let parameters = params.get();
-        let (logits, inputs) = match inputs {
-            Some(inputs) => parameters.read_logits_with(inputs, logits)?,
-            None => parameters.read_logits(logits)?,
-        };
+        let (logits, inputs) = parameters.read_logits_with(inputs, logits)?;
         parameters.check(py, logits.shape)?;
         with_element!(logits, |T| {
             let run = |row: &[T], b, contexts: &Contexts<'_>, scratch: &mut Scratch| {
@@ -280,6 +278,48 @@ pub(super) fn draw<'py>(
             };
             tokens::<T>(py, &logits, &inputs, wanted, None, run, false)
         })
+    })
+}
+
+/// Draws tokens for a `Sampler` with mirostat, whose aim for each row is `mu`. Returns the tokens, and an array with the surprise
+/// of each.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn draw_with_surprise<'py>(
+    logits: &Bound<'py, PyAny>,
+    params: &Bound<'py, Parameters>,
+    mu: &Bound<'py, PyAny>,
+    seed: u64,
+    position: u64,
+    inputs: Option<&Bound<'py, PyDict>>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    guarded(|| {
+        let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
+        let (parameters, mu) = (params.get(), Reals::mirostat_mu(mu)?);
+        let (logits, inputs) = parameters.read_logits_with(inputs, logits)?;
+        let shape = logits.shape;
+        parameters.check(py, shape)?;
+        mu.check(shape)?;
+        let mu = mu.values();
+        let (mut tokens, mut surprises) = (zeros::<i64>(py, &[shape.rows])?, zeros::<f64>(py, &[shape.rows])?);
+        with_element!(logits, |T| {
+            let _pins = (pin(&logits)?, inputs.pin()?);
+            let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
+            let written = slice_of_new(&mut tokens).iter_mut().zip(slice_of_new(&mut surprises));
+            for_each_row::<T, _>(py, shape, rows, wanted, written, |row, b, (token, surprise), scratch| {
+                let params = Params { mirostat_mu: Some(mu.get(b)), ..parameters.get(b) };
+                let (context, words) = (contexts.get(b), parameters.words(b, seed, position));
+                let (id, bits) = recipe::sample_with_surprise(isa, row, &params, &context, words, scratch)?;
+                (*token, *surprise) = (id as i64, bits);
+                Ok(())
+            })?;
+        });
+        let tokens = match shape.is_batch {
+            true => tokens.into_any(),
+            false => slice_of_new(&mut tokens)[0].into_pyobject(py)?.into_any(),
+        };
+        Ok((tokens, surprises.into_any()))
     })
 }
 
@@ -401,7 +441,7 @@ fn probabilities<'py>(
     log: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
-    let temperatures = Temperatures::read(temperature)?;
+    let temperatures = Reals::temperature(temperature)?;
     let logits = Logits::read(logits)?;
     let shape = logits.shape;
     temperatures.check(shape)?;

@@ -16,7 +16,7 @@ use super::arrays::{Logits, Shape, is_numpy_scalar};
 use super::errors::{call_check, guarded, value_error};
 use super::inputs::{INPUTS, Inputs};
 use super::rules::RULES;
-use crate::params::{Parameter, Params, Set, TABLE, is_temperature};
+use crate::params::{Parameter, Params, Set, TABLE, is_mu, is_temperature};
 use crate::rng::{Words, words};
 use crate::steps::{Step, Steps};
 
@@ -202,7 +202,7 @@ impl Parameters {
 
 /// What may be named beside the parameters of [`TABLE`]: which random word to draw with, in which order to apply the filters, and
 /// how to make the call.
-const OTHERS: [&str; 7] = ["seed", "position", "stream", "order", "errors", "num_threads", "out"];
+const OTHERS: [&str; 8] = ["seed", "position", "stream", "order", "mirostat_mu", "errors", "num_threads", "out"];
 
 /// All names. Those that most calls use come first, as they are looked for in this order.
 fn all_names() -> impl Iterator<Item = Name> {
@@ -285,6 +285,7 @@ impl Parameters {
                 Name::Other(name @ ("seed" | "position" | "stream")) => parameters.set_word(name, &value)?,
                 Name::Input(name) => parameters.set_input(name, &value),
                 Name::Other("order") => parameters.set_order(&value)?,
+                Name::Other("mirostat_mu") => parameters.set_mu(&value)?,
                 Name::Other(_) => return Err(Name::unexpected(&key)),
             }
         }
@@ -300,6 +301,7 @@ impl Parameters {
             match Name::of(&key)? {
                 Name::Parameter(parameter) => parameters.set(parameter, &value)?,
                 Name::Other("order") => parameters.set_order(&value)?,
+                Name::Other("mirostat_mu") => parameters.set_mu(&value)?,
                 Name::Other("errors") => how.mark = read_errors(&value)?,
                 Name::Other("num_threads") => how.threads = read_threads(value.is_none().not().then_some(&value))?,
                 Name::Other("out") => how.out = value.is_none().not().then_some(value),
@@ -331,6 +333,22 @@ impl Parameters {
         Ok(())
     }
 
+    /// Reads the aim of mirostat.
+    #[cold]
+    fn set_mu(&mut self, given: &Bound<'_, PyAny>) -> PyResult<()> {
+        if given.is_none() {
+            return Ok(());
+        }
+        match read::<f64>("mirostat_mu", given, is_mu)? {
+            PerRow::One(value) => self.params.mirostat_mu = Some(value),
+            PerRow::Many(values) => {
+                let values = Column::Real(values, |params, value| params.mirostat_mu = Some(value));
+                self.columns.push(Many { name: "mirostat_mu", given: given.clone().unbind(), values });
+            }
+        }
+        Ok(())
+    }
+
     /// Sees that the order has a step for each filter that is on.
     #[inline]
     fn check_order(&self, py: Python<'_>) -> PyResult<()> {
@@ -339,7 +357,7 @@ impl Parameters {
         for parameter in TABLE.iter().filter(|parameter| !parameter.is_edit) {
             let mut columns = self.columns.iter().filter(|column| column.name == parameter.name);
             let is_on = !parameter.is_off(&self.params) || columns.any(|column| column.values.is_on(parameter));
-            let has_step = Step::ALL.iter().any(|step| step.parameter() == parameter.name);
+            let has_step = Step::ALL.iter().any(|step| step.parameters().contains(&parameter.name));
             if is_on && has_step && !order.apply(parameter.name) {
                 call_check(py, "not_in_order", (parameter.name, names))?;
                 return Err(value_error("order must have a step for each filter that is on"));
@@ -401,12 +419,14 @@ impl Parameters {
         self.read_logits_to_edit(&self.inputs, logits)
     }
 
-    /// Does the same with the inputs of one call, which replace those of the same name.
+    /// Does the same with the inputs of one call, if there are any, which replace those of the same name.
+    #[inline]
     pub(super) fn read_logits_with<'py>(
         &self,
-        inputs: &Bound<'py, PyDict>,
+        inputs: Option<&Bound<'py, PyDict>>,
         logits: &Bound<'py, PyAny>,
     ) -> PyResult<(Logits<'py>, Inputs<'py>)> {
+        let Some(inputs) = inputs else { return self.read_logits(logits) };
         let py = logits.py();
         let mut read: Vec<_> = self.inputs.iter().map(|(name, given)| (*name, given.clone_ref(py))).collect();
         for (key, value) in inputs {
@@ -482,23 +502,29 @@ impl Parameters {
     }
 }
 
-/// The temperature of each row, for the functions that have no other parameter.
-pub(super) struct Temperatures<'a, 'py> {
+/// An argument that is one number for all rows, or one for each.
+pub(super) struct Reals<'a, 'py> {
+    name: &'static str,
     given: &'a Bound<'py, PyAny>,
     values: PerRow<f64>,
 }
 
-impl<'a, 'py> Temperatures<'a, 'py> {
-    /// Reads the argument. May run Python code.
-    pub(super) fn read(given: &'a Bound<'py, PyAny>) -> PyResult<Self> {
-        Ok(Temperatures { given, values: read("temperature", given, is_temperature)? })
+impl<'a, 'py> Reals<'a, 'py> {
+    /// Reads the temperatures of a function that has no other parameter. May run Python code.
+    pub(super) fn temperature(given: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(Reals { name: "temperature", given, values: read("temperature", given, is_temperature)? })
+    }
+
+    /// Reads the aims of mirostat. May run Python code.
+    pub(super) fn mirostat_mu(given: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(Reals { name: "mirostat_mu", given, values: read("mirostat_mu", given, is_mu)? })
     }
 
     /// Returns an error unless there is one value for all rows, or one for each row.
     pub(super) fn check(&self, shape: Shape) -> PyResult<()> {
         match &self.values {
             PerRow::Many(values) if !(shape.is_batch && values.len() == shape.rows) => {
-                let count = ("temperature", self.given, values.len(), shape.rows, shape.is_batch);
+                let count = (self.name, self.given, values.len(), shape.rows, shape.is_batch);
                 call_check(self.given.py(), "check_count", count).map(|_| ())
             }
             _ => Ok(()),

@@ -15,16 +15,18 @@ pub(super) struct List {
     /// The mass of each of them, if they have been weighed.
     masses: Vec<u64>,
     work_keys: Vec<u64>,
+    work_masses: Vec<u64>,
     work_pairs: Vec<(u64, u64)>,
 }
 
 impl List {
     /// Reserves memory for a row with this many tokens.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
-        let List { keys, masses, work_keys, work_pairs } = self;
+        let List { keys, masses, work_keys, work_masses, work_pairs } = self;
         reserve(keys, tokens)?;
         reserve(masses, tokens)?;
         reserve(work_keys, tokens)?;
+        reserve(work_masses, tokens)?;
         reserve(work_pairs, tokens)
     }
 
@@ -141,6 +143,24 @@ impl List {
         let mut distances: Vec<u32> = distances.collect();
         distances.sort_unstable();
         distances.get(count.min(distances.len()).checked_sub(1)?).copied()
+    }
+
+    /// Returns the keys, in the total order, of the tokens up to `last` that have at least the mass `least`; their masses; and
+    /// whether these are all tokens up to `last`.
+    #[inline(always)]
+    pub fn heaviest<I: Vector>(&mut self, mass: Mass, last: u64, least: u64) -> (&[u64], &[u64], bool) {
+        let mut is_all = true;
+        self.work_keys.clear();
+        for (&key, &mass) in self.keys.iter().zip(&self.masses).filter(|&(&key, _)| key <= last) {
+            if mass >= least {
+                self.work_keys.push(key);
+            } else {
+                is_all = false;
+            }
+        }
+        self.work_keys.sort_unstable();
+        I::run(|| mass.of_all(self.work_keys.iter().map(|&key| order::logit(key)), &mut self.work_masses));
+        (&self.work_keys, &self.work_masses, is_all)
     }
 
     /// Iterates over the tokens up to `last`, with their masses.

@@ -18,10 +18,11 @@ use crate::error::{RowError, reserve};
 use crate::isa::Vector;
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
-use crate::kernels::order::{self, Prefix};
+use crate::kernels::order::{self, Prefix, down_to};
+use crate::kernels::spread::{self, Spread};
 use crate::kernels::surprise::{self, Moments};
 use crate::kernels::top_p::Share;
-use crate::kernels::{draw, prefix, top_k, top_p};
+use crate::kernels::{draw, prefix, tail, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::Row;
@@ -63,22 +64,10 @@ impl Kept {
     }
 }
 
-/// Returns a key that comes after all tokens with a logit of at least `floor`, however many tokens share that logit.
-#[inline(always)]
-fn down_to(floor: f32) -> u64 {
-    order::key(floor, u32::MAX as usize)
-}
-
 /// Returns a key that comes after the tokens up to `last` that are not banned.
 #[inline(always)]
 fn not_banned_key(last: u64) -> u64 {
     last.min(down_to(f32::MIN))
-}
-
-/// Returns the prefix of the tokens up to `last` that are not banned.
-#[inline(always)]
-fn not_banned(last: u64) -> Prefix {
-    Prefix::to(not_banned_key(last))
 }
 
 /// Returns the smaller and the larger value of a function that is monotone between two bounds.
@@ -269,7 +258,7 @@ impl<'a, R: Row> State<'a, R> {
         };
         if with_ties {
             last = down_to(order::logit(last));
-            is_listed = is_listed && self.search.list.collect(&self.row, not_banned(last), most);
+            is_listed = is_listed && self.search.list.collect(&self.row, Prefix::not_banned(last), most);
         }
         let last = last.min(limit);
         self.kept = Some(if is_listed {
@@ -300,16 +289,72 @@ impl<'a, R: Row> State<'a, R> {
 
     /// Keeps the tokens that have at least the share `p` of the mass of the first token that was kept. `p` is not 0.
     pub fn keep_share_of_first(&mut self, p: f64) {
+        self.keep_from(self.mass.least_logit((p * self.first as f64).ceil() as u64));
+    }
+
+    /// Keeps the tokens with a logit of at least `floor`, which the first token that was kept must reach.
+    pub fn keep_from(&mut self, floor: f32) {
         self.list_without();
         self.is_exact = false;
-        let lightest = down_to(self.mass.least_logit((p * self.first as f64).ceil() as u64));
+        let last = down_to(floor);
         self.kept = Some(match self.kept.take() {
-            Some(kept) => kept.up_to(lightest),
-            None if self.search.list.fill(&self.row, self.mass, lightest, most_listed(self.row.tokens())) => {
-                Kept::Listed { last: lightest }
+            Some(kept) => kept.up_to(last),
+            None if self.search.list.fill(&self.row, self.mass, last, most_listed(self.row.tokens())) => {
+                Kept::Listed { last }
             }
-            None => Kept::Long { last: lightest, weighed: None },
+            None => Kept::Long { last, weighed: None },
         });
+    }
+
+    /// Keeps the tokens that have at least this mass. Tokens as heavy as the first one stay in any case.
+    pub fn keep_heavier(&mut self, least: f64) {
+        self.keep_from(self.mass.least_logit((least.ceil() as u64).min(self.first).max(1)));
+    }
+
+    /// Keeps the tokens up to `last`, which is the key of a token that was kept. Comes after `first_of_kept`.
+    pub fn keep_up_to(&mut self, last: u64) {
+        self.kept = Some(Kept::Listed { last });
+    }
+
+    /// Drops all tokens but the first `count`, and returns the keys of these, in the total order, and their masses.
+    pub fn first_of_kept(&mut self, count: usize) -> Result<(&[u64], &[u64]), RowError> {
+        self.narrow_list();
+        let mut last = match self.kept {
+            Some(Kept::Long { last, .. }) => last,
+            _ => order::end(self.row.tokens()),
+        };
+        self.is_exact = false;
+        if let Some(Kept::Listed { .. }) = self.kept {
+            last = last.min(self.search.list.last_of_first::<R::Isa>(count));
+        } else {
+            last = last.min(self.search.list_top_k(&self.row, count)?);
+            self.search.list.weigh::<R::Isa>(self.mass);
+        }
+        self.kept = Some(Kept::Listed { last });
+        let (keys, masses, _) = self.search.list.heaviest::<R::Isa>(self.mass, last, 0);
+        Ok((keys, masses))
+    }
+
+    /// Keeps the tokens before the tail: see `kernels/tail.rs`.
+    pub fn keep_before_tail(&mut self, z: f64) -> Result<(), RowError> {
+        self.narrow_list();
+        let last = match self.kept {
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
+                self.search.before_tail_of_list::<R>(self.mass, z, order::end(self.row.tokens()))
+            }
+            Some(Kept::Long { last, .. }) => self.search.before_tail(&self.row, self.mass, z, last),
+            None => self.search.before_tail(&self.row, self.mass, z, order::end(self.row.tokens())),
+        };
+        self.is_exact = false;
+        if let Some(last) = last {
+            self.kept = Some(Kept::Listed { last });
+        }
+        Ok(())
+    }
+
+    /// Returns the masses of the row's tokens.
+    pub fn mass(&self) -> Mass {
+        self.mass
     }
 
     /// Keeps the tokens that have at least the mass that `least` gives for two masses: that of the first token that was kept,
@@ -330,6 +375,54 @@ impl<'a, R: Row> State<'a, R> {
         Ok(())
     }
 
+    /// Returns the number of tokens that are kept.
+    pub fn count(&mut self) -> usize {
+        self.narrow_list();
+        let prefix = match self.kept {
+            None => Prefix::not_banned(u64::MAX),
+            Some(Kept::Long { last, .. }) => Prefix::not_banned(last),
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => return self.search.list.keys().len(),
+        };
+        prefix::count(&self.row, prefix, prefix, self.search.list.keys_to_fill())
+    }
+
+    /// Fills `surprises` with those of the first tokens that are kept, in the total order, and returns how many these are.
+    #[inline(never)]
+    pub fn first_surprises<const N: usize>(&mut self, surprises: &mut [u32; N]) -> Result<usize, RowError> {
+        self.narrow_list();
+        let is_listed = matches!(self.kept, Some(Kept::Listed { .. } | Kept::Without { .. }));
+        let last = if is_listed {
+            self.search.list.last_of_first::<R::Isa>(N)
+        } else if self.row.tokens() <= N {
+            self.search.list.collect(&self.row, Prefix::not_banned(u64::MAX), N);
+            u64::MAX
+        } else {
+            self.search.list_top_k(&self.row, N)?
+        };
+        let last = match &mut self.kept {
+            Some(Kept::Long { last: limit, weighed }) => {
+                *weighed = None; // the passes may have looked for other tokens since
+                last.min(*limit)
+            }
+            _ => last,
+        };
+        let (mut first, mut count) = ([0; N], 0);
+        for (place, &key) in first.iter_mut().zip(self.search.list.keys().iter().filter(|&&key| key <= last)) {
+            *place = key;
+            count += 1;
+        }
+        first[..count].sort_unstable();
+        for (surprise, &key) in surprises.iter_mut().zip(&first[..count]) {
+            *surprise = self.mass.surprise(order::logit(key));
+        }
+        Ok(count)
+    }
+
+    /// Returns the number of tokens of the row, whether they are kept or not.
+    pub fn tokens(&self) -> usize {
+        self.row.tokens()
+    }
+
     /// Returns the mass of the tokens that are kept, and the sum of their surprises.
     pub fn moments(&mut self) -> Moments {
         self.narrow_list();
@@ -338,6 +431,21 @@ impl<'a, R: Row> State<'a, R> {
             Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last),
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
                 R::Isa::run(|| surprise::of_tokens(self.search.list.up_to(u64::MAX), self.mass))
+            }
+        }
+    }
+
+    /// Returns the largest logit that is kept, and how far the others spread.
+    pub fn spread(&mut self) -> (f32, Spread) {
+        self.narrow_list();
+        let first = self.row.maximum();
+        match self.kept {
+            None => (first, spread::of_row(&self.row, first, order::end(self.row.tokens()))),
+            Some(Kept::Long { last, .. }) => (first, spread::of_row(&self.row, first, last)),
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
+                let keys = || self.search.list.keys().iter().copied();
+                let first = order::logit(keys().min().unwrap_or(order::end(self.row.tokens())));
+                (first, spread::of_tokens(keys(), first))
             }
         }
     }
@@ -405,6 +513,11 @@ impl<'a, R: Row> State<'a, R> {
         self.first = self.mass.of(order::logit(stays)).min(1 << S); // above only if the row changes
         Ok(())
     }
+}
+
+/// Returns the last of the first `count` keys, or None if these are all. 1 <= count
+fn last_before(keys: &[u64], count: usize) -> Option<u64> {
+    (count < keys.len()).then(|| keys[count - 1])
 }
 
 impl Search {
@@ -546,6 +659,34 @@ impl Search {
         }
     }
 
+    /// Lists the heaviest tokens up to `last`, as many as it takes to know where the tail begins, and returns the last one
+    /// before the tail, or None if there is no tail.
+    fn before_tail<R: Row>(&mut self, row: &R, mass: Mass, z: f64, last: u64) -> Option<u64> {
+        let last = last.min(down_to(f32::MIN));
+        let mut least = HEAVY;
+        loop {
+            let lightest = if least == 0 { last } else { last.min(down_to(mass.floor(least))) };
+            self.list.fill(row, mass, lightest, usize::MAX);
+            let (keys, masses, _) = self.list.heaviest::<R::Isa>(mass, last, 0);
+            match tail::start(masses, z, lightest == last) {
+                Ok(count) => return last_before(keys, count),
+                Err(lower) => least = lower.min(least >> LIGHTER),
+            }
+        }
+    }
+
+    /// Returns the last token before the tail of the list up to `last`, or None if there is no tail.
+    fn before_tail_of_list<R: Row>(&mut self, mass: Mass, z: f64, last: u64) -> Option<u64> {
+        let mut least = HEAVY;
+        loop {
+            let (keys, masses, is_all) = self.list.heaviest::<R::Isa>(mass, last, least);
+            match tail::start(masses, z, is_all) {
+                Ok(count) => return last_before(keys, count),
+                Err(lower) => least = lower.min(least >> LIGHTER),
+            }
+        }
+    }
+
     /// Returns the token that the word draws from the kept tokens.
     #[inline(always)]
     pub fn draw<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept, word: u64) -> Result<usize, RowError> {
@@ -571,6 +712,15 @@ impl Search {
         }
     }
 
+    /// Returns the mass of the tokens that are kept.
+    pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
+        let Some(kept) = kept else { return self.total(row, mass) };
+        match self.weigh(row, mass, kept) {
+            (Kept::Without { .. }, total) => total.saturating_sub(self.dropped.total()),
+            (_, total) => total,
+        }
+    }
+
     /// Returns the mass of the whole row.
     #[inline(always)]
     pub fn total<R: Row>(&mut self, row: &R, mass: Mass) -> u64 {
@@ -592,7 +742,7 @@ impl Search {
     /// Lists the tokens up to `last` that are not banned, however many there are.
     #[inline(always)]
     fn list_prefix<R: Row>(&mut self, row: &R, last: u64) -> u64 {
-        self.list.collect(row, not_banned(last), usize::MAX);
+        self.list.collect(row, Prefix::not_banned(last), usize::MAX);
         last
     }
 
@@ -612,14 +762,14 @@ impl Search {
                     out[order::id(key)] = row.stored()[order::id(key)];
                 }
             }
-            Some(Kept::Long { last, .. }) => prefix::copy(row, not_banned(last), out),
+            Some(Kept::Long { last, .. }) => prefix::copy(row, Prefix::not_banned(last), out),
             Some(Kept::Without { weighed }) => {
-                prefix::copy(row, not_banned(weighed.last), out);
+                prefix::copy(row, Prefix::not_banned(weighed.last), out);
                 for &key in self.dropped.keys() {
                     out[order::id(key)] = R::Logit::NEG_INFINITY;
                 }
             }
-            None => prefix::copy(row, not_banned(u64::MAX), out),
+            None => prefix::copy(row, Prefix::not_banned(u64::MAX), out),
         }
     }
 

@@ -185,6 +185,11 @@ def test_penalties_look_at_the_input_ids(small, seen):
             assert ids[5 + t] == toksample.sample(step[row], **parameters, **given, seed=6, position=t, stream=row)
 
 
+def test_mirostat_is_refused():
+    with pytest.raises(ValueError, match=r"^mirostat must be 0 in a SamplingLogitsProcessor"):
+        SamplingLogitsProcessor(mirostat=2)
+
+
 def test_typical_p_is_that_of_transformers():
     rng, compared = np.random.default_rng(5), 0
     for _ in range(300):
@@ -201,6 +206,38 @@ def test_typical_p_is_that_of_transformers():
         assert toksample.mask_logits(row, typical_p=p).tolist() == theirs.tolist()
         compared += 1
     assert compared > 100
+
+
+def test_an_eta_cutoff_is_that_of_transformers():
+    rng, compared = np.random.default_rng(7), 0
+    for _ in range(300):
+        row = rng.normal(scale=rng.uniform(0.3, 4), size=60).astype(np.float32)
+        probs = np.exp(row.astype(np.float64)) / np.exp(row.astype(np.float64)).sum()
+        epsilon = 10 ** rng.uniform(-4, -0.1)
+        eta = min(epsilon, np.sqrt(epsilon) * np.exp((probs * np.log(probs)).sum()))
+        if np.abs(probs / eta - 1).min() < 1e-5:
+            continue  # the rounding of float32 may decide
+        theirs = transformers.EtaLogitsWarper(epsilon)(None, torch.from_numpy(row)[None])[0]
+        assert toksample.mask_logits(row, eta_cutoff=epsilon).tolist() == theirs.tolist()
+        compared += 1
+    assert compared > 200
+
+
+@pytest.mark.skipif(not hasattr(transformers, "TopHLogitsWarper"), reason="this version has no top_h")
+def test_top_h_is_that_of_transformers():
+    rng, compared = np.random.default_rng(8), 0
+    for _ in range(300):
+        row = rng.normal(scale=rng.uniform(0.3, 4), size=200).astype(np.float32)
+        first = np.sort(row.astype(np.float64))[:-101:-1]
+        probs = np.exp(first) / np.exp(first).sum()
+        running = np.cumsum(-probs * np.log(probs))
+        h = rng.uniform(0.01, 0.99)
+        if np.abs(running / running[-1] - h).min() < 1e-4:
+            continue  # the rounding of float32 may decide
+        theirs = transformers.TopHLogitsWarper(h)(None, torch.from_numpy(row)[None])[0]
+        assert toksample.mask_logits(row, top_h=h).tolist() == theirs.tolist()
+        compared += 1
+    assert compared > 200
 
 
 def test_an_epsilon_cutoff_is_that_of_transformers():
@@ -607,7 +644,8 @@ def test_logits_without_an_answer(small, temperature):
 
 
 def test_from_generation_config():
-    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02, "typical_p": 0.7, "epsilon_cutoff": 0.01}
+    parameters = {"temperature": 0.5, "top_k": 9, "top_p": 0.8, "min_p": 0.02, "typical_p": 0.7}
+    parameters |= {"epsilon_cutoff": 0.01, "eta_cutoff": 0.02}
     # Its repetition penalty is applied by generate.
     config = transformers.GenerationConfig(do_sample=True, **parameters, repetition_penalty=1.3)
     processor = SamplingLogitsProcessor.from_generation_config(config, seed=1, stream=2, num_threads=3)
@@ -627,8 +665,8 @@ def test_from_generation_config():
         ({"num_beams": 4}, "num_beams of the generation config must be None or 1, got 4"),
         ({"typical_p": 1.5}, "typical_p must be in [0, 1], got 1.5"),
         ({"epsilon_cutoff": 1.5}, "epsilon_cutoff must be in [0, 1], got 1.5"),
-        ({"eta_cutoff": 0.1}, "eta_cutoff of the generation config must be None or 0.0, got 0.1"),
-        ({"top_h": 0.4}, "top_h of the generation config must be None, got 0.4"),
+        ({"eta_cutoff": 1.5}, "eta_cutoff must be in [0, 1], got 1.5"),
+        ({"top_h": 0.0}, "top_h of the generation config must be above 0, got 0.0"),
         ({"temperature": -1.0}, "temperature must be "),
     ],
     ids=str,
@@ -672,6 +710,7 @@ def draw(model, **config):
         {"do_sample": True, "top_k": 0, "epsilon_cutoff": 1.0},
         {"do_sample": True, "suppress_tokens": [9, 20, 33], "sequence_bias": [[[7], 2.0], [[20], 9.0]]},
         {"repetition_penalty": 1.3, "suppress_tokens": [*range(40)]},
+        {"do_sample": True, "top_k": 0, "eta_cutoff": 0.02},
         {"do_sample": True, "top_k": 0, "no_repeat_ngram_size": 1},
         {"no_repeat_ngram_size": 2, "repetition_penalty": 0.5},
         {"do_sample": True, "top_k": 0, "encoder_repetition_penalty": 1.5, "repetition_penalty": 0.8},

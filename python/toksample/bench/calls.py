@@ -52,8 +52,16 @@ CALLS = (
     _sample("typical_p", temperature=0.7, typical_p=0.9),
     _sample("epsilon_cutoff", temperature=0.7, epsilon_cutoff=0.001),
     _sample("top_a", temperature=0.7, top_a=0.2),
+    _sample("eta_cutoff", temperature=0.7, eta_cutoff=0.001),
+    _sample("top_n_sigma", temperature=0.7, top_n_sigma=1.0),
+    _sample("tfs", temperature=0.7, tfs=0.95),
+    _sample("top_h", temperature=0.7, top_h=0.4),
     # With a probability of 1 every draw takes as long as those that XTC acts on.
     _sample("xtc", temperature=0.7, min_p=0.02, xtc_probability=1.0, xtc_threshold=0.1),
+    _sample("dynatemp_range", temperature=0.7, dynatemp_range=0.5, top_k=50),
+    _sample("mirostat-1", temperature=0.7, mirostat=1),
+    _sample("mirostat-2", temperature=0.7, mirostat=2),
+    _sample("smoothing_factor", temperature=0.7, smoothing_factor=0.3, top_k=50),
     _sample("repetition_penalty", about="1,000 tokens", **_PENALIZED, repetition_penalty=1.2),
     _sample("frequency_penalty", about="1,000 tokens", **_PENALIZED, frequency_penalty=0.5),
     _sample("presence_penalty", about="1,000 tokens", **_PENALIZED, presence_penalty=1.5),
@@ -103,12 +111,14 @@ def may_be_drawn(call: Call, rows: Rows) -> npt.NDArray[np.bool_]:
     params = call.params_for(rows)
     histories = params.pop("output_ids", None)
     wider = dict(params)
-    for name in ("top_p", "typical_p"):
+    for name in ("top_p", "typical_p", "tfs", "top_h"):
         if name in params:
             wider[name] = min(1.0, params[name] + WIDER)
-    for name in ("min_p", "epsilon_cutoff", "top_a"):
+    for name in ("min_p", "epsilon_cutoff", "top_a", "eta_cutoff"):
         if name in params:
             wider[name] = params[name] * (1 - WIDER)
+    if "top_n_sigma" in params:
+        wider["top_n_sigma"] = params["top_n_sigma"] * (1 + WIDER)
     if "xtc_threshold" in params:
         wider["xtc_threshold"] = params["xtc_threshold"] * (1 + WIDER)
     legal = np.empty(rows.shape, np.bool_)

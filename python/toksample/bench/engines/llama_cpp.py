@@ -41,6 +41,7 @@ class LlamaCpp(Engine):
         top_p: float = 1.0,
         min_p: float = 0.0,
         typical_p: float = 1.0,
+        top_n_sigma: float = 0.0,
         xtc_probability: float = 0.0,
         xtc_threshold: float = 0.1,
         repetition_penalty: float = 1.0,
@@ -67,6 +68,8 @@ class LlamaCpp(Engine):
             samplers.append(llama.llama_sampler_init_min_p(min_p, 1))
         if typical_p < 1:
             samplers.append(llama.llama_sampler_init_typical(typical_p, 1))
+        if top_n_sigma > 0:
+            samplers.append(llama.llama_sampler_init_top_n_sigma(top_n_sigma))
         if xtc_probability > 0:
             samplers.append(llama.llama_sampler_init_xtc(xtc_probability, xtc_threshold, 1, 1))
         return self._chain(rows, [*samplers, llama.llama_sampler_init_dist(1)], history)

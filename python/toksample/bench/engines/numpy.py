@@ -72,44 +72,101 @@ def numpy_sample(
     typical_p: float = 1.0,
     epsilon_cutoff: float = 0.0,
     top_a: float = 0.0,
+    eta_cutoff: float = 0.0,
+    top_n_sigma: float = 0.0,
+    tfs: float = 1.0,
+    top_h: float = 0.0,
     xtc_probability: float = 0.0,
     xtc_threshold: float = 0.1,
+    dynatemp_range: float = 0.0,
+    mirostat: int = 0,
+    smoothing_factor: float = 0.0,
     **edits: Any,
 ) -> int:
     """Draw a token from a row. Any further parameters are those of `numpy_edit`."""
     if edits:
         row = numpy_edit(row, **edits)
+    if smoothing_factor > 0:
+        row = row.max() - smoothing_factor * (row.max() - row) ** 2
+    if dynatemp_range > 0:
+        temperature = numpy_dynamic_temperature(row, temperature, dynatemp_range)
     if top_k:
         logits, ids = numpy_top_k(row, top_k)
-    elif top_p < 1:
+    elif top_p < 1 or tfs < 1:
         ids = np.argsort(-row)
         logits = row[ids]
     else:
         logits, ids = row, np.arange(len(row))
+    if top_n_sigma > 0:
+        kept = logits >= logits.max() - top_n_sigma * logits.std(dtype=np.float64)
+        logits, ids = logits[kept], ids[kept]
+    if top_h > 0:
+        logits, ids = numpy_top_k(row, 100)
     probs = np.exp((logits - logits.max()) / temperature).astype(np.float64)
     if top_p < 1:
         running = np.cumsum(probs)
-        kept = int(np.searchsorted(running, top_p * running[-1])) + 1
-        probs, ids = probs[:kept], ids[:kept]
+        count = int(np.searchsorted(running, top_p * running[-1])) + 1
+        probs, ids = probs[:count], ids[:count]
     if min_p > 0:
         probs = np.where(probs >= min_p * probs.max(), probs, 0)
-    if typical_p < 1 or epsilon_cutoff > 0 or top_a > 0:
+    if typical_p < 1 or epsilon_cutoff > 0 or top_a > 0 or eta_cutoff > 0 or top_h > 0:
         probs = probs / probs.sum()
     if typical_p < 1:
         surprise = -np.log(np.maximum(probs, np.finfo(np.float64).tiny))
         nearest = np.argsort(np.abs(surprise - np.sum(probs * surprise)))
-        kept = int(np.searchsorted(np.cumsum(probs[nearest]), typical_p)) + 1
-        probs, ids = probs[nearest[:kept]], ids[nearest[:kept]]
+        count = int(np.searchsorted(np.cumsum(probs[nearest]), typical_p)) + 1
+        probs, ids = probs[nearest[:count]], ids[nearest[:count]]
     if epsilon_cutoff > 0:
         probs = np.where(probs >= min(epsilon_cutoff, probs.max()), probs, 0)
     if top_a > 0:
         probs = np.where(probs >= top_a * probs.max() ** 2, probs, 0)
+    if eta_cutoff > 0:
+        eta = min(eta_cutoff, np.sqrt(eta_cutoff) * np.exp(-np.sum(_entropy_parts(probs))))
+        probs = np.where(probs >= min(eta, probs.max()), probs, 0)
+    if tfs < 1:
+        running = np.cumsum(np.abs(np.diff(probs, 2)))
+        count = int(np.searchsorted(running[1:], tfs * running[-1], side="right")) + 1
+        probs, ids = probs[:count], ids[:count]
+    if top_h > 0:
+        running = np.cumsum(_entropy_parts(probs))
+        count = max(1, int(np.searchsorted(running, top_h * running[-1], side="right")))
+        probs, ids = probs[:count], ids[:count]
     if xtc_probability > 0 and rng.random() < xtc_probability:
         probs = probs / probs.sum()
         top = probs[probs >= xtc_threshold]
         if len(top) > 1:
             probs = np.where(probs <= top.min(), probs, 0)
+    if mirostat:
+        places = numpy_mirostat(probs / probs.sum(), mirostat)
+        probs, ids = probs[places], ids[places]
     return int(rng.choice(ids, p=probs / probs.sum()))
+
+
+def _entropy_parts(probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return -p log p for each probability."""
+    return -probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+
+
+def numpy_dynamic_temperature(row: Rows, temperature: float, spread: float) -> float:
+    """Return the temperature that follows the entropy of a row."""
+    probs = np.exp((row - row.max()).astype(np.float64))
+    probs /= probs.sum()
+    entropy = -np.sum(probs * np.log(np.maximum(probs, np.finfo(np.float64).tiny)))
+    low = max(0.0, temperature - spread)
+    return float(low + (temperature + spread - low) * entropy / np.log(len(row)))
+
+
+def numpy_mirostat(probs: npt.NDArray[np.float64], version: int) -> npt.NDArray[np.int64]:
+    """Return the places of the tokens that mirostat keeps for the first token of a text, whose limit is 10 bits."""
+    if version == 2:
+        return np.flatnonzero(probs >= min(2.0**-10, probs.max()))
+    by_probability = np.argsort(-probs)
+    surprises = -np.log2(np.maximum(probs[by_probability[:100]], np.finfo(np.float64).tiny))
+    places = np.arange(1, len(surprises))
+    ratios = np.log2((places + 1) / places)
+    s = np.sum(ratios * np.diff(surprises)) / np.sum(ratios * ratios)
+    k = ((s - 1) * 2**10 / (1 - len(probs) ** (1 - s))) ** (1 / s)
+    return by_probability[: max(1, int(k))]
 
 
 def numpy_edit(

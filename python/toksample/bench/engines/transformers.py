@@ -30,6 +30,8 @@ class Transformers(TorchBased):
         min_p: float = 0.0,
         typical_p: float = 1.0,
         epsilon_cutoff: float = 0.0,
+        eta_cutoff: float = 0.0,
+        top_h: float = 0.0,
         repetition_penalty: float = 1.0,
         output_ids: npt.NDArray[np.int64] | None = None,
         logit_bias: Mapping[int, float] | None = None,
@@ -53,6 +55,10 @@ class Transformers(TorchBased):
             warpers.append(transformers.TypicalLogitsWarper(typical_p))
         if epsilon_cutoff > 0:
             warpers.append(transformers.EpsilonLogitsWarper(epsilon_cutoff))
+        if eta_cutoff > 0:
+            warpers.append(transformers.EtaLogitsWarper(eta_cutoff))
+        if top_h > 0:
+            warpers.append(transformers.TopHLogitsWarper(top_h))
         ids = torch.empty((len(tensor), 0), dtype=torch.int64)
         if output_ids is not None:
             ids = torch.from_numpy(np.atleast_2d(output_ids))
