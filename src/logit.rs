@@ -28,6 +28,17 @@ pub trait Logit: Copy + Send + Sync + 'static {
     /// Returns the logit that a lane stands for, as a float32.
     fn of_lane(lane: Self::Lane) -> f32;
 
+    /// Returns the logits that eight lanes stand for.
+    // This is a loop, because `map` on an array is not always inlined, and would then be compiled for the baseline.
+    #[inline(always)]
+    fn of_lanes(lanes: [Self::Lane; GROUP]) -> [f32; GROUP] {
+        let mut logits = [0.0; GROUP];
+        for (logit, lane) in logits.iter_mut().zip(lanes) {
+            *logit = Self::of_lane(lane);
+        }
+        logits
+    }
+
     /// Returns a block as float32, using `buffer` if it has to be widened.
     #[inline(always)]
     fn widen<'a, I: Vector>(block: &'a [Self; BLOCK], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
@@ -61,6 +72,11 @@ impl Logit for f32 {
     #[inline(always)]
     fn of_lane(lane: f32) -> f32 {
         lane
+    }
+
+    #[inline(always)]
+    fn of_lanes(lanes: [f32; GROUP]) -> [f32; GROUP] {
+        lanes
     }
 
     #[inline(always)]

@@ -66,7 +66,10 @@ macro_rules! table {
                 $(if !$holds(self.$name) {
                     return Err(ParamError::new(stringify!($name), $rule, self.$name as f64));
                 })*
-                Ok(())
+                match self.mirostat_mu {
+                    Some(mu) if !is_mu(mu) => Err(ParamError::new("mirostat_mu", "in [-1e30, 1e30]", mu)),
+                    _ => Ok(()),
+                }
             }
         }
 

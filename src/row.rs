@@ -367,11 +367,7 @@ fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) ->
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
         *lanes = T::lanes(block, nan);
     }
-    let mut maxima = [0.0; GROUP];
-    for (maximum, lane) in maxima.iter_mut().zip(fold_together(&lanes, T::larger)) {
-        *maximum = T::of_lane(lane);
-    }
-    maxima
+    T::of_lanes(fold_together(&lanes, T::larger))
 }
 
 /// Returns the error for the first NaN or +inf of an allowed token, in a row in which one was seen. This is off the fast path.

@@ -18,11 +18,14 @@ use crate::search::State;
 
 #[inline(always)]
 pub(super) fn apply<R: Row>(e: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if e > 0.0 {
-        let moments = state.moments();
-        let bits = moments.entropy().ok_or(RowError::Changed)?; // the most probable token always has a mass
-        let eta = e.min(e.sqrt() * exp2(-bits));
-        state.keep_heavier(eta * moments.mass as f64);
-    }
+    if e > 0.0 { keep(e, state) } else { Ok(()) }
+}
+
+#[inline(never)]
+fn keep<R: Row>(e: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
+    let moments = state.moments();
+    let bits = moments.entropy().ok_or(RowError::Changed)?; // the most probable token always has a mass
+    let eta = e.min(e.sqrt() * exp2(-bits));
+    state.keep_heavier(eta * moments.mass as f64);
     Ok(())
 }

@@ -26,9 +26,11 @@ const MOST: usize = 100;
 
 #[inline(always)]
 pub(super) fn apply<R: Row>(h: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if h <= 0.0 {
-        return Ok(());
-    }
+    if h > 0.0 { keep(h, state) } else { Ok(()) }
+}
+
+#[inline(never)]
+fn keep<R: Row>(h: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
     let mass = state.mass();
     let (keys, masses) = state.first_of_kept(MOST)?;
     let total = masses.iter().copied().fold(0, u64::wrapping_add);

@@ -17,12 +17,15 @@ use crate::search::State;
 
 #[inline(always)]
 pub(super) fn apply<R: Row>(n: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if n > 0.0 {
-        let (first, spread) = state.spread();
-        let sigma = spread.sigma().ok_or(RowError::Changed)?; // the first token counts
-        let floor = f64::from(first) - n * sigma;
-        let nearest = floor as f32;
-        state.keep_from(if f64::from(nearest) < floor { nearest.next_up() } else { nearest.max(f32::MIN) });
-    }
+    if n > 0.0 { keep(n, state) } else { Ok(()) }
+}
+
+#[inline(never)]
+fn keep<R: Row>(n: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
+    let (first, spread) = state.spread();
+    let sigma = spread.sigma().ok_or(RowError::Changed)?; // the first token counts
+    let floor = f64::from(first) - n * sigma;
+    let nearest = floor as f32;
+    state.keep_from(if f64::from(nearest) < floor { nearest.next_up() } else { nearest.max(f32::MIN) });
     Ok(())
 }

@@ -18,9 +18,11 @@ use crate::search::State;
 
 #[inline(always)]
 pub(super) fn apply<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    if p >= 1.0 {
-        return Ok(());
-    }
+    if p < 1.0 { keep(p, state) } else { Ok(()) }
+}
+
+#[inline(never)]
+fn keep<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
     let moments = state.moments();
     let mean = moments.mean().ok_or(RowError::Changed)?; // the most probable token always has a mass
     let share = Share { p, is_exceeded: false };

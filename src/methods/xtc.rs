@@ -16,6 +16,7 @@ use crate::error::RowError;
 use crate::row::Row;
 use crate::search::State;
 
+#[inline(always)]
 pub(super) fn apply<R: Row>(
     probability: f64,
     threshold: f64,
@@ -23,5 +24,8 @@ pub(super) fn apply<R: Row>(
     state: &mut State<'_, R>,
 ) -> Result<(), RowError> {
     const WORDS: f64 = (1u128 << 64) as f64;
+    if probability <= 0.0 {
+        return Ok(());
+    }
     if u128::from(word) < (probability * WORDS) as u128 { state.drop_before_last_of(threshold) } else { Ok(()) }
 }
