@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from toksample._orders import ORDERS, STEPS
+from toksample._orders import ORDERS, STEPS, SWITCHES
 from toksample._parameters import PARAMETERS
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -208,9 +208,9 @@ def make_order(rng):
 
 def with_order(params, order):
     """Return parameters that are applied in an order. Those for which it has no step are turned off."""
-    applied = {STEPS[step] for step in order}
-    off = {name: PARAMETERS[name].off for name in STEPS.values() if name in params and name not in applied}
-    off = {name: np.full_like(params[name], value)[()] for name, value in off.items()}
+    applied = {STEPS[step] for step in order} | {name for name, step in SWITCHES.items() if step in order}
+    lacking = [name for name in (*STEPS.values(), *SWITCHES) if name in params and name not in applied]
+    off = {name: np.full_like(params[name], PARAMETERS[name].off)[()] for name in lacking}
     return params | off | {"order": order}
 
 

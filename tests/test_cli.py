@@ -102,10 +102,15 @@ def test_version_of_the_module() -> None:
             f"toksample generate: error: argument --max-new-tokens: must be an integer, got '{'x' * 196}...",
         ),
         (["sample", "x.npy", "--min-p", "x"], "toksample sample: error: argument --min-p: must be a number, got 'x'"),
+        (
+            ["sample", "x.npy", "--suppress-tokens", "3,,4"],
+            "toksample sample: error: argument --suppress-tokens: must be an integer, got ''",
+        ),
         (["sample", "x.npy", "--temp", "1"], "toksample: error: unrecognized arguments: --temp 1"),
         # With a file of logits there is no text that a penalty could look at.
         (["sample", "x.npy", "--presence-penalty=1"], "toksample: error: unrecognized arguments: --presence-penalty=1"),
         (["sample", "x.npy", "--penalty-window=1"], "toksample: error: unrecognized arguments: --penalty-window=1"),
+        (["sample", "x.npy", "--bad-words-ids=1"], "toksample: error: unrecognized arguments: --bad-words-ids=1"),
     ],
 )
 def test_usage_errors(argv: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +140,8 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--top-h=nan", "top_h must be in [0, 1], got nan"),
         ("--xtc-probability=2", "xtc_probability must be in [0, 1], got 2.0"),
         ("--xtc-threshold=2", "xtc_threshold must be in [0, 1], got 2.0"),
+        ("--min-tokens-to-keep=-1", "min_tokens_to_keep must be in [0, 2**64), got -1"),
+        ("--suppress-tokens=4194304", "suppress_tokens must be in [0, 4194304), got 4194304"),
         ("--order=vlm", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got 'vlm'"),
         ("--order=", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got ''"),
         ("--order=top_k,x", f"order must have steps among {', '.join(STEPS)}, got 'x'"),
@@ -325,6 +332,9 @@ def logits_file(tmp_path: Path) -> str:
         ("--temperature 3 --top-p 0.6 --order top_p,temperature", {"temperature": 3, "top_p": 0.6, "order": "mlx-lm"}),
         ("--min-p 0.1 --order min_p", {"min_p": 0.1, "order": ["min_p"]}),
         ("--xtc-probability 1 --xtc-threshold 0.01", {"xtc_probability": 1.0, "xtc_threshold": 0.01}),
+        ("--top-k 2 --min-tokens-to-keep 30", {"top_k": 2, "min_tokens_to_keep": 30}),
+        ("--greedy --allowed-token-ids 7,3", {"temperature": 0, "allowed_token_ids": [7, 3]}),
+        ("--greedy --allowed-token-ids 7,3 --suppress-tokens 3", {"temperature": 0, "allowed_token_ids": [7]}),
     ],
 )
 def test_sample_is_the_function(
@@ -419,6 +429,8 @@ def test_generation_configs_that_are_refused(
         ([""], "the prompt must have at least one character, got ''"),
         (["\udcff"], "the prompt must be valid UTF-8, got '\\udcff'"),
         ([PROMPT, "--max-new-tokens=-1"], "max_new_tokens must be >= 0, got -1"),
+        ([PROMPT, "--min-new-tokens=-1"], "min_new_tokens must be >= 0, got -1"),
+        ([PROMPT, "--dry-base=0.5"], "dry_base must be in [1, 1e30], got 0.5"),
         (
             [PROMPT, f"--max-new-tokens=-{10**4000}"],
             "max_new_tokens must be >= 0, got a negative integer of about 4001 digits",
@@ -512,6 +524,10 @@ def test_generate_ends_with_the_text(stand_in: StandIn, capsys: pytest.CaptureFi
         (["--encoder-repetition-penalty=0.1"], "ba~"),
         (["--no-repeat-ngram-size=1"], "ba~"),
         (["--no-repeat-ngram-size=2"], "bab"),
+        ([f"--begin-suppress-tokens={ord('b')}"], "ba~"),
+        ([f"--bad-words-ids={ord('a')},{ord('b')}"], "ba~"),
+        ([f"--bad-words-ids={ord('b')},{ord('b')}"], "bab"),
+        ([f"--bad-words-ids={ord('b')}", "--bad-words-ids=0,1"], "ba~"),
     ],
     ids=str,
 )
@@ -535,6 +551,7 @@ def test_generate_counts_what_it_has_drawn(stand_in: StandIn, capsys: pytest.Cap
         (["--presence-penalty=16"], "cxcccc"),  # 20, then 4 for good; and 5, then -11
         (["--dry-multiplier=4", "--dry-allowed-length=1"], "cccccx"),  # 20, 20, 16, 13, 7.75, and then less than 0
         (["--no-repeat-ngram-size=3"], "cccxcc"),
+        (["--dry-multiplier=4", "--dry-allowed-length=1", f"--dry-sequence-breakers={ord('c')}"], "cccccc"),
     ):
         assert cli.main([*argv, *options]) == 0
         out, errors = capsys.readouterr()
@@ -554,6 +571,14 @@ def test_generate_counts_what_it_has_drawn(stand_in: StandIn, capsys: pytest.Cap
         ({"min_new_tokens": 6, "max_new_tokens": 6}, [], "xyz{|}>?", 6),  # ">" is second where the end is banned
         ({"min_new_tokens": 6, "max_new_tokens": 9}, ["--max-new-tokens=5"], "xyz{|}>", 5),
         ({"min_new_tokens": 5, "max_new_tokens": 6, "sequence_bias": [[[ord("<")], 9.0]]}, [], "xyz{|}<=", 6),
+        ({"min_new_tokens": 6, "max_new_tokens": 6}, ["--min-new-tokens=0"], "xyz{|}", 5),
+        ({"max_new_tokens": 6}, ["--min-new-tokens=6"], "xyz{|}>?", 6),
+        # The tokens that end the text are those of the model, and so is the number after which it ends.
+        ({"forced_eos_token_id": ord("<")}, ["--max-new-tokens=3"], "xyz{<", 3),
+        ({"forced_eos_token_id": ord("<"), "max_new_tokens": 3}, [], "xyz{<", 3),
+        ({"exponential_decay_length_penalty": [1, 1e9], "sequence_bias": [[[ord("~")], 1.0]]}, [], "xyz{", 3),
+        ({"begin_suppress_tokens": [ord("z")], "max_new_tokens": 2}, [], "xy>?", 2),
+        ({"bad_words_ids": [[ord("z"), ord("{")]], "max_new_tokens": 2}, [], "xyz>", 2),
         ({"stop_strings": "|}"}, [], "xyz{", 4),
         ({"stop_strings": ["}|", "z"]}, [], "xy", 1),
         ({"stop_strings": ["|}~"]}, [], "xyz{|}", 5),  # which never comes: what was held back is written at the end

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toksample import GenerationConfig, SamplingParams
-from toksample._orders import ORDERS, STEPS, steps
+from toksample._orders import ORDERS, STEPS, SWITCHES, steps
 from toksample._stop_strings import StopStrings
-from toksample._systems import LLAMA_CPP, OPENAI, SYSTEMS, TRANSFORMERS, VLLM
+from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, SYSTEMS, TRANSFORMERS, VLLM
 
 METHODS = Path(__file__).parent.parent / "docs" / "sampling-methods.md"
 FIELDS = {field.name for field in dataclasses.fields(SamplingParams)}
@@ -110,8 +110,16 @@ def test_every_parameter_has_its_place(system):
 
 @every_system
 def test_every_field_of_a_system_has_one_place(system):
-    names = [*(option.theirs for option in system.options), *(refused.theirs for refused in system.refused)]
-    names += [*system.text, *system.ignored]
+    """An option may be in several places of ours, and it may also say when a text ends."""
+    pairs = [(option.theirs, option.ours) for option in system.options]
+    assert len(pairs) == len(set(pairs))
+    options = {option.theirs for option in system.options}
+    names = [
+        *options,
+        *(refused.theirs for refused in system.refused),
+        *(system.text.keys() - options),
+        *system.ignored,
+    ]
     assert len(names) == len(set(names))
     assert all(len(name) > 1 or name == "n" for name in names)  # a text that was taken apart
     assert set(system.text.values()) <= {field.name for field in dataclasses.fields(GenerationConfig)}
@@ -119,26 +127,35 @@ def test_every_field_of_a_system_has_one_place(system):
 
 @every_system
 def test_the_tables_agree_with_the_parameters(system):
-    """What is off in the system is off here, and a setting belongs to methods that are fields."""
+    """What is off in the system is off here."""
     defaults = SamplingParams()
     for option in system.options:
-        assert set(option.setting_of) <= FIELDS
         for off in option.off:
             given = {option.theirs: off} | ({system.switch: True} if system.switch else {})
             assert getattr(READ[system](given), option.ours) == getattr(defaults, option.ours), (option.theirs, off)
 
 
 @every_system
+def test_settings_come_after_their_methods(system):
+    assert {*SETTINGS, *itertools.chain(*SETTINGS.values())} <= FIELDS
+    fields = [option.ours for option in system.options]
+    for name, methods in SETTINGS.items():
+        assert all(fields.index(method) < fields.index(name) for method in methods if {name, method} <= set(fields))
+
+
+@every_system
 def test_the_filters_of_a_system_are_the_steps_of_its_order(system):
-    filters = {option.ours for option in system.options if option.is_filter and not option.setting_of}
+    filters = {option.ours for option in system.options if option.is_filter and option.ours not in SETTINGS}
     if system.order is None:
         assert filters <= {STEPS[step] for step in steps(None)}
     else:
-        assert filters == {STEPS[step] for step in steps(system.order)}
+        steps_of_order = {STEPS[step] for step in steps(system.order)}
+        assert filters == steps_of_order - system.lacks | {*SWITCHES} - system.lacks
+        assert steps_of_order & system.lacks == ({"mirostat"} if system is LLAMA_CPP else set())
 
 
 def test_the_samplers_of_llama_cpp():
-    assert tuple(LLAMA_CPP.sampler_of) == steps("llama.cpp")
+    assert (*LLAMA_CPP.sampler_of, "mirostat") == steps("llama.cpp")
     samplers = {one.sampler for one in (*LLAMA_CPP.options, *LLAMA_CPP.refused)} - {None}
     assert samplers == {*ALL_SAMPLERS, "adaptive_p"}
 
@@ -154,7 +171,8 @@ def test_refused_fields_are_refused_unless_they_are_off(system):
 
 @every_system
 def test_other_fields_change_nothing(system):
-    for name in (*system.text, *system.ignored, "_private"):
+    options = {option.theirs for option in system.options}
+    for name in (*(system.text.keys() - options), *system.ignored, "_private"):
         assert READ[system]({name: object()}) == READ[system]({})
 
 
@@ -179,16 +197,48 @@ def test_a_field_that_is_none_is_absent(system):
         ({"do_sample": True, "top_k": None}, {"top_k": 50}),
         ({"do_sample": True, "top_k": 0}, {}),
         ({"do_sample": True, "top_k": 0, "epsilon_cutoff": 1.0, "min_p": 0.1}, {"min_p": 0.1}),
+        (
+            {"do_sample": True, "top_k": 0, "eta_cutoff": 0.1, "top_h": 0.4},
+            {"eta_cutoff": 0.1, "top_h": 0.4},
+        ),
         # What an object has that was made by an old transformers without any options.
         ({"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "min_length": 0}, {"temperature": 0}),
         ({"temperature": 0.0}, {"temperature": 0}),
         ({"repetition_penalty": 1.2}, {"temperature": 0, "repetition_penalty": 1.2}),
         (
             {"sequence_bias": [[[5], 2.0], [[6], -1]], "suppress_tokens": [6, 9]},
-            {"temperature": 0, "logit_bias": {5: 2.0, 6: -np.inf, 9: -np.inf}},
+            {"temperature": 0, "logit_bias": {5: 2.0, 6: -1.0}, "suppress_tokens": (6, 9)},
         ),
         ({"sequence_bias": {(5,): 2.0}}, {"temperature": 0, "logit_bias": {5: 2.0}}),
-        ({"suppress_tokens": []}, {"temperature": 0}),
+        (
+            {"sequence_bias": [[[5, 6], 2], [[7], 1], [[5, 7], -1]]},
+            {"temperature": 0, "logit_bias": {7: 1.0}, "sequence_bias": {(5, 6): 2.0, (5, 7): -1.0}},
+        ),
+        ({"suppress_tokens": [], "bad_words_ids": [], "begin_suppress_tokens": []}, {"temperature": 0}),
+        (WHISPER, {"temperature": 0, "suppress_tokens": [1, 2, 7], "begin_suppress_tokens": [220, 50257]}),
+        (
+            {"bad_words_ids": [[5], [6, 7]], "no_repeat_ngram_size": 3, "encoder_repetition_penalty": 1.5},
+            {
+                "temperature": 0,
+                "bad_words_ids": [[5], [6, 7]],
+                "no_repeat_ngram_size": 3,
+                "encoder_repetition_penalty": 1.5,
+            },
+        ),
+        # The tokens that end a text, and its length, are read where a method needs to know them.
+        (
+            {"min_new_tokens": 5, "eos_token_id": 2, "max_new_tokens": 9},
+            {"temperature": 0, "min_new_tokens": 5, "eos_token_ids": [2]},
+        ),
+        (
+            {"exponential_decay_length_penalty": [10, 1.5], "eos_token_id": [2, 3]},
+            {"temperature": 0, "exponential_decay_length_penalty": (10, 1.5), "eos_token_ids": [2, 3]},
+        ),
+        (
+            {"forced_bos_token_id": 0, "forced_eos_token_id": 2, "eos_token_id": 2, "max_new_tokens": 9},
+            {"temperature": 0, "forced_bos_token_id": 0, "forced_eos_token_id": 2, "max_new_tokens": 9},
+        ),
+        ({"forced_eos_token_id": [2], "max_length": 9}, {"temperature": 0, "forced_eos_token_id": 2}),
     ],
     ids=str,
 )
@@ -209,6 +259,9 @@ def test_generation_configs(source, want):
         ({"temperature": 1e-6}, {"temperature": 0.01}),
         ({"temperature": 0.009}, {"temperature": 0.01}),
         ({"logit_bias": {"5": -1, 6: 2}}, {"logit_bias": {5: -1.0, 6: 2.0}}),
+        ({"allowed_token_ids": [5, 6]}, {"allowed_token_ids": [5, 6]}),
+        ({"min_tokens": 3, "stop_token_ids": [7]}, {"min_new_tokens": 3, "eos_token_ids": [7]}),
+        ({"stop_token_ids": [7]}, {}),
     ],
     ids=str,
 )
@@ -235,6 +288,25 @@ NO_FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
         ({"repeat_last_n": 0}, {}),
         ({"repeat_last_n": 20}, {}),
         ({"xtc_threshold": 0.1, "xtc_probability": 0, "mirostat": 0, "dry_base": 1.75}, {}),
+        ({"top_n_sigma": -1}, {}),
+        ({"top_n_sigma": 1.5}, {"top_n_sigma": 1.5}),
+        ({"dynatemp_range": 0.5}, {"dynatemp_range": 0.5}),
+        ({"dynatemp_range": 0, "dynatemp_exponent": 2}, {}),
+        ({"dynatemp_range": 0.5, "dynatemp_exponent": 2}, {"dynatemp_range": 0.5, "dynatemp_exponent": 2}),
+        ({"min_keep": 0}, {}),
+        ({"min_keep": 3}, {"min_tokens_to_keep": 3}),
+        ({"dry_multiplier": 0, "dry_base": 2, "dry_sequence_breakers": ["\n"], "dry_penalty_last_n": 0}, {}),
+        ({"dry_multiplier": 0.8, "dry_sequence_breakers": [""], "dry_penalty_last_n": -1}, {"dry_multiplier": 0.8}),
+        (
+            {
+                "dry_multiplier": 0.8,
+                "dry_base": 2,
+                "dry_allowed_length": 3,
+                "dry_penalty_last_n": 99,
+                "dry_sequence_breakers": [""],
+            },
+            {"dry_multiplier": 0.8, "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 99},
+        ),
         (
             {"logit_bias": [[5, -1], ["6", False], [5, 3]]},
             {"logit_bias": {5: 2.0, 6: -np.inf}},
@@ -313,8 +385,8 @@ def test_openai(source, want):
         (TRANSFORMERS, {3: 5}, "the generation config must have fields that are known, got 3 with 5$"),
         (
             TRANSFORMERS,
-            WHISPER,
-            r"begin_suppress_tokens of the generation config must be None or \[\], got \[220, 50257\]",
+            {"encoder_no_repeat_ngram_size": 3},
+            "encoder_no_repeat_ngram_size of the generation config must be None or 0, got 3",
         ),
         (TRANSFORMERS, {"num_beams": 4}, "num_beams of the generation config must be None or 1, got 4"),
         # Fields that contradict one another.
@@ -328,6 +400,12 @@ def test_openai(source, want):
             {"do_sample": False, "top_k": 20},
             "top_k of the .* None or 0 where do_sample is not True, got 20",
         ),
+        (
+            TRANSFORMERS,
+            {"top_h": 0.4},
+            "top_h of the generation config must be None where do_sample is not True, got 0.4",
+        ),
+        (TRANSFORMERS, {"do_sample": True, "top_h": 0}, "top_h of the generation config must be above 0, got 0"),
         (TRANSFORMERS, {"do_sample": True, "temperature": 0}, "temperature .* above 0 where do_sample is True, got 0"),
         (
             TRANSFORMERS,
@@ -380,9 +458,30 @@ def test_openai(source, want):
         ),
         (
             LLAMA_CPP,
-            {"samplers": ["dry", "top_k"], "dry_multiplier": 0.8},
-            r"dry_multiplier of the llama.cpp request must be None or 0.0, got 0.8$",
+            {"dry_multiplier": 0.8},
+            r"dry_sequence_breakers of the llama.cpp request must be \[''\] where dry_multiplier is on, .*, got \['\\n', ",
         ),
+        (
+            LLAMA_CPP,
+            {"dry_multiplier": 0.8, "dry_sequence_breakers": [""], "dry_penalty_last_n": 0},
+            "dry_penalty_last_n of .* where dry_multiplier is on, got 0",
+        ),
+        (
+            LLAMA_CPP,
+            {"samplers": ["top_k", "dry"], "dry_multiplier": 0.8, "dry_sequence_breakers": [""]},
+            "samplers of the llama.cpp request must have 'dry' before the filters where dry_multiplier is on, got",
+        ),
+        (
+            LLAMA_CPP,
+            {
+                "samplers": ["dry", "penalties"],
+                "dry_multiplier": 0.8,
+                "dry_sequence_breakers": [""],
+                "frequency_penalty": 1,
+            },
+            "samplers of the llama.cpp request must have 'dry' after 'penalties' where dry_multiplier is on, got",
+        ),
+        (VLLM, {"allowed_token_ids": []}, r"allowed_token_ids of vLLM's .* a list of at least one token id, got \[\]"),
         (
             LLAMA_CPP,
             {"xtc_probability": 2},
@@ -391,7 +490,7 @@ def test_openai(source, want):
         (
             TRANSFORMERS,
             {"suppress_tokens": [-1]},
-            "suppress_tokens of the generation config: logit_bias must have token ids",
+            r"suppress_tokens must be in \[0, 4194304\), got -1",
         ),
         (
             TRANSFORMERS,
@@ -400,8 +499,23 @@ def test_openai(source, want):
         ),
         (
             TRANSFORMERS,
-            {"sequence_bias": [[[5, 6], 2.0]]},
-            r"sequence_bias of .* one token in a list .*, got \[\[\[5, 6\], 2.0\]\]",
+            {"sequence_bias": [[5, 2.0]]},
+            r"sequence_bias of .* pairs of a list of token ids and a number, got \[\[5, 2.0\]\]",
+        ),
+        (
+            TRANSFORMERS,
+            {"forced_eos_token_id": [2, 3]},
+            r"forced_eos_token_id of .* a token id or a list of a single one, got \[2, 3\]",
+        ),
+        (
+            TRANSFORMERS,
+            {"min_new_tokens": 2, "eos_token_id": "a"},
+            "eos_token_id of the generation config must be a token id or a list of them, got 'a'",
+        ),
+        (
+            TRANSFORMERS,
+            {"exponential_decay_length_penalty": 5},
+            "exponential_decay_length_penalty of .* a pair of an integer and a number, got 5",
         ),
     ],
     ids=str,
@@ -498,21 +612,30 @@ def meaning(params):
     fields = {name: getattr(normal, name) if value is None else value for name, value in params.keywords().items()}
     if fields["top_k"] == -1:
         fields["top_k"] = 0
-    if not fields["logit_bias"]:
-        fields["logit_bias"] = None
+    # Bans of tokens and of sequences have the same meaning as biases of -inf.
+    biases = fields["logit_bias"] or {}
+    fields["logit_bias"] = {token: bias for token, bias in biases.items() if bias != -np.inf}
+    banned = {token for token, bias in biases.items() if bias == -np.inf}
+    fields["suppress_tokens"] = banned.union(fields["suppress_tokens"] or ())
+    biases = fields["sequence_bias"] or {}
+    fields["sequence_bias"] = {ids: bias for ids, bias in biases.items() if bias != -np.inf}
+    banned = {ids for ids, bias in biases.items() if bias == -np.inf}
+    fields["bad_words_ids"] = banned.union(fields["bad_words_ids"] or ())
+    for name in ("begin_suppress_tokens", "eos_token_ids", "dry_sequence_breakers"):
+        fields[name] = fields[name] or None
+    fields["min_tokens_to_keep"] = fields["min_tokens_to_keep"] or 1
     if fields["temperature"] == 0:
         for name in STEPS.values():
             fields[name] = getattr(normal, name)
         fields["temperature"] = 0
         fields["dynatemp_range"] = 0
         fields["order"] = ()
-    if fields["dynatemp_range"] == 0:
-        fields["dynatemp_exponent"] = 1.0
-    if all(fields[name] in (0, 1) for name in ("repetition_penalty", "frequency_penalty", "presence_penalty")):
-        fields["penalty_window"] = 0
-    if fields["xtc_probability"] == 0:
-        fields["xtc_threshold"] = normal.xtc_threshold
-    fields["order"] = [step for step in steps(fields["order"]) if fields[STEPS[step]] != getattr(normal, STEPS[step])]
+    for name, methods in SETTINGS.items():
+        if all(fields[method] == getattr(normal, method) for method in methods):
+            fields[name] = getattr(normal, name)
+    applied = [*STEPS.items(), *((step, name) for name, step in SWITCHES.items())]
+    on = {step for step, name in applied if fields[name] != getattr(normal, name)}
+    fields["order"] = [step for step in steps(fields["order"]) if step in on]
     return fields
 
 
@@ -521,6 +644,8 @@ def some_params(system):
     shares = st.sampled_from([0.0, 0.25, 1.0, None]) | st.floats(0, 1)
     penalties = st.sampled_from([0.0, -2.0, 2.0, 3.0, None])
     biases = st.sampled_from([-100.0, 0.5, 100.0, 101.0, -np.inf])
+    ids = st.sampled_from([None, (), (0,), (3, 1)])
+    words = st.lists(st.integers(0, 9), min_size=2, max_size=3).map(tuple)
     values = {
         "temperature": st.sampled_from([0, 1e-30, 0.005, 0.01, 0.7, 1, 2, 5.0, None]),
         "top_k": st.sampled_from([-1, 0, 1, 40, 50, 2**40, None]),
@@ -528,9 +653,14 @@ def some_params(system):
         "min_p": shares,
         "typical_p": shares,
         "epsilon_cutoff": shares,
+        "eta_cutoff": shares,
         "top_a": shares,
+        "top_n_sigma": st.sampled_from([0, 0.5, 1, None]),
+        "tfs": shares,
+        "top_h": shares,
         "xtc_probability": shares,
         "xtc_threshold": shares,
+        "min_tokens_to_keep": st.sampled_from([0, 1, 3, None]),
         "order": st.none() | st.sampled_from([system.order, *ORDERS]) | st.permutations(steps(system.order)),
         "dynatemp_range": st.sampled_from([0, 0.5, 1, None]),
         "dynatemp_exponent": st.sampled_from([0.5, 1, 2, None]),
@@ -546,6 +676,24 @@ def some_params(system):
         "seed": st.sampled_from([None, 0, 1, 2**32 - 1, 2**63]),
         "stream": st.sampled_from([None, 3]),
         "logit_bias": st.none() | st.dictionaries(st.integers(0, 9), biases, max_size=3),
+        "sequence_bias": st.none() | st.dictionaries(words, biases, max_size=3),
+        "bad_words_ids": st.none() | st.lists(words, max_size=3),
+        "encoder_repetition_penalty": st.sampled_from([0.5, 1, 1.1, None]),
+        "dry_multiplier": st.sampled_from([0.0, 0.8, None]),
+        "dry_base": st.sampled_from([1.0, 1.75, 2.0, None]),
+        "dry_allowed_length": st.sampled_from([1, 2, 2**31, None]),
+        "dry_penalty_last_n": st.sampled_from([0, 1, 2**31, None]),
+        "dry_sequence_breakers": st.sampled_from([None, (), (3, 5)]),
+        "no_repeat_ngram_size": st.sampled_from([0, 1, 3, None]),
+        "exponential_decay_length_penalty": st.sampled_from([None, (0, 1.0), (5, 1.5)]),
+        "allowed_token_ids": ids,
+        "suppress_tokens": ids,
+        "begin_suppress_tokens": ids,
+        "eos_token_ids": ids,
+        "min_new_tokens": st.sampled_from([0, 3, None]),
+        "forced_bos_token_id": st.sampled_from([None, 0, 7]),
+        "forced_eos_token_id": st.sampled_from([None, 0, 7]),
+        "max_new_tokens": st.sampled_from([0, 1, 9, None]),
     }
     assert values.keys() == FIELDS
     fields = st.fixed_dictionaries({}, optional={name: values[name] for name in sorted(FIELDS - system.lacks)})
@@ -560,14 +708,22 @@ def has_steps(fields):
 
 
 CANNOT_EXPRESS = {  # of the values above
-    TRANSFORMERS: {"typical_p": {0.0}, "epsilon_cutoff": {1.0}},
+    TRANSFORMERS: {"typical_p": {0.0}, "epsilon_cutoff": {1.0}, "eta_cutoff": {1.0}},
     VLLM: {
+        "allowed_token_ids": {()},
         "temperature": {1e-30, 0.005, 5.0},
         "top_p": {0.0},
         "frequency_penalty": {3.0},
         "presence_penalty": {3.0},
     },
-    LLAMA_CPP: {"top_k": {2**40}, "penalty_window": {2**31}, "seed": {2**32 - 1, 2**63}},
+    LLAMA_CPP: {
+        "top_k": {2**40},
+        "penalty_window": {2**31},
+        "dry_allowed_length": {2**31},
+        "dry_penalty_last_n": {2**31},
+        "dry_sequence_breakers": {(3, 5)},
+        "seed": {2**32 - 1, 2**63},
+    },
     OPENAI: {"temperature": {5.0}, "frequency_penalty": {3.0}, "presence_penalty": {3.0}, "seed": {2**63}},
 }
 
@@ -602,12 +758,15 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
 
 @every_system
 def test_what_a_system_lacks_must_be_off(system):
-    some = {"seed": 1, "stream": 0, "top_k": 5, "repetition_penalty": 1.1, "mirostat": 2, "smoothing_curve": 1.5}
-    for name in system.lacks - {"penalty_window", "xtc_threshold"}:
+    ids = dict.fromkeys(("allowed_token_ids", "suppress_tokens", "begin_suppress_tokens"), (3, 5))
+    integers = ("top_k", "seed", "stream", "no_repeat_ngram_size", "min_new_tokens")
+    some = ids | dict.fromkeys((*integers, "forced_bos_token_id", "forced_eos_token_id"), 5) | {"mirostat": 2}
+    some |= {"repetition_penalty": 1.1, "encoder_repetition_penalty": 1.1, "bad_words_ids": ((3, 5),)}
+    some |= {"sequence_bias": {(3, 5): 1.0}, "exponential_decay_length_penalty": (3, 1.5)}
+    for name in system.lacks - SETTINGS.keys():
         value = some.get(name, 0.25)
-        with pytest.raises(
-            ValueError, match=rf"^{name} must be .*, because {system.noun} does not have it, got {value}$"
-        ):
+        message = f"because {system.noun} does not have it, got {value}"
+        with pytest.raises(ValueError, match=rf"^{name} must be .*, {re.escape(message)}$"):
             WRITE[system](SamplingParams(**{name: value}))
         assert WRITE[system](SamplingParams(**{name: None})) == WRITE[system](SamplingParams())
 
@@ -629,7 +788,7 @@ def test_a_threshold_of_xtc_has_no_effect_without_it(system):
         (
             LLAMA_CPP,
             {"top_p": 0.5},
-            "None or 'llama.cpp', or have steps among top_k, typical_p, top_p, min_p, xtc, temperature "
+            "None or 'llama.cpp', or have steps among top_n_sigma, top_k, typical_p, top_p, min_p, xtc, temperature "
             "in the llama.cpp request, got 'sglang'",
         ),
     ],
@@ -646,9 +805,13 @@ def test_an_order_that_a_system_lacks(system, fields, message):
 def test_an_order_that_llama_cpp_has():
     assert "samplers" not in SamplingParams(top_k=5, temperature=0.5, order="llama.cpp").to_llama_cpp()
     written = SamplingParams(top_p=0.5, temperature=0.5, order=("temperature", "top_p")).to_llama_cpp()
-    assert written["samplers"] == ["penalties", "temperature", "top_p"]
+    assert written["samplers"] == ["penalties", "dry", "temperature", "top_p"]
     written = SamplingParams(top_p=0.5, temperature=0.5, order="toksample").to_llama_cpp()
-    assert written["samplers"] == ["penalties", "temperature", "top_k", "top_p", "min_p", "typ_p", "xtc"]
+    filters = ["temperature", "top_k", "top_p", "min_p", "typ_p", "top_n_sigma", "xtc"]
+    assert written["samplers"] == ["penalties", "dry", *filters]
+    # The range of the temperature is a part of its step.
+    written = SamplingParams(top_p=0.5, dynatemp_range=0.5, order=("temperature", "top_p")).to_llama_cpp()
+    assert written["samplers"] == ["penalties", "dry", "temperature", "top_p"]
 
 
 def test_a_penalty_window_that_a_system_lacks():
@@ -663,7 +826,8 @@ def test_a_penalty_window_that_a_system_lacks():
 def test_what_is_written_says_all():
     """Every number is there, so that nothing is taken from the configuration of a model or of a server."""
     for system in SYSTEMS:
-        numbers = {option.theirs for option in system.options if option.number and option.off and not option.setting_of}
+        options = [option for option in system.options if option.ours not in SETTINGS]
+        numbers = {option.theirs for option in options if option.number and option.off}
         assert numbers <= WRITE[system](SamplingParams()).keys()
         assert numbers <= WRITE[system](SamplingParams(temperature=0.5, top_k=-1, min_p=None)).keys()
 
@@ -675,6 +839,31 @@ def test_a_window_is_written_where_a_penalty_is_on():
         assert written["repeat_last_n"] == want
 
 
+def test_dry_is_written_without_the_breakers_of_the_server():
+    assert "dry_base" not in SamplingParams(dry_base=2.0).to_llama_cpp()
+    written = SamplingParams(dry_multiplier=0.8).to_llama_cpp()
+    assert {name: value for name, value in written.items() if name.startswith("dry_")} == {
+        "dry_multiplier": 0.8,
+        "dry_base": 1.75,
+        "dry_allowed_length": 2,
+        "dry_penalty_last_n": -1,
+        "dry_sequence_breakers": [""],
+    }
+
+
+def test_bans_are_written_without_infinity():
+    params = SamplingParams(
+        logit_bias={3: -np.inf, 5: 1.5},
+        suppress_tokens=[4],
+        sequence_bias={(1, 2): -np.inf, (1, 3): 2.0},
+        bad_words_ids=[[6]],
+    )
+    written = params.to_generation_config()
+    assert written["suppress_tokens"] == [4, 3]
+    assert written["bad_words_ids"] == [[6], [1, 2]]
+    assert written["sequence_bias"] == [[[5], 1.5], [[1, 3], 2.0]]
+
+
 # ---- GenerationConfig --------------------------------------------------------------------------------------------------
 
 
@@ -683,6 +872,9 @@ def test_a_window_is_written_where_a_penalty_is_on():
     [
         (GEMMA_3, {"eos_token_ids": (1, 106)}),
         (LLAMA_2, {"eos_token_ids": (2,), "max_length": 4096}),
+        (WHISPER, {"eos_token_ids": (50257,), "max_length": 448}),
+        ({"min_new_tokens": 3, "eos_token_id": 2}, {"min_new_tokens": 3, "eos_token_ids": (2,)}),
+        ({"forced_eos_token_id": 2, "max_new_tokens": 9}, {"max_new_tokens": 9}),
         (GPT_2, {"eos_token_ids": (50256,)}),
         ({"stop_strings": "END", "max_new_tokens": 9, "min_new_tokens": 3}, None),
         ({"stop_strings": ["a", "b"], "eos_token_id": []}, {"stop_strings": ("a", "b")}),
@@ -699,7 +891,7 @@ def test_generation_config_from_dict(source, want):
 
 
 def test_generation_config_is_saved(tmp_path):
-    params = SamplingParams(temperature=0.6, top_p=0.9, logit_bias={3: -np.inf, 5: 1.5}, order="transformers")
+    params = SamplingParams(temperature=0.6, top_p=0.9, logit_bias={5: 1.5}, suppress_tokens=[3], order="transformers")
     config = GenerationConfig(params, 9, 50, 2, [1, 2], [], ["END"])
     config.save(tmp_path)
     config.save(str(tmp_path / "other.json"))
@@ -709,6 +901,18 @@ def test_generation_config_is_saved(tmp_path):
     both = dataclasses.replace(config, stop_token_ids=[2, 7])
     assert both.to_dict()["eos_token_id"] == [1, 2, 7]
     assert both.stops == {1, 2, 7}
+
+
+def test_the_end_of_a_text_is_in_one_place():
+    params = SamplingParams(max_new_tokens=9, min_new_tokens=3, eos_token_ids=[1], top_k=5)
+    config = GenerationConfig(params)
+    assert config == GenerationConfig(SamplingParams(top_k=5), 9, None, 3, [1])
+    other = GenerationConfig(params, 20, 30, 4, [2])
+    assert other == GenerationConfig(SamplingParams(top_k=5), 20, 30, 4, [2])
+    assert GenerationConfig(params, max_new_tokens=5).max_new_tokens == 5
+    assert dataclasses.replace(config, min_new_tokens=0, eos_token_ids=()) == GenerationConfig(
+        SamplingParams(top_k=5), 9
+    )
 
 
 def test_the_limit_of_a_generation_config():
@@ -761,7 +965,7 @@ def documented_row(name):
         options = [option for option in system.options if option.ours == name]
         names = [option.theirs for option in options] + [theirs for theirs, ours in system.text.items() if ours == name]
         defaults = [f" ({option.default})" for option in options if option.default is not None]
-        return ", ".join(f"`{theirs}`" for theirs in names) + "".join(defaults) or "–"  # noqa: RUF001
+        return ", ".join(f"`{theirs}`" for theirs in dict.fromkeys(names)) + "".join(defaults) or "–"  # noqa: RUF001
 
     return f"| `{name}` | {' | '.join(map(cell, SYSTEMS))} |"
 
@@ -769,7 +973,7 @@ def documented_row(name):
 def test_the_documentation_has_what_the_tables_say():
     text = METHODS.read_text(encoding="utf-8").split("## Your system's option is called ...")[1]
     rows = re.findall(r"^\| `.*\|$", text, re.MULTILINE)
-    fields = [field.name for config in (SamplingParams, GenerationConfig) for field in dataclasses.fields(config)]
+    fields = {field.name for config in (SamplingParams, GenerationConfig) for field in dataclasses.fields(config)}
     assert sorted(rows) == sorted(documented_row(name) for name in fields if name != "params")
 
 

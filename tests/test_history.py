@@ -529,13 +529,13 @@ PAIR = "a pair of a start in [0, 2**64) and a factor in [1e-30, 1e30]"
         (["forced_bos_token_id", "forced_eos_token_id"], [1], "TypeError: NAME must be a token id, got [1]"),
         (["sequence_bias"], {5: 1.0}, "ValueError: NAME must be in [0, 5), got 5"),
         (["sequence_bias"], {(1, 7): 1.0}, "ValueError: NAME must be in [0, 5), got 7"),
-        (["sequence_bias"], {(): 1.0}, "ValueError: NAME must have no empty tuple"),
+        (["sequence_bias"], {(): 1.0}, "ValueError: NAME must have no empty tuple, got {(): 1.0}"),
         (["sequence_bias"], {(1, 2): INF}, "ValueError: NAME must be in [-3.4e38, 3.4e38] or -inf, got inf for (1, 2)"),
         (["sequence_bias"], {(1, 2): "1"}, f"TypeError: NAME must be {MAPPING}, got {{(1, 2): '1'}}"),
         (["sequence_bias"], {"12": 1}, f"TypeError: NAME must be {MAPPING}, got {{'12': 1}}"),
         (["sequence_bias"], [[[1], 2.0]], f"TypeError: NAME must be {MAPPING}, got [[[1], 2.0]]"),
         (["bad_words_ids"], [[1, 5]], "ValueError: NAME must be in [0, 5), got 5"),
-        (["bad_words_ids"], [[1], []], "ValueError: NAME must have no empty sequence"),
+        (["bad_words_ids"], [[1], []], "ValueError: NAME must have no empty sequence, got [[1], []]"),
         (["bad_words_ids"], [1], "TypeError: NAME must be a list of sequences of token ids, got [1]"),
         (["bad_words_ids"], [None], "TypeError: NAME must be a list of sequences of token ids, got [None]"),
         (["bad_words_ids"], 1, "TypeError: NAME must be a list of sequences of token ids, got 1"),
@@ -693,8 +693,24 @@ def test_prefix_allowed_tokens():
 
 
 def test_generate_knows_when_it_ends():
-    model = lambda ids: ROW  # noqa: E731
-    assert list(toksample.generate(model, [0], temperature=0, max_new_tokens=3, forced_eos_token_id=4)) == [1, 1, 4]
+    def generate(params=None, **keywords):
+        return list(toksample.generate(lambda ids: ROW, [0], params, **keywords))
+
+    assert generate(temperature=0, max_new_tokens=3, forced_eos_token_id=4) == [1, 1, 4]
+    # From the third token on, an end is more likely: 2.0, 4.0, ... for token 2, where token 1 has 3.0.
+    decay = {"temperature": 0, "exponential_decay_length_penalty": (1, 2.0)}
+    assert generate(**decay, eos_token_ids=[2]) == [1, 1]
+    assert generate(**decay, stop_token_ids=[2]) == [1, 1]
+    params = toksample.SamplingParams(temperature=0, eos_token_ids=[1], min_new_tokens=2, max_new_tokens=3)
+    assert generate(params) == [2, 2]
+    assert generate(params, min_new_tokens=1) == [2]
+    assert generate(params, stop_token_ids=[2], max_new_tokens=2) == [0, 0]
+    ends = toksample.GenerationConfig(params)
+    assert generate(ends) == [2, 2]
+    assert generate(ends, stop_token_ids=[2]) == [1, 1, 1]
+    forced = toksample.SamplingParams(temperature=0, forced_eos_token_id=4)
+    assert generate(forced, max_new_tokens=2) == [1, 4]
+    assert generate(toksample.GenerationConfig(forced, max_length=4, stop_token_ids=[4])) == [1, 1]
 
 
 # ---- long histories --------------------------------------------------------------------------------------------------

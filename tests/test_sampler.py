@@ -597,8 +597,8 @@ def test_generate_gives_num_threads_to_its_sampler(monkeypatch):
     generate(None, [1], top_k=1)
     assert given == [
         (SamplingParams(), [1], {"num_threads": 2}),
-        (None, [1], {"num_threads": 3, "top_k": 1}),
-        (None, [1], {"num_threads": None, "top_k": 1}),
+        (SamplingParams(top_k=1), [1], {"num_threads": 3}),
+        (SamplingParams(top_k=1), [1], {"num_threads": None}),
     ]
 
 

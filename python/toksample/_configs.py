@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from toksample._orders import STEPS, steps
-from toksample._systems import LLAMA_CPP, OPENAI, TRANSFORMERS, VLLM, Option, Refused, System
+from toksample._orders import STEPS, SWITCHES, steps
+from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, TRANSFORMERS, VLLM, Option, Refused, System
 from toksample._text import show
 
 Made = TypeVar("Made")
@@ -42,7 +42,9 @@ class ExchangesConfigs:
         Returns
         -------
         SamplingParams
-            Fields that say when a text ends are left to :class:`toksample.GenerationConfig`.
+            Fields that say when a text ends are left to :class:`toksample.GenerationConfig`, unless a method that is on needs
+            them: ``eos_token_id`` is read with ``min_new_tokens`` and ``exponential_decay_length_penalty``, and
+            ``max_new_tokens`` with ``forced_eos_token_id``.
 
         Raises
         ------
@@ -79,9 +81,11 @@ class ExchangesConfigs:
         --------
         >>> toksample.SamplingParams(temperature=0.7, top_p=0.9).to_generation_config()
         {'do_sample': True, 'temperature': 0.7, 'top_k': 0, 'top_p': 0.9, 'min_p': 0.0, 'typical_p': 1.0,
-         'epsilon_cutoff': 0.0, 'repetition_penalty': 1.0}
-        >>> toksample.SamplingParams(temperature=0).to_generation_config()
-        {'do_sample': False, 'repetition_penalty': 1.0}
+         'epsilon_cutoff': 0.0, 'eta_cutoff': 0.0, 'repetition_penalty': 1.0, 'encoder_repetition_penalty': 1.0,
+         'no_repeat_ngram_size': 0, 'min_new_tokens': 0}
+        >>> toksample.SamplingParams(temperature=0, suppress_tokens=[5]).to_generation_config()
+        {'do_sample': False, 'repetition_penalty': 1.0, 'encoder_repetition_penalty': 1.0, 'no_repeat_ngram_size': 0,
+         'suppress_tokens': [5], 'min_new_tokens': 0}
         """
         return write(TRANSFORMERS, self)
 
@@ -90,7 +94,9 @@ class ExchangesConfigs:
         """Read the sampling parameters of vLLM.
 
         vLLM raises temperatures above 0 and below 0.01 to 0.01, and so does this method. The ``order`` is that of vLLM, which
-        applies min_p before top_k and top_p, and keeps all tokens that tie with the k-th.
+        applies min_p before top_k and top_p, and keeps all tokens that tie with the k-th. With ``min_tokens``, the
+        ``stop_token_ids`` become ``eos_token_ids``. vLLM also bans the tokens by which its model ends a text, which are not
+        here.
 
         Parameters
         ----------
@@ -128,7 +134,7 @@ class ExchangesConfigs:
         --------
         >>> toksample.SamplingParams(temperature=0.7, min_p=0.05, seed=1).to_vllm()
         {'temperature': 0.7, 'top_k': 0, 'top_p': 1.0, 'min_p': 0.05, 'repetition_penalty': 1.0,
-         'frequency_penalty': 0.0, 'presence_penalty': 0.0, 'seed': 1}
+         'frequency_penalty': 0.0, 'presence_penalty': 0.0, 'min_tokens': 0, 'seed': 1}
         """
         return write(VLLM, self)
 
@@ -142,7 +148,8 @@ class ExchangesConfigs:
         The ``order`` is that of llama.cpp, which filters first and divides by the temperature last. A list of ``samplers``
         becomes an order of its own, and what is not in the list is left out, as in llama.cpp. A list must have the penalties
         before the filters if a penalty is on. llama.cpp counts the tokens of the prompt for the frequency and the presence
-        penalty, toksample does not.
+        penalty, toksample does not. The ``dry_sequence_breakers`` of llama.cpp are texts, for which toksample would need the
+        tokenizer. So DRY is an error, unless they are ``[""]``, which stands for none.
 
         Parameters
         ----------
@@ -172,10 +179,11 @@ class ExchangesConfigs:
     def to_llama_cpp(self) -> dict[str, Any]:
         """Return the fields of a request to the server of llama.cpp.
 
-        They are also keywords of ``create_completion`` of llama-cpp-python, except ``samplers``, which is there only if the
-        ``order`` is not that of llama.cpp, and ``repeat_last_n``, which is there only if a penalty is on and its window is not
-        the last 64 tokens. A bias of -inf stays one; for the server, which reads JSON, write False in its place. If the
-        ``order`` is None, the server takes its own, which divides by the temperature last.
+        They are also keywords of ``create_completion`` of llama-cpp-python, as far as it has the methods. It has no
+        ``samplers``, which is there only if the ``order`` is not that of llama.cpp, and no ``repeat_last_n``, which is there
+        only if a penalty is on. If DRY is on, ``dry_sequence_breakers`` is ``[""]``, because the server has some by default. A
+        bias of -inf stays one; for the server, which reads JSON, write False in its place. If the ``order`` is None, the
+        server takes its own, which divides by the temperature last.
 
         Raises
         ------
@@ -185,8 +193,9 @@ class ExchangesConfigs:
         Examples
         --------
         >>> toksample.SamplingParams(temperature=0.7, top_k=50).to_llama_cpp()
-        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'dynatemp_range': 0.0,
-         'xtc_probability': 0.0, 'repeat_penalty': 1.0, 'frequency_penalty': 0.0, 'presence_penalty': 0.0}
+        {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'top_n_sigma': -1.0,
+         'dynatemp_range': 0.0, 'xtc_probability': 0.0, 'repeat_penalty': 1.0, 'frequency_penalty': 0.0,
+         'presence_penalty': 0.0, 'dry_multiplier': 0.0}
         """
         return write(LLAMA_CPP, self)
 
@@ -320,7 +329,7 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
                 found.append((option, 0.0))
             continue
         value = option.default if value is None else value
-        if option.setting_of and names.isdisjoint(option.setting_of):
+        if option.ours in SETTINGS and names.isdisjoint(SETTINGS[option.ours]):
             continue
         ours = _value_of(system, option, value)
         if ours is not None:
@@ -334,11 +343,11 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
 def read_filters(system: System, source: object, others: tuple[str, ...] = ()) -> dict[str, Any]:
     """Give the temperature, the filters and their order in a configuration, with None as off, and look at nothing else.
 
-    A filter that toksample does not have must be off, and so must the refused fields named in ``others``.
+    The refused fields that are named in ``others`` must be off.
     """
     fields = as_dict(system, source)
     for refused in system.refused:
-        if refused.is_filter or refused.theirs in others:
+        if refused.theirs in others:
             _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
     filters = [option for option in system.options if option.is_filter]
     values = {option.ours: _value_of(system, option, fields.get(option.theirs)) for option in filters}
@@ -366,16 +375,23 @@ def _is_listed(one: Option | Refused, listed: list[str] | None) -> bool:
 
 
 def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Option, Any]]) -> Order:
-    """Give the order that a list of samplers stands for. A sampler that is a penalty must come first if it is on."""
+    """Give the order that a list of samplers stands for. Penalties that are on must come first, and in the system's order."""
     step_of = {sampler: step for step, sampler in system.sampler_of.items()}
     places = [place for place, name in enumerate(listed) if name in step_of]
+    last = ""
     for option, _ in found:
         name = option.sampler
-        if places and name is not None and name not in step_of and listed.index(name) > places[0]:
+        if name is None or name in step_of:
+            continue
+        if places and listed.index(name) > places[0]:
             rule = f"have {name!r} before the filters where {option.theirs} is on"
             raise ValueError(f"samplers of {system.noun} must {rule}, got {show(listed)}")
+        if last and listed.index(name) < listed.index(last):
+            rule = f"have {name!r} after {last!r} where {option.theirs} is on"
+            raise ValueError(f"samplers of {system.noun} must {rule}, got {show(listed)}")
+        last = name
     order = tuple(step_of[listed[place]] for place in places)
-    return system.order if order == steps(system.order) else order
+    return system.order if order == tuple(system.sampler_of) else order
 
 
 def _value_of(system: System, option: Option, value: Any) -> Any:
@@ -407,15 +423,18 @@ def _check_switch(system: System, option: Option, value: object, samples: bool) 
     if samples and is_zero:
         raise ValueError(f"{name} must be above 0 where {system.switch} is True, got {show(value)}")
     if not samples and not is_zero and not _is_one_of(value, (None, option.default, *option.off)):
-        rule = f"None or {show(option.off[0])} where {system.switch} is not True"
+        rule = f"{_off_rule(option.off)} where {system.switch} is not True"
         raise ValueError(f"{name} must be {rule}, got {show(value)}")
 
 
 def _check_off(system: System, name: str, value: object, off: tuple[object, ...]) -> None:
     """See that a field without a counterpart is off."""
     if value is not None and not _is_one_of(value, off):
-        allowed = f"None or {show(off[0])}" if off else "None"
-        raise ValueError(f"{name} of {system.noun} must be {allowed}, got {show(value)}")
+        raise ValueError(f"{name} of {system.noun} must be {_off_rule(off)}, got {show(value)}")
+
+
+def _off_rule(off: tuple[object, ...]) -> str:
+    return f"None or {show(off[0])}" if off else "None"
 
 
 def _is_one_of(value: Any, others: tuple[object, ...]) -> bool:
@@ -437,7 +456,17 @@ def _unknown(system: System, name: object, value: object) -> NoReturn:
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
-_ALSO_OFF: dict[str, tuple[object, ...]] = {"top_k": (-1,), "logit_bias": ({},)}
+_ALSO_OFF: dict[str, tuple[object, ...]] = {
+    "top_k": (-1,),
+    "min_tokens_to_keep": (0,),
+    "logit_bias": ({},),
+    "sequence_bias": ({},),
+    "bad_words_ids": ((),),
+    "suppress_tokens": ((),),
+    "begin_suppress_tokens": ((),),
+    "eos_token_ids": ((),),
+    "dry_sequence_breakers": ((),),
+}
 """Values of SamplingParams that mean off, besides None and the default."""
 
 
@@ -457,10 +486,8 @@ def write(system: System, params: Any) -> dict[str, Any]:
     off = {
         name for name, value in keywords.items() if _is_one_of(value, (None, defaults[name], *_ALSO_OFF.get(name, ())))
     }
-    if off.issuperset({"repetition_penalty", "frequency_penalty", "presence_penalty"}):
-        off.add("penalty_window")
-    if "xtc_probability" in off:
-        off.add("xtc_threshold")
+    unused = {name for name, methods in SETTINGS.items() if off.issuperset(methods)}
+    off |= unused
     is_greedy = keywords["temperature"] == 0
     ignored = {option.ours for option in system.options if option.is_filter} if is_greedy else set()
     lacking = sorted(system.lacks - off)
@@ -477,10 +504,10 @@ def write(system: System, params: Any) -> dict[str, Any]:
             continue
         if option.ours in ignored and (option.ours != "temperature" or system.switch):
             continue
-        if option.setting_of and off.issuperset(option.setting_of):
+        if option.ours in unused:
             continue
         if option.ours in off:
-            if option.off and option.number is not None:
+            if option.off and (option.number is not None or option.default is not None):
                 result[option.theirs] = option.off[0]
             continue
         theirs = option.write(ours) if option.number is None else option.number(ours)
@@ -490,23 +517,25 @@ def write(system: System, params: Any) -> dict[str, Any]:
             raise ValueError(f"{option.ours} must be {option.rule} in {system.noun}, got {show(ours)}")
         if option.number is not None and _value_of(system, option, theirs) != ours:
             raise ValueError(f"{option.ours} must be a value that {system.noun} can express, got {show(ours)}")
-        result[option.theirs] = theirs
+        result[option.theirs] = result[option.theirs] + theirs if option.theirs in result else theirs
     return result
 
 
 def _is_same_order(order: Order, own: str | None, off: set[str]) -> bool:
     """Whether an order has the steps of another one in its order, apart from those that are off. None may be any order."""
+    return order is None or _steps_in_effect(order, off) == _steps_in_effect(own, off)
 
-    def in_effect(order: Order) -> list[str]:
-        return [step for step in steps(order) if STEPS[step] not in off]
 
-    return order is None or in_effect(order) == in_effect(own)
+def _steps_in_effect(order: Order, off: set[str]) -> list[str]:
+    """Give the steps that apply something that is on."""
+    on = {step for name, step in SWITCHES.items() if name not in off}
+    return [step for step in steps(order) if STEPS[step] not in off or step in on]
 
 
 def _write_order(system: System, order: Order, off: set[str]) -> dict[str, list[str]]:
     """Give the list of samplers for an order that is not the system's own."""
     option = system.list_of_samplers
-    lacking = [step for step in steps(order) if step not in system.sampler_of and STEPS[step] not in off]
+    lacking = [step for step in _steps_in_effect(order, off) if step not in system.sampler_of]
     if option is None or lacking:
         own = "None" if system.order is None else f"None or {system.order!r}"
         rule = own if option is None else f"{own}, or have steps among {', '.join(system.sampler_of)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Unpack
@@ -10,7 +11,7 @@ import numpy as np
 
 from toksample._generation_config import GenerationConfig
 from toksample._parameters import GenerateParameters, SamplingParams, at_least_0
-from toksample._sampler import Sampler
+from toksample._sampler import Sampler, read_params
 from toksample._text import show
 
 
@@ -37,7 +38,8 @@ def generate(
         At least one token id, each in [0, 2**63).
     params : SamplingParams, GenerationConfig or callable, optional
         How to draw; or a config, which also says when to stop; or a sampler, which is called with logits of shape (V,) and
-        returns a token id. Parameters may be given as keywords instead. Unlike the sampler that is made of parameters, one
+        returns a token id. Parameters may be given as keywords instead. Their ``eos_token_ids`` end the text as well, and
+        methods such as ``forced_eos_token_id`` know how long it may be. Unlike the sampler that is made of parameters, one
         that is given must know the prompt already, if a penalty is to count it: ``Sampler(params, prompt_ids=prompt_ids)``.
     max_new_tokens : int, optional
         >= 0. Stop after so many. Without it and without a config that has a limit, this is 256.
@@ -77,28 +79,27 @@ def generate(
         if not 0 <= token < 2**63:
             raise ValueError(f"prompt_ids must be in [0, 2**63), got {show(token)}")
     config = params if isinstance(params, GenerationConfig) else GenerationConfig()
+    given = params.params if isinstance(params, GenerationConfig) else params
+    if given is None or isinstance(given, SamplingParams):
+        config = dataclasses.replace(config, params=read_params(given, dict(parameters)))
     if config.stop_strings:
         raise ValueError(f"stop_strings must be empty where there is no tokenizer, got {show(config.stop_strings)}")
     most = at_least_0("max_new_tokens", config.limit(len(ids)) if max_new_tokens is None else max_new_tokens)
     least = at_least_0("min_new_tokens", config.min_new_tokens if min_new_tokens is None else min_new_tokens)
     stops = config.stops if stop_token_ids is None else frozenset(_token_ids("stop_token_ids", stop_token_ids))
+    if not isinstance(params, GenerationConfig):
+        stops |= frozenset(config.eos_token_ids)  # which the parameters have
     keywords = [*parameters, *([] if num_threads is None else ["num_threads"])]
-    if isinstance(params, GenerationConfig):
-        params = params.params
-    if params is None or isinstance(params, SamplingParams):
+    if given is None or isinstance(given, SamplingParams):
         prompt = np.array(ids, np.int64)  # a copy, for `ids` will grow
-        given: dict[str, Any] = dict(parameters)
-        if "forced_eos_token_id" in given:
-            given["max_new_tokens"] = min(most, 2**64 - 1)
-        if "eos_token_ids" in given:
-            given["min_new_tokens"] = min(least, 2**64 - 1)
-        sampler: Callable[..., Any] = Sampler(params, prompt_ids=prompt, num_threads=num_threads, **given)
-    elif not callable(params):
-        raise TypeError(f"params must be a SamplingParams or a sampler, got {show(params)}")
+        own = config.params_of_text(most, stops)
+        sampler: Callable[..., Any] = Sampler(own, prompt_ids=prompt, num_threads=num_threads)
+    elif not callable(given):
+        raise TypeError(f"params must be a SamplingParams or a sampler, got {show(given)}")
     elif keywords:
         raise TypeError(f"a sampler and keywords must not both be given, got {', '.join(keywords)}")
     else:
-        sampler = params
+        sampler = given
     return _tokens(model, ids, sampler, most, least, stops)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Collection
@@ -21,12 +22,14 @@ _DEFAULT_LIMIT = 256
 class GenerationConfig:
     """The parameters of a draw and the conditions that end a text, as in ``generation_config.json`` of transformers.
 
-    :func:`toksample.generate` takes one in place of parameters.
+    :func:`toksample.generate` takes one in place of parameters. It tells the sampler what ends the text, where a method such
+    as ``forced_eos_token_id`` needs to know.
 
     Parameters
     ----------
     params : SamplingParams
-        How to draw.
+        How to draw. What they say about the end of a text (``max_new_tokens``, ``min_new_tokens`` and ``eos_token_ids``) moves
+        to the fields below, unless these are given.
     max_new_tokens : int, optional
         >= 0. Stop after so many tokens.
     max_length : int, optional
@@ -66,6 +69,8 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.params, SamplingParams):
             raise TypeError(f"params must be a SamplingParams, got {show(self.params)}")
+        if self.params.max_new_tokens or self.params.min_new_tokens or self.params.eos_token_ids:
+            self._take_from_params()
         for name in ("max_new_tokens", "max_length"):
             if getattr(self, name) is not None:
                 self._set(name, at_least_0(name, getattr(self, name)))
@@ -77,6 +82,15 @@ class GenerationConfig:
             self._set(name, _token_ids(name, getattr(self, name)))
         self._set("stop_strings", _texts("stop_strings", self.stop_strings))
 
+    def _take_from_params(self) -> None:
+        """Move what the parameters say about the end of a text to this config, so that it is in one place."""
+        params = self.params
+        if self.max_new_tokens is None:
+            self._set("max_new_tokens", params.max_new_tokens or None)
+        self._set("min_new_tokens", self.min_new_tokens or params.min_new_tokens or 0)
+        self._set("eos_token_ids", self.eos_token_ids or params.eos_token_ids or ())
+        self._set("params", dataclasses.replace(params, max_new_tokens=0, min_new_tokens=0, eos_token_ids=None))
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
@@ -84,6 +98,15 @@ class GenerationConfig:
     def stops(self) -> frozenset[int]:
         """All tokens that end a text."""
         return frozenset((*self.eos_token_ids, *self.stop_token_ids))
+
+    def params_of_text(self, max_new_tokens: int, stops: Collection[int]) -> SamplingParams:
+        """Return the parameters for a sampler whose text ends after so many tokens, or at one of these."""
+        known: dict[str, Any] = {}
+        if self.params.forced_eos_token_id is not None:
+            known["max_new_tokens"] = min(max_new_tokens, 2**64 - 1)
+        if self.params.exponential_decay_length_penalty is not None:
+            known["eos_token_ids"] = sorted(stops)
+        return dataclasses.replace(self.params, **known)
 
     def limit(self, prompt_length: int) -> int:
         """Return the most tokens that may follow a prompt of this length; 256 if the config does not say."""
@@ -160,7 +183,8 @@ class GenerationConfig:
         --------
         >>> config = toksample.GenerationConfig(toksample.SamplingParams(temperature=0), max_new_tokens=9, eos_token_ids=[1])
         >>> config.to_dict()
-        {'do_sample': False, 'repetition_penalty': 1.0, 'max_new_tokens': 9, 'eos_token_id': [1]}
+        {'do_sample': False, 'repetition_penalty': 1.0, 'encoder_repetition_penalty': 1.0, 'no_repeat_ngram_size': 0,
+         'min_new_tokens': 0, 'max_new_tokens': 9, 'eos_token_id': [1]}
         """
         values = {
             "max_new_tokens": self.max_new_tokens,

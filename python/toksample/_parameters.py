@@ -913,7 +913,7 @@ def _sequence_biases(
             except TypeError:
                 raise wrong() from None
             if not len(ids):
-                raise ValueError(f"{name} must have no empty tuple{where}")
+                raise ValueError(f"{name} must have no empty tuple, got {show(mapping)}{where}")
             if not _is_bias(number):
                 raise ValueError(
                     f"{name} must be in [-3.4e38, 3.4e38] or -inf, got {show(bias)} for {show(key)}{where}"
@@ -941,7 +941,7 @@ def _word_lists(name: str, value: object, rows: int, is_batch: bool, tokens: int
                 raise wrong()
             ids = _row_of_ids(name, value, word, tokens, where)
             if not len(ids):
-                raise ValueError(f"{name} must have no empty sequence{where}")
+                raise ValueError(f"{name} must have no empty sequence, got {show(words)}{where}")
             result.append(ids.tolist())
         return result
 

@@ -31,6 +31,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def read_params(params: SamplingParams | None, keywords: dict[str, Any]) -> SamplingParams:
+    """Return the parameters that are given, or make them of keywords."""
+    if params is not None and keywords:
+        raise TypeError(f"params and keywords must not both be given, got params and {', '.join(keywords)}")
+    if params is not None and not isinstance(params, SamplingParams):
+        raise TypeError(f"params must be a SamplingParams, got {params!r}")
+    for name in keywords:
+        if name not in TextParameters.__annotations__:
+            unexpected(name)
+    return SamplingParams(**keywords) if params is None else params
+
+
 class _History:
     """The tokens that a sampler has drawn."""
 
@@ -127,15 +139,7 @@ class Sampler:
         num_threads: int | None = None,
         **parameters: Unpack[TextParameters],
     ) -> None:
-        if params is not None and parameters:
-            raise TypeError(f"params and keywords must not both be given, got params and {', '.join(parameters)}")
-        if params is not None and not isinstance(params, SamplingParams):
-            raise TypeError(f"params must be a SamplingParams, got {params!r}")
-        given: dict[str, Any] = dict(parameters)
-        for name in given:
-            if name not in TextParameters.__annotations__:
-                unexpected(name)
-        self.params = SamplingParams(**given) if params is None else params
+        self.params = read_params(params, dict(parameters))
         if prefix_allowed_tokens_fn is not None and not callable(prefix_allowed_tokens_fn):
             raise TypeError(f"prefix_allowed_tokens_fn must be callable, got {prefix_allowed_tokens_fn!r}")
         if prefix_allowed_tokens_fn is not None and self.params.allowed_token_ids is not None:

@@ -1,8 +1,9 @@
 """What other systems call the parameters of :class:`toksample.SamplingParams`: one table for each system.
 
 `_configs` reads and writes their configurations by these tables. To add a parameter, give each table an :class:`Option` for
-it, or name it in ``lacks``. If the parameter was in ``refused`` or ``ignored`` until then, take it out there. The order of the
-filters is not in the configurations of most systems: each system has its own, which is in `_orders`.
+it, or name it in ``lacks``. If the parameter was in ``refused`` or ``ignored`` until then, take it out there. If it has no
+meaning by itself, name the methods that it belongs to in `SETTINGS`. The order of the filters is not in the configurations of
+most systems: each system has its own, which is in `_orders`.
 
 The tables follow transformers 5.24, vLLM 0.33, the request schema of llama.cpp's server and ``create_completion`` of
 llama-cpp-python from 2026, and the chat and completion requests of OpenAI's API.
@@ -10,23 +11,54 @@ llama-cpp-python from 2026, and the chat and completion requests of OpenAI's API
 
 from __future__ import annotations
 
+import numbers
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from toksample._orders import STEPS, steps
 
-__all__ = ["LLAMA_CPP", "OPENAI", "SYSTEMS", "TRANSFORMERS", "VLLM", "Option", "Refused", "System"]
+__all__ = ["LLAMA_CPP", "OPENAI", "SETTINGS", "SYSTEMS", "TRANSFORMERS", "VLLM", "Option", "Refused", "System"]
+
+
+_PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
+_FILTERS = (
+    *("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "eta_cutoff", "top_n_sigma", "tfs", "top_h"),
+    *("xtc_probability", "mirostat"),
+)
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "penalty_window": _PENALTIES,
+    "xtc_threshold": ("xtc_probability",),
+    "min_tokens_to_keep": _FILTERS,
+    "dynatemp_exponent": ("dynatemp_range",),
+    "smoothing_curve": ("smoothing_factor",),
+    "mirostat_tau": ("mirostat",),
+    "mirostat_eta": ("mirostat",),
+    "dry_base": ("dry_multiplier",),
+    "dry_allowed_length": ("dry_multiplier",),
+    "dry_penalty_last_n": ("dry_multiplier",),
+    "dry_sequence_breakers": ("dry_multiplier",),
+    "eos_token_ids": ("min_new_tokens", "exponential_decay_length_penalty"),
+    "max_new_tokens": ("forced_eos_token_id",),
+}
+"""The parameters that have no meaning while all of these methods are off. A table has their options after the methods."""
 
 
 class Option(NamedTuple):
-    """A field of another system that stands for a field of SamplingParams."""
+    """A field of another system that stands for a field of SamplingParams.
+
+    A field may have several options. What each of them reads is then put together, and so is what each of them writes.
+    """
 
     theirs: str
     ours: str
     off: tuple[object, ...] = ()
-    """The values with which the system leaves the method out. The first one is written if the field is a number."""
+    """The values with which the system leaves the method out.
+
+    The first one is written where the method is off, if the field is a number or has a default.
+    """
     default: object = None
     """What the system takes if the field is absent or None. None is off."""
     number: type[float] | type[int] | None = float
@@ -40,8 +72,6 @@ class Option(NamedTuple):
     """From our value to theirs; None to leave the field out."""
     is_filter: bool = False
     """Whether it has no effect on greedy decoding."""
-    setting_of: tuple[str, ...] = ()
-    """Our names of the methods that it is a setting of: it has no meaning while all of these are off."""
     sampler: str | None = None
     """What the system calls the method in a list of samplers. A method that such a list does not name is left out."""
 
@@ -52,8 +82,6 @@ class Refused(NamedTuple):
     theirs: str
     off: tuple[object, ...] = ()
     """The values with which the field changes nothing, besides None."""
-    is_filter: bool = False
-    """Whether it has no effect on greedy decoding."""
     sampler: str | None = None
     """As in :class:`Option`."""
 
@@ -68,7 +96,10 @@ class System:
     options: tuple[Option, ...]
     refused: tuple[Refused, ...]
     text: Mapping[str, str]
-    """The fields that say when a text ends, and the names of these in :class:`toksample.GenerationConfig`."""
+    """The fields that say when a text ends, and the names of these in :class:`toksample.GenerationConfig`.
+
+    Some have an option as well, because a method needs to know them.
+    """
     ignored: frozenset[str]
     """The fields that do not change which tokens are drawn."""
     lacks: frozenset[str]
@@ -97,11 +128,18 @@ class System:
         object.__setattr__(self, "names", frozenset(names | ({self.switch} if self.switch else set())))
 
 
-def _filter(theirs: str, ours: str, off: tuple[object, ...], default: object = None, **rest: Any) -> Option:
+def _filter(theirs: str, ours: str, off: tuple[object, ...] = (), default: object = None, **rest: Any) -> Option:
     return Option(theirs, ours, off, default, is_filter=True, **rest)
 
 
 _XTC = ("xtc_probability", "xtc_threshold")
+_DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")
+_OF_TRANSFORMERS = (
+    *("encoder_repetition_penalty", "no_repeat_ngram_size", "sequence_bias", "bad_words_ids"),
+    *("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "max_new_tokens"),
+    "exponential_decay_length_penalty",
+)
+"""The fields of SamplingParams that only transformers has."""
 _DYNATEMP = ("dynatemp_range", "dynatemp_exponent")
 _SMOOTHING = ("smoothing_factor", "smoothing_curve")
 _MIROSTAT = ("mirostat", "mirostat_tau", "mirostat_eta")
@@ -110,6 +148,10 @@ _MIROSTAT = ("mirostat", "mirostat_tau", "mirostat_eta")
 def _seed(*random: int, **rest: Any) -> Option:
     """Make the option for a seed, with the values that stand for fresh entropy, which is written as no seed at all."""
     return Option("seed", "seed", number=int, read=lambda seed: None if seed in random else seed, **rest)
+
+
+def _nothing(value: Any) -> None:
+    """Read nothing, for an option that is only there to be written."""
 
 
 # ---- logit biases, which every system writes in its own way ----------------------------------------------------------
@@ -143,25 +185,70 @@ def _from_llama_cpp(biases: Any) -> dict[int, float]:
     return result
 
 
-def _from_sequences(biases: Any) -> dict[int, Any]:
+# transformers has one field for the biases of tokens and of sequences of them, and JSON has no -inf. So a bias of -inf is
+# written as one of the tokens that are suppressed, or of the bad words.
+
+
+def _pairs(biases: Any) -> list[tuple[tuple[int, ...], Any]]:
     """Read ``sequence_bias`` of transformers: pairs of a sequence of tokens and a bias, or a mapping."""
     pairs = biases.items() if isinstance(biases, Mapping) else biases
-    return {_token(token): bias for (token,), bias in pairs}
+    return [(_ids(tokens), bias) for tokens, bias in pairs]
 
 
-def _to_sequences(biases: Mapping[int, float]) -> list[list[Any]] | None:
-    return [[[token], float(bias)] for token, bias in biases.items() if bias != float("-inf")] or None
+def _from_pairs_of_tokens(biases: Any) -> dict[int, Any] | None:
+    return {ids[0]: bias for ids, bias in _pairs(biases) if len(ids) == 1} or None
 
 
-def _from_banned(tokens: Any) -> dict[int, float]:
-    return dict.fromkeys(map(operator.index, tokens), float("-inf"))
+def _from_pairs_of_sequences(biases: Any) -> dict[tuple[int, ...], Any] | None:
+    return {ids: bias for ids, bias in _pairs(biases) if len(ids) != 1} or None
 
 
-def _to_banned(biases: Mapping[int, float]) -> list[int] | None:
-    return [token for token, bias in biases.items() if bias == float("-inf")] or None
+def _to_pairs(biases: Mapping[Any, float]) -> list[list[Any]] | None:
+    pairs = [(key if isinstance(key, tuple) else (key,), bias) for key, bias in biases.items()]
+    return [[list(ids), float(bias)] for ids, bias in pairs if bias != float("-inf")] or None
+
+
+def _to_banned(biases: Mapping[Any, float]) -> list[Any] | None:
+    """Give the tokens or the sequences that have a bias of -inf."""
+    banned = [key for key, bias in biases.items() if bias == float("-inf")]
+    return [list(key) if isinstance(key, tuple) else key for key in banned] or None
+
+
+# ---- token ids -------------------------------------------------------------------------------------------------------
+
+
+def _ids(tokens: Any) -> tuple[int, ...]:
+    return tuple(map(operator.index, tokens))
+
+
+def _one_or_more_ids(tokens: Any) -> tuple[int, ...]:
+    return _ids([tokens] if isinstance(tokens, numbers.Integral) else tokens)
+
+
+def _one_id(tokens: Any) -> int:
+    (token,) = _one_or_more_ids(tokens)
+    return token
+
+
+def _words(words: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(_ids, words))
+
+
+def _to_words(words: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [list(word) for word in words]
+
+
+def _list_of_ids(theirs: str, ours: str, **rest: Any) -> Option:
+    return Option(theirs, ours, ([],), number=None, rule="a list of token ids", read=_ids, write=list, **rest)
 
 
 # ---- transformers ----------------------------------------------------------------------------------------------------
+
+_biases: dict[str, Any] = {
+    "off": ([], {}),
+    "number": None,
+    "rule": "pairs of a list of token ids and a number",
+}
 
 TRANSFORMERS = System(
     name="transformers",
@@ -175,37 +262,56 @@ TRANSFORMERS = System(
         _filter("min_p", "min_p", (0.0,)),
         _filter("typical_p", "typical_p", (1.0,), rule="above 0", holds=lambda p: p != 0),
         _filter("epsilon_cutoff", "epsilon_cutoff", (0.0, 1.0)),
+        _filter("eta_cutoff", "eta_cutoff", (0.0, 1.0)),
+        _filter("top_h", "top_h", rule="above 0", holds=lambda h: h != 0),
         Option("repetition_penalty", "repetition_penalty", (1.0,)),
+        Option("encoder_repetition_penalty", "encoder_repetition_penalty", (1.0,)),
+        Option("no_repeat_ngram_size", "no_repeat_ngram_size", (0,), number=int),
+        Option("sequence_bias", "logit_bias", read=_from_pairs_of_tokens, write=_to_pairs, **_biases),
+        Option("sequence_bias", "sequence_bias", read=_from_pairs_of_sequences, write=_to_pairs, **_biases),
+        _list_of_ids("suppress_tokens", "suppress_tokens"),
+        Option("suppress_tokens", "logit_bias", number=None, read=_nothing, write=_to_banned),
         Option(
-            "sequence_bias",
-            "logit_bias",
-            ([], {}),
-            number=None,
-            rule="pairs of one token in a list and a number",
-            read=_from_sequences,
-            write=_to_sequences,
-        ),
-        Option(
-            "suppress_tokens",
-            "logit_bias",
+            "bad_words_ids",
+            "bad_words_ids",
             ([],),
             number=None,
-            rule="a list of token ids",
-            read=_from_banned,
-            write=_to_banned,
+            rule="a list of lists of token ids",
+            read=_words,
+            write=_to_words,
         ),
+        Option("bad_words_ids", "sequence_bias", number=None, read=_nothing, write=_to_banned),
+        _list_of_ids("begin_suppress_tokens", "begin_suppress_tokens"),
+        Option("min_new_tokens", "min_new_tokens", (0,), number=int),
+        Option(
+            "exponential_decay_length_penalty",
+            "exponential_decay_length_penalty",
+            number=None,
+            rule="a pair of an integer and a number",
+            read=tuple,
+            write=list,
+        ),
+        Option(
+            "eos_token_id",
+            "eos_token_ids",
+            ([],),
+            number=None,
+            rule="a token id or a list of them",
+            read=_one_or_more_ids,
+            write=list,
+        ),
+        Option("forced_bos_token_id", "forced_bos_token_id", number=int),
+        Option(
+            "forced_eos_token_id",
+            "forced_eos_token_id",
+            number=None,
+            rule="a token id or a list of a single one",
+            read=_one_id,
+        ),
+        Option("max_new_tokens", "max_new_tokens", number=int, rule="at least 1", holds=lambda n: n >= 1),
     ),
     refused=(
-        Refused("top_h", is_filter=True),
-        Refused("eta_cutoff", (0.0, 1.0), is_filter=True),
-        Refused("no_repeat_ngram_size", (0,)),
         Refused("encoder_no_repeat_ngram_size", (0,)),
-        Refused("encoder_repetition_penalty", (1.0,)),
-        Refused("bad_words_ids", ([],)),
-        Refused("begin_suppress_tokens", ([],)),
-        Refused("exponential_decay_length_penalty"),
-        Refused("forced_bos_token_id"),
-        Refused("forced_eos_token_id"),
         Refused("forced_decoder_ids", ([],)),  # of Whisper, as is the next one
         Refused("return_timestamps", (False,)),
         Refused("guidance_scale", (1.0,)),
@@ -254,16 +360,9 @@ TRANSFORMERS = System(
     ),
     lacks=frozenset(
         {
-            "seed",
-            "stream",
-            "top_a",
-            *_XTC,
-            *_DYNATEMP,
-            *_SMOOTHING,
-            *_MIROSTAT,
-            "frequency_penalty",
-            "presence_penalty",
-            "penalty_window",
+            *("seed", "stream", "top_a", "top_n_sigma", "tfs", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT),
+            *("min_tokens_to_keep", "frequency_penalty", "presence_penalty", "penalty_window", *_DRY),
+            "allowed_token_ids",
         }
     ),
 )
@@ -301,10 +400,20 @@ VLLM = System(
             read=_from_mapping,
             write=_to_mapping,
         ),
+        Option(
+            "allowed_token_ids",
+            "allowed_token_ids",
+            number=None,
+            rule="a list of at least one token id",
+            holds=lambda ids: len(ids) > 0,
+            read=_ids,
+            write=list,
+        ),
+        Option("min_tokens", "min_new_tokens", (0,), number=int),
+        _list_of_ids("stop_token_ids", "eos_token_ids"),
         _seed(-1),
     ),
     refused=(
-        Refused("allowed_token_ids"),
         Refused("bad_words", ([],)),
         Refused("structured_outputs"),
         Refused("guided_decoding"),
@@ -331,14 +440,15 @@ VLLM = System(
         }
     ),
     lacks=frozenset(
-        {"stream", "typical_p", "epsilon_cutoff", "top_a", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "penalty_window"}
+        {
+            *("stream", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "top_n_sigma", "tfs", "top_h", *_XTC),
+            *(*_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "min_tokens_to_keep", "penalty_window", *_DRY, *_OF_TRANSFORMERS),
+        }
     ),
 )
 
 
 # ---- llama.cpp -------------------------------------------------------------------------------------------------------
-
-_PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
 
 LLAMA_CPP = System(
     name="llama.cpp",
@@ -356,10 +466,12 @@ LLAMA_CPP = System(
         _filter("top_p", "top_p", (1.0,), 0.95, sampler="top_p"),
         _filter("min_p", "min_p", (0.0,), 0.05, sampler="min_p"),
         _filter("typical_p", "typical_p", (1.0,), sampler="typ_p"),
+        _filter("top_n_sigma", "top_n_sigma", (-1.0, 0.0), sampler="top_n_sigma"),
         _filter("dynatemp_range", "dynatemp_range", (0.0,), sampler="temperature"),
-        _filter("dynatemp_exponent", "dynatemp_exponent", (1.0,), 1.0, setting_of=("dynatemp_range",)),
+        _filter("dynatemp_exponent", "dynatemp_exponent", (1.0,), 1.0),
         _filter("xtc_probability", "xtc_probability", (0.0,), sampler="xtc"),
-        _filter("xtc_threshold", "xtc_threshold", (0.1,), 0.1, setting_of=("xtc_probability",)),
+        _filter("xtc_threshold", "xtc_threshold", (0.1,), 0.1),
+        _filter("min_keep", "min_tokens_to_keep", (), number=int, read=lambda n: n or None),
         Option("repeat_penalty", "repetition_penalty", (1.0,), sampler="penalties"),
         Option("frequency_penalty", "frequency_penalty", (0.0,), sampler="penalties"),
         Option("presence_penalty", "presence_penalty", (0.0,), sampler="penalties"),
@@ -371,7 +483,34 @@ LLAMA_CPP = System(
             number=int,
             rule="-1 or in [1, 2**31) where a penalty is on",
             holds=lambda n: n == -1 or 1 <= n < 2**31,
-            setting_of=_PENALTIES,
+        ),
+        Option("dry_multiplier", "dry_multiplier", (0.0,), sampler="dry"),
+        Option("dry_base", "dry_base", (1.75,), 1.75),
+        Option(
+            "dry_allowed_length",
+            "dry_allowed_length",
+            (2,),
+            2,
+            number=int,
+            rule="below 2**31",
+            holds=lambda n: n < 2**31,
+        ),
+        Option(
+            "dry_penalty_last_n",
+            "dry_penalty_last_n",
+            (-1,),
+            number=int,
+            rule="-1 or in [1, 2**31) where dry_multiplier is on",
+            holds=lambda n: n == -1 or 1 <= n < 2**31,
+        ),
+        Option(
+            "dry_sequence_breakers",
+            "dry_sequence_breakers",
+            ([""],),  # the server refuses an empty list, and leaves out an empty text
+            ["\n", ":", '"', "*"],
+            number=None,
+            rule="[''] where dry_multiplier is on, because they are texts there and token ids in toksample",
+            holds=lambda breakers: False,
         ),
         Option(
             "logit_bias",
@@ -386,13 +525,10 @@ LLAMA_CPP = System(
         Option("samplers", "order", number=None),  # the list of samplers
     ),
     refused=(
-        Refused("top_n_sigma", (-1.0, 0.0), sampler="top_n_sigma"),
-        Refused("dry_multiplier", (0.0,), sampler="dry"),
         Refused("mirostat", (0,)),  # called mirostat_mode in llama-cpp-python
         Refused("mirostat_mode", (0,)),
         Refused("adaptive_target", (-1.0,), sampler="adaptive_p"),
         Refused("tfs_z", (1.0,)),
-        Refused("min_keep", (0, 1)),
         Refused("ignore_eos", (False,)),  # it bans the tokens that end a text
         Refused("grammar", ("",)),
         Refused("grammar_lazy", (False,)),
@@ -439,11 +575,15 @@ LLAMA_CPP = System(
             *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
             # Settings of methods that are refused unless they are off.
             *("mirostat_tau", "mirostat_eta", "adaptive_decay"),
-            *("dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
         }
     ),
     # Mirostat is refused above, because in llama.cpp it turns off the other filters and the penalties.
-    lacks=frozenset({"stream", "epsilon_cutoff", "top_a", *_SMOOTHING, *_MIROSTAT}),
+    lacks=frozenset(
+        {
+            *("stream", "epsilon_cutoff", "eta_cutoff", "top_a", "tfs", "top_h", *_SMOOTHING, *_MIROSTAT),
+            *("allowed_token_ids", "min_new_tokens", "eos_token_ids", *_OF_TRANSFORMERS),
+        }
+    ),
 )
 
 
@@ -504,18 +644,10 @@ OPENAI = System(
     ),
     lacks=frozenset(
         {
-            "stream",
-            "top_k",
-            "min_p",
-            "typical_p",
-            "epsilon_cutoff",
-            "top_a",
-            *_XTC,
-            "repetition_penalty",
-            "penalty_window",
-            *_DYNATEMP,
-            *_SMOOTHING,
-            *_MIROSTAT,
+            *("stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "top_n_sigma", "tfs"),
+            *("top_h", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "min_tokens_to_keep"),
+            *("repetition_penalty", "penalty_window", *_DRY),
+            *("allowed_token_ids", "min_new_tokens", "eos_token_ids", *_OF_TRANSFORMERS),
         }
     ),
 )

@@ -177,6 +177,30 @@ def _integer(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be {rule}, got {show(text)}") from None
 
 
+def _ids(text: str) -> list[int]:
+    return [_integer(part) for part in text.split(",")]
+
+
+class _IdOption(NamedTuple):
+    """An option for a parameter that consists of token ids."""
+
+    meaning: str
+    needs_history: bool = False
+    is_repeated: bool = False
+    """Whether it may be given several times, each with a list of its own."""
+
+
+_ID_OPTIONS = {
+    "allowed_token_ids": _IdOption("ban all tokens but these"),
+    "suppress_tokens": _IdOption("ban these tokens"),
+    "begin_suppress_tokens": _IdOption("ban these tokens as the first one", needs_history=True),
+    "bad_words_ids": _IdOption(
+        "never let these tokens follow one another; may be given more than once", needs_history=True, is_repeated=True
+    ),
+    "dry_sequence_breakers": _IdOption("tokens that no repeated sequence contains", needs_history=True),
+}
+
+
 def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool = False) -> None:
     """Add the options that `generation_config` reads; those of penalties if there is a text for them."""
     group = parser.add_argument_group("sampling")
@@ -194,6 +218,17 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool =
             )
         else:
             _add(group, name, parameter)
+    for name, option in _ID_OPTIONS.items():
+        if option.needs_history and not has_history:
+            continue
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_ids,
+            action="append" if option.is_repeated else "store",
+            default=argparse.SUPPRESS,
+            metavar="ID,ID,...",
+            help=option.meaning,
+        )
     names = f"one of {', '.join(ORDERS)}, or steps separated by commas, among {', '.join(STEPS)}"
     group.add_argument(
         "--order",
@@ -224,7 +259,7 @@ def _add(group: argparse._ActionsContainer, name: str, parameter: Parameter) -> 
 def generation_config(args: argparse.Namespace) -> GenerationConfig:
     """Return the parameters, each in its range, and the conditions that end a text: given options, then those of the file."""
     options = [name for name, parameter in PARAMETERS.items() if parameter.metavar is not None]
-    given = {name: getattr(args, name) for name in (*options, "order") if name in args}
+    given = {name: getattr(args, name) for name in (*options, *_ID_OPTIONS, "order") if name in args}
     path = args.generation_config
     with _bad_input(ValueError, TypeError):
         try:
@@ -249,6 +284,8 @@ def _add_generate_options(parser: argparse.ArgumentParser) -> None:
         "stop after so many tokens, if the text has not ended before (default: that of the generation config, or 256)"
     )
     parser.add_argument("--max-new-tokens", type=_integer, metavar="N", help=length)
+    least = "do not end the text before it has so many tokens (default: that of the generation config, or 0)"
+    parser.add_argument("--min-new-tokens", type=_integer, metavar="N", help=least)
     check = "draw every token a second time with the numpy reference, and fail if one differs"
     parser.add_argument("--check", action="store_true", help=check)
 
@@ -256,8 +293,9 @@ def _add_generate_options(parser: argparse.ArgumentParser) -> None:
 def _run_generate(args: argparse.Namespace) -> int:
     config = generation_config(args)
     _check_prompt(args.prompt)
-    if args.max_new_tokens is not None and args.max_new_tokens < 0:
-        raise CommandError(f"max_new_tokens must be >= 0, got {show(args.max_new_tokens)}")
+    for name in ("max_new_tokens", "min_new_tokens"):
+        if getattr(args, name) is not None and getattr(args, name) < 0:
+            raise CommandError(f"{name} must be >= 0, got {show(getattr(args, name))}")
     with _bad_input(ValueError, TypeError):
         toksample.sample([0.0])  # reports a wrong environment variable now, and not after the model is loaded
     model = _load()
@@ -268,10 +306,14 @@ def _run_generate(args: argparse.Namespace) -> int:
         raise CommandError(f"the prompt must be {limit}, got {len(prompt_ids)}")
     limit_of_config = config.limit(len(prompt_ids))
     most = min(room, limit_of_config if args.max_new_tokens is None else args.max_new_tokens)
-    stopwatch = _Stopwatch(model, Sampler(config.params, prompt_ids=prompt_ids), args.check)
+    least = config.min_new_tokens if args.min_new_tokens is None else args.min_new_tokens
+    stops = config.stops or model.tokenizer.eos_ids
+    sampler = Sampler(config.params_of_text(most, stops), prompt_ids=prompt_ids)
+    stopwatch = _Stopwatch(model, sampler, args.check)
+    ends = {"max_new_tokens": most, "min_new_tokens": least, "stop_token_ids": stops}
     exit_code = 0
     try:
-        _stream_text(stopwatch, args.prompt, prompt_ids, config, most)
+        _stream_text(stopwatch, args.prompt, prompt_ids, StopStrings(config.stop_strings), ends)
     except KeyboardInterrupt:
         exit_code = 130
     print(flush=True)  # ends the text before the figures, in case both go to one terminal
@@ -364,19 +406,12 @@ class _Stopwatch:
 
 
 def _stream_text(
-    stopwatch: _Stopwatch, prompt: str, prompt_ids: list[int], config: GenerationConfig, max_new_tokens: int
+    stopwatch: _Stopwatch, prompt: str, prompt_ids: list[int], stops: StopStrings, ends: dict[str, Any]
 ) -> None:
     """Write the prompt and what follows it to stdout, each token as soon as it is drawn."""
     _write(prompt)
-    text, stops = stopwatch.tokenizer.stream(), StopStrings(config.stop_strings)
-    for token in toksample.generate(
-        stopwatch.model,
-        prompt_ids,
-        stopwatch.sampler,
-        max_new_tokens=max_new_tokens,
-        min_new_tokens=config.min_new_tokens,
-        stop_token_ids=config.stops or stopwatch.tokenizer.eos_ids,
-    ):
+    text = stopwatch.tokenizer.stream()
+    for token in toksample.generate(stopwatch.model, prompt_ids, stopwatch.sampler, **ends):
         _write(stops.push(text.push(token)))
         if stops.found:
             return

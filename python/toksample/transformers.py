@@ -136,7 +136,7 @@ class _SamplingLogitsProcessor:
         Raises
         ------
         ValueError
-            When the config asks for beams or for top_h.
+            When the config asks for beams, or for a value that is out of range.
 
         Examples
         --------

@@ -666,7 +666,7 @@ def test_from_generation_config():
         ({"typical_p": 1.5}, "typical_p must be in [0, 1], got 1.5"),
         ({"epsilon_cutoff": 1.5}, "epsilon_cutoff must be in [0, 1], got 1.5"),
         ({"eta_cutoff": 1.5}, "eta_cutoff must be in [0, 1], got 1.5"),
-        ({"top_h": 0.4}, "top_h of the generation config must be None, got 0.4"),
+        ({"top_h": 0.0}, "top_h of the generation config must be above 0, got 0.0"),
         ({"temperature": -1.0}, "temperature must be "),
     ],
     ids=str,
@@ -691,9 +691,8 @@ def test_every_field_of_a_generation_config_is_known():
 
 def draw(model, **config):
     """Return the logits of each step, the scores from which transformers draws, and all ids."""
-    config = transformers.GenerationConfig(
-        **config, max_new_tokens=12, eos_token_id=None, pad_token_id=PAD, output_logits=True, output_scores=True
-    )
+    ends = {"max_new_tokens": 12, "eos_token_id": None, "pad_token_id": PAD}
+    config = transformers.GenerationConfig(**ends | config, output_logits=True, output_scores=True)
     result = model.generate(prompt(), generation_config=config, return_dict_in_generate=True)
     return torch.cat(result.logits), torch.cat(result.scores), result.sequences[0]
 
@@ -711,6 +710,22 @@ def draw(model, **config):
         {"do_sample": True, "top_k": 0, "epsilon_cutoff": 1.0},
         {"do_sample": True, "suppress_tokens": [9, 20, 33], "sequence_bias": [[[7], 2.0], [[20], 9.0]]},
         {"repetition_penalty": 1.3, "suppress_tokens": [*range(40)]},
+        {"do_sample": True, "top_k": 0, "eta_cutoff": 0.02},
+        {"do_sample": True, "top_k": 0, "no_repeat_ngram_size": 1},
+        {"no_repeat_ngram_size": 2, "repetition_penalty": 0.5},
+        {"do_sample": True, "top_k": 0, "encoder_repetition_penalty": 1.5, "repetition_penalty": 0.8},
+        {"repetition_penalty": 0.5, "sequence_bias": [[[a, b], 9.0] for a in range(60) for b in (a, 5)]},
+        {"repetition_penalty": 0.5, "bad_words_ids": [[7], *([a, a] for a in range(60))]},
+        {"do_sample": True, "top_k": 0, "begin_suppress_tokens": [*range(40)]},
+        {"do_sample": True, "top_k": 0, "min_new_tokens": 3, "eos_token_id": [*range(30)]},
+        {
+            "do_sample": True,
+            "top_k": 0,
+            "exponential_decay_length_penalty": (2, 1.1),
+            "eos_token_id": [7, 9],
+        },
+        {"forced_eos_token_id": 7, "max_new_tokens": 4},
+        {"do_sample": True, "forced_eos_token_id": [7], "max_new_tokens": 4, "eos_token_id": 7},
     ],
     ids=str,
 )
