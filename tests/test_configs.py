@@ -612,15 +612,16 @@ def meaning(params):
     fields = {name: getattr(normal, name) if value is None else value for name, value in params.keywords().items()}
     if fields["top_k"] == -1:
         fields["top_k"] = 0
-    # Bans of tokens and of sequences have the same meaning as biases of -inf.
-    biases = fields["logit_bias"] or {}
-    fields["logit_bias"] = {token: bias for token, bias in biases.items() if bias != -np.inf}
-    banned = {token for token, bias in biases.items() if bias == -np.inf}
-    fields["suppress_tokens"] = banned.union(fields["suppress_tokens"] or ())
-    biases = fields["sequence_bias"] or {}
-    fields["sequence_bias"] = {ids: bias for ids, bias in biases.items() if bias != -np.inf}
-    banned = {ids for ids, bias in biases.items() if bias == -np.inf}
-    fields["bad_words_ids"] = banned.union(fields["bad_words_ids"] or ())
+    # A token is a sequence of one, and a ban is a bias of -inf.
+    banned = {*((token,) for token in fields["suppress_tokens"] or ()), *(fields["bad_words_ids"] or ())}
+    biases = {}
+    for key, bias in (*(fields["logit_bias"] or {}).items(), *(fields["sequence_bias"] or {}).items()):
+        ids = key if isinstance(key, tuple) else (key,)
+        if bias == -np.inf:
+            banned.add(ids)
+        else:
+            biases[ids] = biases.get(ids, 0.0) + bias
+    fields |= {"logit_bias": biases, "suppress_tokens": banned, "sequence_bias": None, "bad_words_ids": None}
     for name in ("begin_suppress_tokens", "eos_token_ids", "dry_sequence_breakers"):
         fields[name] = fields[name] or None
     fields["min_tokens_to_keep"] = fields["min_tokens_to_keep"] or 1
@@ -645,7 +646,7 @@ def some_params(system):
     penalties = st.sampled_from([0.0, -2.0, 2.0, 3.0, None])
     biases = st.sampled_from([-100.0, 0.5, 100.0, 101.0, -np.inf])
     ids = st.sampled_from([None, (), (0,), (3, 1)])
-    words = st.lists(st.integers(0, 9), min_size=2, max_size=3).map(tuple)
+    words = st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple)
     values = {
         "temperature": st.sampled_from([0, 1e-30, 0.005, 0.01, 0.7, 1, 2, 5.0, None]),
         "top_k": st.sampled_from([-1, 0, 1, 40, 50, 2**40, None]),
@@ -862,6 +863,11 @@ def test_bans_are_written_without_infinity():
     assert written["suppress_tokens"] == [4, 3]
     assert written["bad_words_ids"] == [[6], [1, 2]]
     assert written["sequence_bias"] == [[[5], 1.5], [[1, 3], 2.0]]
+
+
+def test_the_biases_of_a_token_are_added_where_they_are_written():
+    params = SamplingParams(logit_bias={5: 1.5, 6: 1.0}, sequence_bias={5: 2.0, (7, 5): 3.0})
+    assert params.to_generation_config()["sequence_bias"] == [[[5], 3.5], [[6], 1.0], [[7, 5], 3.0]]
 
 
 # ---- GenerationConfig --------------------------------------------------------------------------------------------------

@@ -517,7 +517,7 @@ def write(system: System, params: Any) -> dict[str, Any]:
             raise ValueError(f"{option.ours} must be {option.rule} in {system.noun}, got {show(ours)}")
         if option.number is not None and _value_of(system, option, theirs) != ours:
             raise ValueError(f"{option.ours} must be a value that {system.noun} can express, got {show(ours)}")
-        result[option.theirs] = result[option.theirs] + theirs if option.theirs in result else theirs
+        result[option.theirs] = option.join(result[option.theirs], theirs) if option.theirs in result else theirs
     return result
 
 

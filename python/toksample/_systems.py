@@ -21,7 +21,6 @@ from toksample._orders import STEPS, steps
 
 __all__ = ["LLAMA_CPP", "OPENAI", "SETTINGS", "SYSTEMS", "TRANSFORMERS", "VLLM", "Option", "Refused", "System"]
 
-
 _PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
 _FILTERS = (
     *("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "eta_cutoff", "top_n_sigma", "tfs", "top_h"),
@@ -70,6 +69,8 @@ class Option(NamedTuple):
     """From their value to ours; None is off. It may raise TypeError or ValueError: the rule says what was expected."""
     write: Callable[[Any], Any] = lambda value: value
     """From our value to theirs; None to leave the field out."""
+    join: Callable[[Any, Any], Any] = operator.add
+    """Puts together what two options of the same field write."""
     is_filter: bool = False
     """Whether it has no effect on greedy decoding."""
     sampler: str | None = None
@@ -208,6 +209,14 @@ def _to_pairs(biases: Mapping[Any, float]) -> list[list[Any]] | None:
     return [[list(ids), float(bias)] for ids, bias in pairs if bias != float("-inf")] or None
 
 
+def _join_pairs(some: list[list[Any]], more: list[list[Any]]) -> list[list[Any]]:
+    """Add the biases of a token that is in both lists, because transformers would take the last one alone."""
+    biases: dict[tuple[int, ...], float] = {}
+    for ids, bias in (*some, *more):
+        biases[tuple(ids)] = biases.get(tuple(ids), 0.0) + bias
+    return [[list(ids), bias] for ids, bias in biases.items()]
+
+
 def _to_banned(biases: Mapping[Any, float]) -> list[Any] | None:
     """Give the tokens or the sequences that have a bias of -inf."""
     banned = [key for key, bias in biases.items() if bias == float("-inf")]
@@ -248,6 +257,7 @@ _biases: dict[str, Any] = {
     "off": ([], {}),
     "number": None,
     "rule": "pairs of a list of token ids and a number",
+    "join": _join_pairs,
 }
 
 TRANSFORMERS = System(
