@@ -122,9 +122,11 @@ struct Candidates;
 impl Check for Candidates {
     fn check<T: Element>(row: &[T], Case { params, edits, .. }: &Case) {
         let context = &edits.context();
-        let candidates = |isa, scratch: &mut Scratch| recipe::candidates(isa, row, params, context, Words::default(), scratch);
-        let mask_logits =
-            |isa, out: &mut [T], scratch: &mut Scratch| recipe::mask_logits(isa, row, params, context, Words::default(), out, scratch);
+        let candidates =
+            |isa, scratch: &mut Scratch| recipe::candidates(isa, row, params, context, Words::default(), scratch);
+        let mask_logits = |isa, out: &mut [T], scratch: &mut Scratch| {
+            recipe::mask_logits(isa, row, params, context, Words::default(), out, scratch)
+        };
         let edited = edited(row, params, context);
         valid(edited.clone(), |isa, scratch| mask_logits(isa, &mut row.to_vec(), scratch).err());
         let Some(wide) = valid(edited, |isa, scratch| candidates(isa, scratch).err()) else { return };
