@@ -257,6 +257,17 @@ def test_threads_share_a_sampler():
 PENALTIES = {"repetition_penalty": 1.2, "frequency_penalty": 0.3, "presence_penalty": 0.1, "penalty_window": 30}
 
 
+def test_a_prompt_that_is_a_list_is_read_once():
+    prompt = [1, 2, 3]
+    sampler = Sampler(**PARAMS, **PENALTIES, prompt_ids=prompt)
+    want = penalised_text(5, prompt_ids=[1, 2, 3], **PARAMS, **PENALTIES)
+    prompt[:] = [4, 5, 6]
+    assert text(sampler, 5) == want
+    for wrong in ([1.0], [2**64], [-1], ["1"]):  # which the call refuses
+        with pytest.raises((TypeError, ValueError), match="prompt_ids must be"):
+            Sampler(**PARAMS, **PENALTIES, prompt_ids=wrong)(LOGITS)
+
+
 def penalised_text(length, logits=LOGITS, prompt_ids=None, **parameters):
     """Return the text that the reference draws when it gets the whole history each time."""
     tokens = []

@@ -65,6 +65,16 @@ class _History:
         self._length += 1
 
 
+def _as_array(ids: History) -> History:
+    """Return a list of plain integers as an array, which is read much faster. Anything else stays as it is."""
+    if not isinstance(ids, (list, tuple)) or not ids or any(type(token) is not int for token in ids):
+        return ids
+    try:
+        return np.array(ids, np.int64)
+    except OverflowError:
+        return ids
+
+
 class Sampler:
     """Draws the tokens of a text one after another: ``sampler(logits)`` returns the next one.
 
@@ -84,8 +94,8 @@ class Sampler:
     params : SamplingParams, optional
         The parameters. You can pass them as keywords instead.
     prompt_ids : sequence of int, or one for each row of a batch, optional
-        The token ids of the prompt, for the methods that look at them; as in :func:`toksample.sample`. For a long prompt an
-        array of int64 is read faster than a list.
+        The token ids of the prompt, for the methods that look at them; as in :func:`toksample.sample`. A list of integers
+        is read once, so later changes of it have no effect.
     prefix_allowed_tokens_fn : callable, optional
         Called for each row with its index and the token ids so far, an array of int64 with the prompt and the output. It
         returns the ids of the tokens that are allowed next, as in transformers. Not with ``allowed_token_ids``.
@@ -149,6 +159,16 @@ class Sampler:
         self.num_threads = None if num_threads is None else count("num_threads", num_threads)
         self._read_params()
         self.reset()
+
+    @property
+    def prompt_ids(self) -> History:
+        """The token ids of the prompt, as they were given."""
+        return self._prompt_ids
+
+    @prompt_ids.setter
+    def prompt_ids(self, ids: History) -> None:
+        self._prompt_ids = ids
+        self._prompt = _as_array(ids)
 
     def _read_params(self) -> None:
         # The seed in use is passed to each call instead.
@@ -220,7 +240,7 @@ class Sampler:
         inputs: dict[str, Any] | None = None
         if self._needs_history:
             inputs = {
-                "prompt_ids": self.prompt_ids if prompt_ids is None else prompt_ids,
+                "prompt_ids": self._prompt if prompt_ids is None else prompt_ids,
                 "output_ids": self._history.ids if output_ids is None else output_ids,
             }
         elif prompt_ids is not None or output_ids is not None:
