@@ -65,6 +65,8 @@ CALLS = (
     _sample("repetition_penalty", about="1,000 tokens", **_PENALIZED, repetition_penalty=1.2),
     _sample("frequency_penalty", about="1,000 tokens", **_PENALIZED, frequency_penalty=0.5),
     _sample("presence_penalty", about="1,000 tokens", **_PENALIZED, presence_penalty=1.5),
+    _sample("dry_multiplier", about="1,000 tokens", **_PENALIZED, dry_multiplier=0.8),
+    _sample("no_repeat_ngram_size", about="1,000 tokens", **_PENALIZED, no_repeat_ngram_size=3),
     _sample("logit_bias", about="logit_bias of 20 tokens", temperature=0.7, top_k=50, logit_bias=make_logit_bias),
     _sample("16-logits", about="16 logits", vocab=16, temperature=0.7, top_k=50, top_p=0.9),
     Call("bitmask", "ban the tokens of a bitmask", "bitmask"),

@@ -171,6 +171,8 @@ def numpy_mirostat(probs: npt.NDArray[np.float64], version: int) -> npt.NDArray[
 
 def numpy_edit(
     row: Rows,
+    dry_multiplier: float = 0.0,
+    no_repeat_ngram_size: int = 0,
     repetition_penalty: float = 1.0,
     frequency_penalty: float = 0.0,
     presence_penalty: float = 0.0,
@@ -186,4 +188,25 @@ def numpy_edit(
         logits = row[ids]
         logits = np.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
         row[ids] = logits - frequency_penalty * counts - presence_penalty
+    if output_ids is not None and dry_multiplier > 0:
+        for token, length in _repeats(output_ids.tolist()).items():
+            if length >= 2:
+                row[token] -= dry_multiplier * 1.75 ** (length - 2)
+    if output_ids is not None and no_repeat_ngram_size > 1:
+        windows = np.lib.stride_tricks.sliding_window_view(output_ids, no_repeat_ngram_size)
+        is_repeated = (windows[:, :-1] == output_ids[1 - no_repeat_ngram_size :]).all(axis=1)
+        row[windows[is_repeated, -1]] = -np.inf
     return row
+
+
+def _repeats(history: list[int]) -> dict[int, int]:
+    """Return, for each token, how many of the last tokens of the history also stand before one of its places."""
+    longest: dict[int, int] = {}
+    for place in range(len(history) - 1):
+        length = 0
+        while length <= place and history[place - length] == history[-1 - length]:
+            length += 1
+        if length:
+            token = history[place + 1]
+            longest[token] = max(longest.get(token, 0), length)
+    return longest
