@@ -1,10 +1,10 @@
 //! Instruction sets: which ones this CPU has, which one is used, and the macro that compiles a function for each of them.
 //!
 //! An [`Isa`] is a proof that the CPU has the instruction set, because only functions that have asked the CPU can make one.
-//! `per_isa!` turns a function into one that takes an `Isa` and runs the clone that was compiled for it, so there is one dispatch
-//! per row. Every loop over a row must be compiled for the wider registers too. It is, if it is in a function that is
-//! `#[inline(always)]`, or in a closure that `Vector::run` calls. The code in between, which only decides what to do next, may be
-//! compiled for the baseline. `.ci/vector_code.py` sees that no loop is.
+//! `per_isa!` turns a function into one that takes an `Isa` and runs the clone that was compiled for it, so there is one
+//! dispatch per row. Every loop over a row must be compiled for the wider registers too. It is, if it is in a function that is
+//! `#[inline(always)]`, or in a closure that `Vector::run` calls. The code in between, which only decides what to do next, may
+//! be compiled for the baseline. `.ci/vector_code.py` sees that no loop is.
 //!
 //! All clones compute the same bits. Rust never fuses a multiplication and an addition on its own, and the kernels use only
 //! operations that IEEE 754 rounds correctly. What IEEE 754 leaves open is the environment, which `per_isa!` sets for the

@@ -1,7 +1,7 @@
 //! The parameters of a row, and their ranges.
 //!
-//! One table declares them: a line there is a field of [`Params`] with its default, the rule that its values obey, and an entry
-//! of [`TABLE`], by which the Python bindings read the parameter. `_parameters.py` has the same table for Python.
+//! One table declares them: a line there is a field of [`Params`] with its default, the rule that its values obey, and an
+//! entry of [`TABLE`], by which the Python bindings read the parameter. `_parameters.py` has the same table for Python.
 
 use std::fmt;
 

@@ -71,8 +71,8 @@ pub fn sample<T: Logit>(
     Ok(token)
 }
 
-/// Returns the same token, and how surprising it is among those that the parameters keep: its probability there, as the negated
-/// binary logarithm.
+/// Returns the same token, and how surprising it is among those that the parameters keep: its probability there, as the
+/// negated binary logarithm.
 pub fn sample_with_surprise<T: Logit>(
     isa: Isa,
     row: &[T],

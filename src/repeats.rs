@@ -5,9 +5,9 @@
 //! matches         3 1   2            # so many tokens up to here are also the last ones of the history
 //! ```
 //!
-//! How it is fast: the Z-algorithm on the reversed history looks at each token once or twice, whatever the history (D. Gusfield,
-//! "Algorithms on Strings, Trees, and Sequences", 1997, section 1.3). In most texts few tokens are equal to the last one, and
-//! only these are looked at again.
+//! How it is fast: the Z-algorithm on the reversed history looks at each token once or twice, whatever the history (D.
+//! Gusfield, "Algorithms on Strings, Trees, and Sequences", 1997, section 1.3). In most texts few tokens are equal to the last
+//! one, and only these are looked at again.
 
 use crate::error::{RowError, reserve};
 

@@ -131,9 +131,9 @@ impl<I: Vector, T: Logit> Row for Plain<'_, I, T> {
 }
 
 impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
-    /// Makes the pass over the allowed logits and edits those of which the context says something: `edit` computes a logit from
-    /// the old one and from what is known of the token. Only the last `window` tokens of the history count. `find` may ban
-    /// tokens and note others, before it makes the places for all that are noted.
+    /// Makes the pass over the allowed logits and edits those of which the context says something: `edit` computes a logit
+    /// from the old one and from what is known of the token. Only the last `window` tokens of the history count. `find` may
+    /// ban tokens and note others, before it makes the places for all that are noted.
     #[inline(always)]
     pub fn read(
         logits: &'a [T],
@@ -294,8 +294,8 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
     }
 }
 
-/// Fills `maxima` with the maximum of each block, and returns the maximum of the row or what is wrong with the row. If not every
-/// token is allowed, each block has a word that says which ones are.
+/// Fills `maxima` with the maximum of each block, and returns the maximum of the row or what is wrong with the row. If not
+/// every token is allowed, each block has a word that says which ones are.
 #[inline(always)]
 fn block_maxima<I: Vector, T: Logit>(
     row: &[T],
@@ -326,8 +326,8 @@ fn block_maxima<I: Vector, T: Logit>(
     Ok(row_maximum)
 }
 
-/// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`, and sets a lane of `nan`
-/// if they contain a NaN.
+/// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`, and sets a lane of
+/// `nan` if they contain a NaN.
 #[inline(always)]
 fn allowed_maxima<I: Vector, T: Logit>(
     group: &[T; GROUP * BLOCK],

@@ -5,7 +5,8 @@ const MOST: usize = Step::ALL.len();
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident = $name:literal of $($parameter:literal),+;)*) => {
-        /// One thing that is done to a row. Most steps have the name of their parameter. Those that do not are variants of one.
+        /// One thing that is done to a row. Most steps have the name of their parameter. Those that do not are variants of
+        /// one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Step {
             $($(#[$doc])* $step,)*

@@ -1,8 +1,8 @@
 //! The steps that the work on a row is made of, one file for each operation.
 //!
-//! A kernel is a safe loop over fixed blocks, compiled for each instruction set (`isa.rs`). A kernel that several callers share
-//! runs by `Vector::run`, so that there is one copy of it. The small ones are `#[inline(always)]`, and become a part of the
-//! caller.
+//! A kernel is a safe loop over fixed blocks, compiled for each instruction set (`isa.rs`). A kernel that several callers
+//! share runs by `Vector::run`, so that there is one copy of it. The small ones are `#[inline(always)]`, and become a part of
+//! the caller.
 //!
 //! # If another thread writes to the row
 //!

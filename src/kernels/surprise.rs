@@ -13,9 +13,9 @@
 //!
 //! Edge rule: a token without mass counts for nothing in the sums.
 //!
-//! How it is fast: a mass has up to 42 bits, and its product with a surprise up to 63, of which 64 could not be summed in 64 bits.
-//! The mass is split into two halves, each of which gives a product of two 32-bit integers. In most blocks no mass has more than 22
-//! bits, and one product is enough.
+//! How it is fast: a mass has up to 42 bits, and its product with a surprise up to 63, of which 64 could not be summed in 64
+//! bits. The mass is split into two halves, each of which gives a product of two 32-bit integers. In most blocks no mass has
+//! more than 22 bits, and one product is enough.
 
 use super::mass::{Mass, S};
 use super::order::{self, Prefix};

@@ -30,8 +30,8 @@ pub fn floor<R: Row>(row: &R, k: usize, work: &mut Vec<f32>) -> f32 {
     R::Isa::run(move || {
         work.clear();
         if k <= maxima.len() / GROUP {
-            // Only maxima that reach the k-th largest group maximum can be among the k largest. The members of a group are spread
-            // over the row, so that the maxima of many groups can be found side by side.
+            // Only maxima that reach the k-th largest group maximum can be among the k largest. The members of a group are
+            // spread over the row, so that the maxima of many groups can be found side by side.
             let (first, rest) = maxima.split_at(maxima.len().div_ceil(GROUP));
             work.extend_from_slice(first);
             for next in rest.chunks(first.len()) {

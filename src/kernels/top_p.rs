@@ -53,7 +53,8 @@ impl Share {
 pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64) -> (u64, usize) {
     R::Isa::run(move || {
         const SAMPLE: usize = 64;
-        /// The share of what may be left out that the guess does leave out: less than all, so that chance seldom makes it too high.
+        /// The share of what may be left out that the guess does leave out: less than all, so that chance seldom makes it too
+        /// high.
         const CAUTION: f32 = 0.75;
         let blocks = row.tokens() / BLOCK; // a last block that is not full is left out
         let step = (blocks / SAMPLE).max(1);

@@ -1,5 +1,5 @@
-//! DRY ("don't repeat yourself"): makes each token that would extend a repeated sequence less likely, the longer the sequence the
-//! more.
+//! DRY ("don't repeat yourself"): makes each token that would extend a repeated sequence less likely, the longer the sequence
+//! the more.
 //!
 //! ```text
 //! row[id] = row[id] - float32(multiplier * power(base, length - allowed_length))      # for each id with such a length
@@ -9,15 +9,15 @@
 //!
 //! P. E. Weidmann (p-e-w), text-generation-webui, pull request 5677 (2024), with llama.cpp's Z-algorithm.
 //!
-//! Edge rules: no sequence contains a breaker, and no breaker is penalized. The product is computed in float64 and clipped to the
-//! finite range. A multiplier of 0 is off.
+//! Edge rules: no sequence contains a breaker, and no breaker is penalized. The product is computed in float64 and clipped to
+//! the finite range. A multiplier of 0 is off.
 
 use super::find::power;
 use crate::params::Params;
 use crate::repeats::Repeats;
 
-/// Calls `found` with tokens and how many of the tokens before them are repeated, if that is penalized. A token may be found more
-/// than once: the largest number counts. `is_breaker` must be quick.
+/// Calls `found` with tokens and how many of the tokens before them are repeated, if that is penalized. A token may be found
+/// more than once: the largest number counts. `is_breaker` must be quick.
 pub(super) fn find(
     params: &Params,
     is_breaker: impl Fn(u32) -> bool,

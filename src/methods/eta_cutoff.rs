@@ -1,4 +1,5 @@
-//! Eta cutoff, or eta sampling: keeps the tokens whose probability is at least eta, which is smaller where the entropy is larger.
+//! Eta cutoff, or eta sampling: keeps the tokens whose probability is at least eta, which is smaller where the entropy is
+//! larger.
 //!
 //! ```text
 //! bits  = log2(W) - 41 + float64((mass * surprise).sum()) / float64(W) / 2**22     # the entropy of what was kept before

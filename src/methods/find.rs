@@ -1,7 +1,8 @@
-//! What the methods find that look at the order of the history, or at lists of tokens: bans, and what is known of other tokens.
+//! What the methods find that look at the order of the history, or at lists of tokens: bans, and what is known of other
+//! tokens.
 //!
-//! How it is fast: it looks at the context alone, in time that depends on the history and not on the row, and it needs no vector
-//! code. So it is compiled once, and not for each instruction set.
+//! How it is fast: it looks at the context alone, in time that depends on the history and not on the row, and it needs no
+//! vector code. So it is compiled once, and not for each instruction set.
 
 use super::{dry, exponential_decay_length_penalty, no_repeat_ngram_size, sequence_bias};
 use crate::changes::{Changes, Found};
@@ -116,7 +117,8 @@ fn find_in_history(
     Ok(())
 }
 
-/// Returns a power by repeated squaring, each product rounded to float64. What is beyond its range is the largest finite number.
+/// Returns a power by repeated squaring, each product rounded to float64. What is beyond its range is the largest finite
+/// number.
 pub(super) fn power(base: f64, exponent: u64) -> f64 {
     let (mut power, mut square, mut rest) = (1.0, base, exponent);
     while rest > 0 {

@@ -14,8 +14,8 @@
 //! kept  = order[: int(k)]
 //! ```
 //!
-//! S. Basu, G. S. Ramachandran, N. S. Keskar, L. R. Varshney, "Mirostat: a neural text decoding algorithm that directly controls
-//! perplexity" (ICLR 2021), which is version 1. Version 2 is from the authors' repository, and both are in llama.cpp.
+//! S. Basu, G. S. Ramachandran, N. S. Keskar, L. R. Varshney, "Mirostat: a neural text decoding algorithm that directly
+//! controls perplexity" (ICLR 2021), which is version 1. Version 2 is from the authors' repository, and both are in llama.cpp.
 //!
 //! Edge rules: the first token that was kept before stays, and in version 2 so do those that tie with it. Where s is within
 //! 2**-20 of 1, the fraction is its limit 1 / ln N. The fraction is rounded to a multiple of 2**-56. 0 is off.

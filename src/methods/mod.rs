@@ -1,6 +1,7 @@
 //! The methods, one file for each. There are two kinds:
 //!
-//! - A method that changes logits, of some tokens or of all, is a function from a logit, and what is known of its token, to the new logit.
+//! - A method that changes logits, of some tokens or of all, is a function from a logit, and what is known of its token, to
+//!   the new logit.
 //! - A filter drops tokens. It sees only the `State` (`search/`).
 //!
 //! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`). Methods
@@ -57,8 +58,8 @@ pub(crate) fn changing<'a>(params: &Params, context: &Context<'a>) -> Option<Con
     (context.bitmask.is_some() || context.edits_logits() || find::finds_anything(params, known)).then_some(context)
 }
 
-/// Returns the function that changes a logit. A banned token stays banned, and only a bias of -inf bans another one: what is beyond
-/// the range of float32 becomes the largest or the smallest finite number.
+/// Returns the function that changes a logit. A banned token stays banned, and only a bias of -inf bans another one: what is
+/// beyond the range of float32 becomes the largest or the smallest finite number.
 #[inline(always)]
 pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token, Option<Extra>) -> f32 {
     let [encoder, repetition, frequency, presence] = [
@@ -93,8 +94,8 @@ pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token, Option<Extra>) -> f32
     }
 }
 
-/// Applies the temperature and the filters in their order, at a temperature that is not 0. Returns which tokens are kept, or None
-/// if all are, and what their masses are. `word` is the random word of the filters.
+/// Applies the temperature and the filters in their order, at a temperature that is not 0. Returns which tokens are kept, or
+/// None if all are, and what their masses are. `word` is the random word of the filters.
 #[inline(always)]
 pub(crate) fn keep<R: Row>(
     row: &R,

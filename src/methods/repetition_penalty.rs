@@ -4,8 +4,8 @@
 //! row[id] = row[id] / float32(penalty) if row[id] > 0 else row[id] * float32(penalty)     # for each id in the history
 //! ```
 //!
-//! N. S. Keskar, B. McCann, L. R. Varshney, C. Xiong, R. Socher, "CTRL: a conditional transformer language model for controllable
-//! generation" (2019), with the rule for logits below 0 that transformers and others have added.
+//! N. S. Keskar, B. McCann, L. R. Varshney, C. Xiong, R. Socher, "CTRL: a conditional transformer language model for
+//! controllable generation" (2019), with the rule for logits below 0 that transformers and others have added.
 //!
 //! Edge rules: how often a token occurs changes nothing. 1 is off.
 

@@ -1,4 +1,5 @@
-//! Sequence bias: adds a number to the logit of the last token of a sequence, where the history ends with the tokens before it.
+//! Sequence bias: adds a number to the logit of the last token of a sequence, where the history ends with the tokens before
+//! it.
 //!
 //! ```text
 //! row[ids[-1]] = row[ids[-1]] + float32(bias)        # for each sequence, where history[-len(ids) + 1:] == ids[:-1]
@@ -6,8 +7,8 @@
 //!
 //! From transformers. There as here, bad words are sequences with a bias of -inf.
 //!
-//! Edge rules: biases of the same token are summed in float64 before they are rounded, and clipped to the finite range. A bias of
-//! -inf bans the token.
+//! Edge rules: biases of the same token are summed in float64 before they are rounded, and clipped to the finite range. A bias
+//! of -inf bans the token.
 
 use crate::context::{Context, Rules};
 

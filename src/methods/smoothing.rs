@@ -1,5 +1,5 @@
-//! Smoothing, or quadratic sampling: lowers each logit by a polynomial of its distance from the largest one, so that the tokens
-//! near the top become more alike and those far below less likely.
+//! Smoothing, or quadratic sampling: lowers each logit by a polynomial of its distance from the largest one, so that the
+//! tokens near the top become more alike and those far below less likely.
 //!
 //! ```text
 //! a   = float32((3 - curve) / 2 * factor);  b = float32((curve - 1) / 2 * factor)
@@ -9,8 +9,8 @@
 //!
 //! From kalomaze, in text-generation-webui (2024).
 //!
-//! Edge rules: the curve is in [1, 3], so that neither a nor b is negative, and each operation keeps the order of the logits. Some
-//! that differ may become equal. A factor of 0 is off.
+//! Edge rules: the curve is in [1, 3], so that neither a nor b is negative, and each operation keeps the order of the logits.
+//! Some that differ may become equal. A factor of 0 is off.
 
 use crate::params::Params;
 

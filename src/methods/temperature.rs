@@ -1,5 +1,5 @@
-//! Temperature: divides the logits, so that likely tokens become more likely below 1 and less likely above. The temperature may
-//! follow the entropy (dynamic temperature).
+//! Temperature: divides the logits, so that likely tokens become more likely below 1 and less likely above. The temperature
+//! may follow the entropy (dynamic temperature).
 //!
 //! ```text
 //! mass = as in kernels/mass.rs, relative to the first token that is kept
@@ -11,8 +11,8 @@
 //!
 //! The dynamic temperature is from kalomaze's fork of KoboldCpp (2023), and `temp_ext` of llama.cpp.
 //!
-//! Edge rules: at temperature 0 no step is applied, because the answer is the argmax of the row. With a single token, which has
-//! no entropy, the temperature stays as it is. A range of 0 is off.
+//! Edge rules: at temperature 0 no step is applied, because the answer is the argmax of the row. With a single token, which
+//! has no entropy, the temperature stays as it is. A range of 0 is off.
 
 use crate::error::RowError;
 use crate::kernels::series::{exp2, log2};

@@ -1,5 +1,5 @@
-//! Top-h: keeps the most probable tokens as long as their part of the entropy is at most the share h of it. It looks at no more
-//! than 100 tokens.
+//! Top-h: keeps the most probable tokens as long as their part of the entropy is at most the share h of it. It looks at no
+//! more than 100 tokens.
 //!
 //! ```text
 //! first    = order[:100]                                      # order: the tokens that were kept before
@@ -9,8 +9,8 @@
 //! kept     = first[: max(1, np.count_nonzero(float64(np.cumsum(terms)) <= float64(h) * float64(terms.sum())))]
 //! ```
 //!
-//! E. B. Potraghloo, S. Azizi, S. Kundu, M. Pedram, "Top-H decoding: adapting the creativity and coherence with bounded entropy
-//! in text generation" (NeurIPS 2025).
+//! E. B. Potraghloo, S. Azizi, S. Kundu, M. Pedram, "Top-H decoding: adapting the creativity and coherence with bounded
+//! entropy in text generation" (NeurIPS 2025).
 //!
 //! Edge rules: the first token is kept in any case. Of equal logits, the lower ids are kept. 1 keeps 100 tokens, and 0 is off.
 

@@ -4,9 +4,9 @@
 //! kept = order[:k]                              # order = np.lexsort((ids, -row))
 //! ```
 //!
-//! Edge rules: exactly k tokens are kept. Of equal logits at the last place, the lower ids are. The step `top_k_with_ties` keeps
-//! all of these instead, as transformers and vLLM do. 0 is off, and a k of at least
-//! the number of tokens keeps all of them.
+//! Edge rules: exactly k tokens are kept. Of equal logits at the last place, the lower ids are. The step `top_k_with_ties`
+//! keeps all of these instead, as transformers and vLLM do. 0 is off, and a k of at least the number of tokens keeps all of
+//! them.
 
 use crate::error::RowError;
 use crate::row::Row;

@@ -8,8 +8,8 @@
 //!
 //! C. Tang, J. Liu, H. Xu, L. Huang, "Top-n-sigma: not all logits are you need" (arXiv:2411.07641, 2024).
 //!
-//! Edge rules: banned tokens do not count. The tokens with the largest logit stay in any case. The temperature does not matter,
-//! because it divides both sides. 0 is off.
+//! Edge rules: banned tokens do not count. The tokens with the largest logit stay in any case. The temperature does not
+//! matter, because it divides both sides. 0 is off.
 
 use crate::error::RowError;
 use crate::row::Row;

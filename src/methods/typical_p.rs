@@ -1,4 +1,5 @@
-//! Typical-p, or locally typical sampling: keeps the tokens whose surprise is nearest to what is expected, which is the entropy.
+//! Typical-p, or locally typical sampling: keeps the tokens whose surprise is nearest to what is expected, which is the
+//! entropy.
 //!
 //! ```text
 //! mean     = (2 * (mass * surprise).sum() + W) // (2 * W)    # of what was kept before; surprise as in kernels/surprise.rs

@@ -5,9 +5,9 @@
 //!
 //! # What can happen to an array during a call
 //!
-//! [`Logits::rows`] and [`Out::take`] read the array's fields in C, check them, and keep the address of its memory. From then on
-//! no Python code runs in this thread until the kernels have finished (`mod.rs` has the order). But other threads run Python
-//! code while the GIL is released, and signal handlers run between two parts of a long batch. That code may:
+//! [`Logits::rows`] and [`Out::take`] read the array's fields in C, check them, and keep the address of its memory. From then
+//! on no Python code runs in this thread until the kernels have finished (`mod.rs` has the order). But other threads run
+//! Python code while the GIL is released, and signal handlers run between two parts of a long batch. That code may:
 //!
 //! - **drop the array, or change its shape or type**: this is harmless, because the call holds a reference to the array and
 //!   has its own copy of the fields;

@@ -281,8 +281,8 @@ pub(super) fn draw<'py>(
     })
 }
 
-/// Draws tokens for a `Sampler` with mirostat, whose aim for each row is `mu`. Returns the tokens, and an array with the surprise
-/// of each.
+/// Draws tokens for a `Sampler` with mirostat, whose aim for each row is `mu`. Returns the tokens, and an array with the
+/// surprise of each.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn draw_with_surprise<'py>(

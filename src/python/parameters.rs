@@ -200,8 +200,8 @@ impl Parameters {
     }
 }
 
-/// What may be named beside the parameters of [`TABLE`]: which random word to draw with, in which order to apply the filters, and
-/// how to make the call.
+/// What may be named beside the parameters of [`TABLE`]: which random word to draw with, in which order to apply the filters,
+/// and how to make the call.
 const OTHERS: [&str; 8] = ["seed", "position", "stream", "order", "mirostat_mu", "errors", "num_threads", "out"];
 
 /// All names. Those that most calls use come first, as they are looked for in this order.

@@ -139,10 +139,14 @@ impl List {
     /// Returns the smallest distance of a surprise from `center` within which there are `count` tokens, or all if these are
     /// fewer. Returns None if there is no token.
     pub fn distance_of_nearest(&mut self, mass: Mass, center: u32, count: usize) -> Option<u32> {
-        let distances = self.keys.iter().map(|&key| mass.surprise(order::logit(key)).abs_diff(center));
-        let mut distances: Vec<u32> = distances.collect();
-        distances.sort_unstable();
-        distances.get(count.min(distances.len()).checked_sub(1)?).copied()
+        self.work_keys.clear();
+        for &key in &self.keys {
+            let distance = mass.surprise(order::logit(key)).abs_diff(center);
+            self.work_keys.push(u64::from(distance) << 32 | order::id(key) as u64);
+        }
+        let need = count.min(self.keys.len()) as u64;
+        let (last, _) = select(&mut self.work_keys, |key| key, |_| 1, need)?;
+        Some((last >> 32) as u32)
     }
 
     /// Returns the keys, in the total order, of the tokens up to `last` that have at least the mass `least`; their masses; and

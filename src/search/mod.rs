@@ -1,7 +1,7 @@
 //! Finds which tokens of a row survive the filters, and draws one of them. The filters themselves are in `methods/`.
 //!
-//! Most filters keep a prefix of the total order (`kernels/order.rs`), so that one key, that of the last token, says which tokens
-//! survive. The search looks for that key on a ladder of three rungs, each of which is certain of what it answers:
+//! Most filters keep a prefix of the total order (`kernels/order.rs`), so that one key, that of the last token, says which
+//! tokens survive. The search looks for that key on a ladder of three rungs, each of which is certain of what it answers:
 //!
 //! 1. a list of the tokens that may survive (`list.rs`), where they are few;
 //! 2. certified bounds of the mass of the row (`kernels/ledger.rs`), where that list must be compared with the whole row;
@@ -231,7 +231,8 @@ impl<'a, R: Row> State<'a, R> {
         self.kept = Some(Kept::Listed { last });
     }
 
-    /// Keeps the first `count` tokens of what was kept, and if `with_ties`, all tokens whose logit equals that of the last one.
+    /// Keeps the first `count` tokens of what was kept, and if `with_ties`, all tokens whose logit equals that of the last
+    /// one.
     #[inline(always)]
     pub fn keep_first(&mut self, count: usize, with_ties: bool) -> Result<(), RowError> {
         self.narrow_list();
@@ -627,12 +628,15 @@ impl Search {
                 let weighed = self.passes.weigh(row, mass, last, weighed);
                 (Kept::Long { last, weighed: Some(weighed) }, self.passes.total::<R::Isa>(weighed))
             }
-            Kept::Without { weighed } => (kept, self.passes.total::<R::Isa>(weighed)),
+            Kept::Without { weighed } => {
+                let total = self.passes.total::<R::Isa>(weighed);
+                (kept, total.saturating_sub(self.dropped.total())) // as much as was dropped is there, unless the row changes
+            }
         }
     }
 
-    /// Lists all tokens up to `last` whose surprise is at least as near to `center` as the smallest distance at which tokens have
-    /// the mass that is needed, and returns that distance. Returns None if all tokens have less mass.
+    /// Lists all tokens up to `last` whose surprise is at least as near to `center` as the smallest distance at which tokens
+    /// have the mass that is needed, and returns that distance. Returns None if all tokens have less mass.
     fn list_nearest<R: Row>(
         &mut self,
         row: &R,
