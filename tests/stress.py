@@ -41,7 +41,7 @@ def check_batch(seed, number):
     masked = toksample.mask_logits(logits, **params, **word)
     failures = []
     filters = {name: params[name] for name in reference.Filters._fields if name in params}
-    for b, row in enumerate(reference.edited_rows(logits, params)[0]):
+    for b, row in enumerate(reference.functions.edited_rows(logits, params)[0]):
         case, words = one_row(params, b), one_row(word, b)
         place = words["seed"], words["stream"], words["position"]
         ids, masses = reference.survivors(

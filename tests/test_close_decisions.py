@@ -89,11 +89,11 @@ def test_shares_at_which_a_nucleus_ends(real_row, name, temperature, top_k):
     row = make_row(name, real_row)
     order = reference.order(row)
     masses = reference.mass(row, temperature)[order]
-    masses = masses[slice(*reference.keep_top_k(masses, top_k))]
+    masses = masses[slice(*reference.filters.keep_top_k(masses, top_k))]
     running = np.cumsum(masses)
     ends = np.unique(np.geomspace(1, len(running), 20 if name == "real" else 60).astype(int)) - 1
     shares = np.unique([p for end in ends for p in neighbours(float(running[end]) / float(running[-1])) if 0 < p <= 1])
-    want = [reference.keep_top_p(masses, float(p))[1] for p in shares]
+    want = [reference.filters.keep_top_p(masses, float(p))[1] for p in shares]
     rows = np.broadcast_to(row, (len(shares), len(row)))
     masked = toksample.mask_logits(rows, temperature=temperature, top_k=top_k, top_p=shares)
     kept = masked != -np.inf
@@ -125,9 +125,9 @@ def test_least_probabilities_at_which_a_token_is_kept(real_row, name, temperatur
     chosen = np.unique(masses)
     chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, 40).astype(int))].tolist()
     if name_of_filter == "epsilon_cutoff":
-        at, keep = [mass / total for mass in chosen], reference.keep_epsilon_cutoff
+        at, keep = [mass / total for mass in chosen], reference.filters.keep_epsilon_cutoff
     else:
-        at, keep = [mass * total / first**2 for mass in chosen], reference.keep_top_a
+        at, keep = [mass * total / first**2 for mass in chosen], reference.filters.keep_top_a
     values = np.unique([p for value in at for p in neighbours(value) if 0 <= p <= 1] + [1.0])
     want = [keep(masses, float(value))[1] for value in values]
     rows = np.broadcast_to(row, (len(values), len(row)))

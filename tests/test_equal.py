@@ -156,7 +156,7 @@ def test_real_rows(real_batch, real_row, as_dtype, params):
         assert_same(toksample.candidates(row, **params), (ids, probs))
         masked = toksample.mask_logits(row, **params)
         assert_same(np.flatnonzero(masked != -np.inf), np.sort(ids))
-        (edited,), _ = reference.edited_rows(row, {})
+        (edited,), _ = reference.functions.edited_rows(row, {})
         survivors = reference.survivors(edited, reference.Filters(**params))
         for seed in range(20):
             want = reference.draw(*survivors, reference.draw_word(seed, 0, 7))

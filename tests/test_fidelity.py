@@ -185,7 +185,7 @@ def test_a_mass_never_decreases_with_the_logit():
     """Try every argument that the polynomial may have: t is on a grid of 2**-22 or coarser, so there are 2**22 + 1."""
     steps = np.arange(2**22 + 1, dtype=np.float64)
     row = (-steps / 2**22).astype(np.float32)
-    one = float(reference.LOG2_E)  # at this temperature the scale is 1, and t is the logit + 4
+    one = float(reference.masses.LOG2_E)  # at this temperature the scale is 1, and t is the logit + 4
     weights = reference.weight(row, one)
     assert weights[0] == 2.0**S
     assert weights[-1] == 2.0 ** (S - 1)

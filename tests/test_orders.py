@@ -44,7 +44,7 @@ def test_the_names_of_orders():
 
 
 def test_every_step_has_a_filter():
-    assert set(reference.STEPS) == set(STEPS) - {"temperature"}
+    assert set(reference.filters.STEPS) == set(STEPS) - {"temperature"}
     for step in STEPS:  # the kernels know each of them too
         assert toksample.candidates(ROW, order=[step])[0].tolist() == [1, 2, 0, 3]
 
@@ -446,7 +446,7 @@ def test_the_set_that_is_drawn_from(module):
         sizes.add(len(ids))
         masked = module.mask_logits(row, **params, **word)
         assert np.flatnonzero(masked > -np.inf).tolist() == sorted(ids.tolist())
-        (float32_row,), _ = reference.edited_rows(row, {})
+        (float32_row,), _ = reference.functions.edited_rows(row, {})
         masses = reference.mass(float32_row, 0.8)[ids]
         drawn = reference.draw(ids, masses, reference.draw_word(9, stream, position))
         assert module.sample(row, **params, **word) == drawn
@@ -495,10 +495,10 @@ def test_xtc_at_the_ends_of_its_probability():
         assert_same(masked, reference.mask_logits(row, xtc_probability=probability, **words))
     # The word decides: 2**-64 acts for the word 0 alone, and a probability of 1 for each.
     masses = reference.mass(logits_of([0.5, 0.3, 0.2]), 1.0)
-    assert reference.keep_xtc(masses, 2.0**-64, 0.1, 0) == (2, 3)
-    assert reference.keep_xtc(masses, 2.0**-64, 0.1, 1) == (0, 3)
-    assert reference.keep_xtc(masses, 5e-324, 0.1, 0) == (0, 3)
-    assert reference.keep_xtc(masses, 1.0, 0.1, 2**64 - 1) == (2, 3)
+    assert reference.filters.keep_xtc(masses, 2.0**-64, 0.1, 0) == (2, 3)
+    assert reference.filters.keep_xtc(masses, 2.0**-64, 0.1, 1) == (0, 3)
+    assert reference.filters.keep_xtc(masses, 5e-324, 0.1, 0) == (0, 3)
+    assert reference.filters.keep_xtc(masses, 1.0, 0.1, 2**64 - 1) == (2, 3)
 
 
 # ---- min_tokens_to_keep --------------------------------------------------------------------------------------------------

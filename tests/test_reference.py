@@ -22,7 +22,7 @@ S = 41
 
 def test_masses_of_powers_of_two():
     powers = np.arange(0, 46)
-    masses = reference.mass((-powers).astype(np.float32), float(reference.LOG2_E))  # scale is 1
+    masses = reference.mass((-powers).astype(np.float32), float(reference.masses.LOG2_E))  # scale is 1
     assert masses.dtype == np.uint64
     assert masses.tolist() == [
         2 ** (S - p) if p <= S else 0 for p in range(46)

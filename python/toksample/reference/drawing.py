@@ -1,0 +1,41 @@
+"""The draw: a random word for each position, and the token that it hits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from toksample.reference.masses import Ids, Masses
+
+
+def philox4x64(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Return the four words of Philox4x64-10 at a counter.
+
+    J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. It is the
+    generator of :class:`numpy.random.Philox`, which gives these words for a counter that is smaller by one.
+    """
+    low = 2**64 - 1
+    k0, k1 = key
+    c0, c1, c2, c3 = counter
+    for _ in range(10):
+        product0, product1 = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
+        c0, c1, c2, c3 = (product1 >> 64) ^ c1 ^ k0, product1 & low, (product0 >> 64) ^ c3 ^ k1, product0 & low
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & low, (k1 + 0xBB67AE8584CAA73B) & low
+    return c0, c1, c2, c3
+
+
+def draw_word(seed: int, stream: int, position: int) -> int:
+    """Return the random 64-bit word that draws the token at ``position`` of text number ``stream``."""
+    return philox4x64((seed, 0), (position, stream, 0, 0))[0]
+
+
+def filter_word(seed: int, stream: int, position: int) -> int:
+    """Return the random 64-bit word of the filter that is random itself: the next one."""
+    return philox4x64((seed, 0), (position, stream, 0, 0))[1]
+
+
+def draw(ids: Ids, masses: Masses, word: int) -> int:
+    """Return the first id, in id order, whose running mass exceeds the point of the mass line that the word hits."""
+    by_id = np.argsort(ids)
+    running = np.cumsum(masses[by_id])
+    target = (word * int(running[-1])) >> 64
+    return int(ids[by_id][np.searchsorted(running, np.uint64(target), side="right")])

@@ -1,0 +1,194 @@
+"""The functions of the package, on rows and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from toksample._arrays import as_float32, as_given, as_native, like
+from toksample._parameters import Parameters, count, errors_mode, show_parameters
+from toksample._rows import check_names, check_tokens, edits, numbers, raise_row_errors, row_error
+from toksample._series import LN_2, ln
+from toksample.reference.drawing import draw, draw_word, filter_word
+from toksample.reference.edits import edit
+from toksample.reference.filters import Filters, survivors
+from toksample.reference.masses import Ids, Logits, Row, S, mass, order, weight
+
+# ---- probabilities ---------------------------------------------------------------------------------------------------
+
+
+def softmax_of_row(row: Row, temperature: float) -> Row:
+    """Return the probabilities of a row: each weight by the sum of the masses."""
+    if temperature == 0:
+        result: Row = (np.arange(len(row)) == np.argmax(row)).astype(np.float32)
+        return result
+    w = weight(row, temperature)
+    total = int(mass(row, temperature).sum())
+    result = np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
+    return result
+
+
+def log_softmax_of_row(row: Row, temperature: float) -> Row:
+    """Return the natural logarithms of the probabilities of a row."""
+    if temperature == 0:
+        return np.where(np.arange(len(row)) == np.argmax(row), np.float32(0), np.float32(-np.inf))
+    log_total = ln(int(mass(row, temperature).sum())) - S * LN_2
+    inverse = min(1.0 / temperature, np.finfo(np.float64).max)
+    x = row.astype(np.float64)
+    with np.errstate(over="ignore"):
+        result: Row = ((x - x.max()) * inverse - log_total).astype(np.float32)
+    return result
+
+
+# ---- the functions of the package --------------------------------------------------------------------------------------
+
+
+def edited(array: Logits, parameters: Mapping[str, object]) -> Logits:
+    """Return the logits, of shape (V,) or (B, V), with the edits that the parameters ask for."""
+    rows = np.atleast_2d(array)
+    check_tokens(array)
+    each = edits(parameters, len(rows), rows.shape[1], array.ndim == 2)
+    return np.array([edit(row, one) for row, one in zip(rows, each, strict=True)], array.dtype).reshape(array.shape)
+
+
+def edited_rows(logits: object, parameters: Mapping[str, object]) -> tuple[npt.NDArray[np.float32], bool]:
+    """Return the logits as edited float32 rows, and whether they came as a batch."""
+    check_names(parameters)
+    native, _, is_edited = as_native(logits, parameters)
+    check_tokens(native)
+    rows = as_float32(native)
+    return np.atleast_2d(rows if is_edited else edited(rows, parameters)), rows.ndim == 2
+
+
+def for_each_row(
+    function: Callable[[Row, dict[str, Any]], Any],
+    logits: object,
+    parameters: Mapping[str, object],
+    *,
+    dtype: npt.DTypeLike,
+    is_wide: bool = True,
+    errors: str = "raise",
+) -> Any:
+    """Call a function on each row and its parameters, and return what it gives: a number, or one for each token."""
+    rows, is_batch = edited_rows(logits, parameters)
+    each = numbers(parameters, len(rows), is_batch)
+    if errors == "raise":
+        raise_row_errors(rows, is_batch)
+    result = np.full(rows.shape if is_wide else len(rows), -1, dtype)
+    for b, row in enumerate(rows):
+        if row_error(row) is None:
+            result[b] = function(row, each[b])
+    return result if is_batch else result[0]
+
+
+def _filters(params: Mapping[str, Any]) -> Filters:
+    word = filter_word(params["seed"], params["stream"], params["position"])
+    return Filters(word=word, **{name: params[name] for name in Filters._fields if name != "word"})
+
+
+def _written(result: Any, out: npt.NDArray[Any] | None) -> Any:
+    """Copy a result to ``out``, if there is one; the kernels' checks of it are theirs alone."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def argmax(logits: object, *, num_threads: int | None = None) -> Any:
+    """See :func:`toksample.argmax`."""
+    tokens = for_each_row(lambda row, _: np.argmax(row), logits, {}, dtype=np.int64, is_wide=False)
+    return tokens if tokens.ndim else int(tokens)
+
+
+def softmax(
+    logits: object,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
+) -> Any:
+    """See :func:`toksample.softmax`."""
+    parameters = {"temperature": temperature}
+    probs = for_each_row(
+        lambda row, params: softmax_of_row(row, params["temperature"]), logits, parameters, dtype=np.float32
+    )
+    return like(probs, logits) if out is None else _written(probs, out)
+
+
+def log_softmax(
+    logits: object,
+    temperature: float | npt.ArrayLike | None = 1.0,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
+) -> Any:
+    """See :func:`toksample.log_softmax`."""
+    parameters = {"temperature": temperature}
+    logprobs = for_each_row(
+        lambda row, params: log_softmax_of_row(row, params["temperature"]), logits, parameters, dtype=np.float32
+    )
+    return like(logprobs, logits) if out is None else _written(logprobs, out)
+
+
+def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[Any, Any]:
+    """See :func:`toksample.top_k`."""
+    rows, is_batch = edited_rows(logits, {})
+    k = count("k", k, rows.shape[1])
+    raise_row_errors(rows, is_batch)
+    given = np.atleast_2d(as_given(logits)[0])
+    sortable = given if given.dtype == np.float64 else rows  # float64 is sorted as it is, before it is rounded
+    ids = np.array([order(row)[:k] for row in sortable], np.int64).reshape(-1, k)
+    values = np.take_along_axis(given, ids, axis=1)
+    if not is_batch:
+        values, ids = values[0], ids[0]
+    return like(values, logits), like(ids, logits)
+
+
+@show_parameters(errors="raise", num_threads=None, out=None)
+def sample(
+    logits: object,
+    *,
+    errors: str = "raise",
+    num_threads: int | None = None,
+    out: npt.NDArray[np.int64] | None = None,
+    **parameters: Unpack[Parameters],
+) -> Any:
+    """See :func:`toksample.sample`."""
+
+    def draw_from_row(row: Row, params: dict[str, Any]) -> int:
+        word = draw_word(params["seed"], params["stream"], params["position"])
+        return draw(*survivors(row, _filters(params)), word)
+
+    errors_mode(errors)
+    tokens = for_each_row(draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
+    if out is not None:
+        return _written(tokens, out)
+    return tokens if tokens.ndim else int(tokens)
+
+
+@show_parameters()
+def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, npt.NDArray[np.float64]]:
+    """See :func:`toksample.candidates`."""
+    rows, is_batch = edited_rows(logits, parameters)
+    if is_batch:
+        raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
+    (params,) = numbers(parameters, 1, is_batch)
+    raise_row_errors(rows, is_batch)
+    ids, masses = survivors(rows[0], _filters(params))
+    return ids, masses.astype(np.float64) / float(int(masses.sum()))
+
+
+@show_parameters(num_threads=None)
+def mask_logits(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
+    """See :func:`toksample.mask_logits`."""
+
+    def is_kept(row: Row, params: dict[str, Any]) -> npt.NDArray[np.bool_]:
+        return np.isin(np.arange(len(row)), survivors(row, _filters(params))[0])
+
+    kept = for_each_row(is_kept, logits, parameters, dtype=np.bool_)
+    given = as_given(logits)[0]
+    dropped = 0xFF80 if given.dtype == np.uint16 else -np.inf  # -inf in bfloat16
+    return like(np.where(kept, given, np.array(dropped, given.dtype)), logits)
