@@ -16,6 +16,7 @@
 //! | `logit.rs` | the element types |
 //! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
 //! | `lanes.rs` | arithmetic on blocks of values |
+//! | `logprobs.rs` | what a draw says of its token beside its id |
 //! | `rng.rs` | Philox4x64-10, the random word of a seed, a stream and a position |
 //! | `context.rs` | what a caller knows about the tokens of a draw: history, biases, a bitmask and other rules |
 //! | `params.rs`, `steps.rs` | the parameters and their ranges; the order in which they are applied |
@@ -33,6 +34,7 @@ pub mod isa;
 mod kernels;
 mod lanes;
 pub mod logit;
+pub mod logprobs;
 mod methods;
 pub mod params;
 pub mod recipe;

@@ -14,9 +14,11 @@ use crate::isa::{Isa, per_isa};
 use crate::kernels::mass::Mass;
 use crate::kernels::order;
 use crate::kernels::series::log2;
+use crate::kernels::softmax::LogProbability;
 use crate::kernels::{argmax, map, softmax};
 use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
+use crate::logprobs::Logprobs;
 use crate::methods::{self, smoothing};
 use crate::params::Params;
 use crate::rng::Words;
@@ -86,6 +88,59 @@ pub fn sample_with_surprise<T: Logit>(
     Ok((token, surprise))
 }
 
+/// Returns the same token, describes it, and fills in its surprise if there is a place for that. `raw` is the row as it is
+/// given, if `row` is an edited copy of it.
+#[allow(clippy::too_many_arguments)]
+pub fn sample_with_logprobs<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    raw: Option<&[T]>,
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    mut logprobs: Logprobs<'_>,
+    surprise: Option<&mut f64>,
+    scratch: &mut Scratch,
+) -> Result<usize, RowError> {
+    let mut token = 0;
+    let is_as_given = raw.is_none() && !smoothing::is_on(params) && methods::changing(params, context).is_none();
+    if logprobs.mode.is_processed || is_as_given {
+        let then = Then::Describe(&mut token, surprise, logprobs);
+        keep_and(isa, row, params, context, words, then, scratch)?;
+    } else {
+        keep_and(isa, row, params, context, words, Then::Draw(&mut token, surprise), scratch)?;
+        describe(isa, raw.unwrap_or(row), token, &mut logprobs, scratch)?;
+    }
+    Ok(token)
+}
+
+per_isa! {
+    /// Describes a token of a row as it is, at temperature 1.
+    fn describe<I: Vector, T: Logit>(
+        row: &[T], token: usize, logprobs: &mut Logprobs<'_>, scratch: &mut Scratch,
+    ) -> Result<(), RowError> {
+        let Scratch { maxima, search, .. } = scratch;
+        let row = Plain::<I, T>::read(row, maxima)?;
+        search.describe_in_row(&row, token, None, logprobs)
+    }
+}
+
+per_isa! {
+    /// Returns the log-probability of a token, which the row must have, and its rank among all tokens of the row.
+    pub fn score<I: Vector, T: Logit>(
+        row: &[T], token: usize, temperature: f64, scratch: &mut Scratch,
+    ) -> Result<(f64, usize), RowError> {
+        let Scratch { maxima, search, .. } = scratch;
+        let row = Plain::<I, T>::read(row, maxima)?;
+        let rank = search.rank(&row, token);
+        if temperature == 0.0 {
+            return Ok((if rank == 1 { 0.0 } else { f64::NEG_INFINITY }, rank));
+        }
+        let total = search.total(&row, Mass::new(row.maximum(), temperature));
+        Ok((LogProbability::new(row.maximum(), temperature, total).of(row.logit(token)), rank))
+    }
+}
+
 /// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
 pub fn candidates<T: Logit>(
     isa: Isa,
@@ -117,6 +172,8 @@ pub fn mask_logits<T: Logit>(
 enum Then<'a, T> {
     /// Draw one of them, and find out how surprising it is if there is a place for that.
     Draw(&'a mut usize, Option<&'a mut f64>),
+    /// Draw and describe one of them, and find out how surprising it is if there is a place for that.
+    Describe(&'a mut usize, Option<&'a mut f64>, Logprobs<'a>),
     /// List their ids and probabilities.
     List(&'a mut Vec<i64>, &'a mut Vec<f64>),
     /// Write their logits to a row of -inf.
@@ -158,6 +215,7 @@ fn keep_smoothed_and<T: Logit>(
     };
     match then {
         Then::Draw(token, surprise) => keep_and(Then::Draw(token, surprise), scratch)?,
+        Then::Describe(token, surprise, logprobs) => keep_and(Then::Describe(token, surprise, logprobs), scratch)?,
         Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
         Then::Mask(out) => {
             let (mut ids, mut probs) = (Vec::new(), Vec::new());
@@ -225,6 +283,13 @@ fn keep_of_row_and<R: Row>(
         let id = argmax::argmax(&row)?;
         match then {
             Then::Draw(token, _) => *token = id,
+            Then::Describe(token, _, mut logprobs) => {
+                *token = id;
+                match logprobs.mode.is_processed {
+                    true => logprobs.describe_only(id, row.logit(id)),
+                    false => search.describe_in_row(&row, id, None, &mut logprobs)?,
+                }
+            }
             Then::List(ids, probs) => (*ids, *probs) = (vec![id as i64], vec![1.0]),
             Then::Mask(out) => {
                 out.fill(R::Logit::NEG_INFINITY);
@@ -247,6 +312,9 @@ fn keep_of_row_and<R: Row>(
                 }
                 *surprise = log2(total) - log2(token);
             }
+        }
+        Then::Describe(token, surprise, mut logprobs) => {
+            *token = search.draw_and_describe(&row, mass, kept, words.draw, surprise, &mut logprobs)?;
         }
         Then::List(ids, probs) => {
             let (keys, masses) = search.survivors(&row, mass, kept);
@@ -303,7 +371,8 @@ per_isa! {
         }
         let mass = Mass::new(row.maximum(), temperature);
         if is_log {
-            softmax::log_softmax(&row, temperature, search.total(&row, mass), out);
+            let log_probability = LogProbability::new(row.maximum(), temperature, search.total(&row, mass));
+            softmax::log_softmax(&row, log_probability, out);
         } else {
             softmax::softmax(&row, mass, out);
         }
@@ -340,6 +409,7 @@ mod changing_rows {
     use super::*;
     use crate::context::Rules;
     use crate::lanes::{LANES, lanes, max};
+    use crate::logprobs::Mode;
     use crate::steps::{Step, Steps};
 
     thread_local! {
@@ -387,6 +457,30 @@ mod changing_rows {
         fn of_lane(lane: f32) -> f32 {
             lane
         }
+    }
+
+    /// Draws with log-probabilities of some tokens.
+    fn describe_some(
+        isa: Isa,
+        row: &[Fickle],
+        params: &Params,
+        context: &Context<'_>,
+        words: Words,
+        scratch: &mut Scratch,
+    ) -> Result<usize, RowError> {
+        let (mut logprob, mut rank, top) = (0.0, 0, row.len().min(5));
+        let (mut top_ids, mut top_logprobs, given_ids) = (vec![0; top], vec![0.0; top], [0, row.len() as i64 - 1]);
+        let mut given_logprobs = [0.0; 2];
+        let logprobs = Logprobs {
+            mode: Mode { is_processed: random(2) == 1, is_logits: random(4) == 1 },
+            logprob: &mut logprob,
+            rank: &mut rank,
+            top_ids: &mut top_ids,
+            top_logprobs: &mut top_logprobs,
+            given_ids: &given_ids,
+            given_logprobs: &mut given_logprobs,
+        };
+        sample_with_logprobs(isa, row, None, params, context, words, logprobs, Some(&mut 0.0), scratch)
     }
 
     #[test]
@@ -464,9 +558,11 @@ mod changing_rows {
                     for context in [Context::default(), changed] {
                         let words = Words { draw: random(1 << 40) << 24, filter: random(1 << 40) << 24 };
                         count(sample_with_surprise(isa, &row, &params, &context, words, &mut scratch).err());
+                        count(describe_some(isa, &row, &params, &context, words, &mut scratch).err());
                         count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }
+                    count(score(isa, &row, row.len() / 2, params.temperature, &mut scratch).err());
                     count(softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                     count(log_softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -357,6 +358,30 @@ def test_sample_json_lines(logits_file: str, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "".join(f'{{"row": {row}, "token": {best[row]}}}\n' for row in range(3))
 
 
+@pytest.mark.parametrize("mode", ["raw_logprobs", "processed_logits"])
+@pytest.mark.parametrize("shape", [(3000,), (3, 1000)], ids=["row", "batch"])
+def test_sample_with_logprobs(shape: Any, mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logits = LOGITS.reshape(shape)
+    np.save(tmp_path / "logits.npy", logits)
+    options = ["--logprobs", "3", "--logprobs-mode", mode, "--top-k", "2", "--seed", "5"]
+    assert cli.main(["sample", str(tmp_path / "logits.npy"), *options]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    want = toksample.sample(np.atleast_2d(logits), top_k=2, seed=5, logprobs=3, logprobs_mode=mode)
+    assert [line["row"] for line in lines] == list(range(len(want.tokens)))
+    for row, line in enumerate(lines):
+        assert (line["token"], line["logprob"], line["rank"]) == (want.tokens[row], want.logprobs[row], want.ranks[row])
+        count = 3 if mode.startswith("raw") else 2
+        top = zip(want.top_ids[row, :count].tolist(), want.top_logprobs[row, :count].tolist(), strict=True)
+        assert line["top"] == [{"token": token, "logprob": number} for token, number in top]
+
+
+def test_sample_with_logprobs_is_strict_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.npy"
+    np.save(path, np.float32([[0, 1], [-np.inf, -np.inf]]))
+    assert cli.main(["sample", str(path), "--greedy", "--errors", "mark", "--logprobs", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == '{"row": 1, "token": -1, "logprob": null, "rank": 0, "top": []}'
+
+
 def test_sample_rows_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bad.npy"
     np.save(path, np.float32([[0, 1], [-np.inf, -np.inf], [0, np.nan]]))
@@ -371,6 +396,8 @@ def test_sample_rows_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFix
     [
         ("--position=-1", "position must be in [0, 2**64), got -1"),
         ("--num-threads=0", "num_threads must be >= 1, got 0"),
+        ("--logprobs=-1", "logprobs must be >= 0, got -1"),
+        ("--logprobs=1001", "logprobs must be in [0, 1000], got 1001"),
     ],
 )
 def test_sample_options_out_of_range(
@@ -627,6 +654,102 @@ def test_check_follows_the_aim_of_mirostat(stand_in: StandIn, capsys: pytest.Cap
     options = ["--mirostat=2", "--mirostat-tau=3", "--mirostat-eta=1", "--temperature=20", "--seed=1"]
     assert cli.main(["generate", "ab", "--max-new-tokens=12", "--check", *options]) == 0
     assert capsys.readouterr().err.endswith("check: all 12 tokens equal to the numpy reference\n")
+
+
+def test_generate_with_logprobs(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.also_likely = ord("~")
+    assert cli.main(["generate", "xy", "--greedy", "--logprobs", "2", "--check"]) == 0
+    output, errors = capsys.readouterr()
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert "".join(line["text"] for line in lines) == "z{|}"
+    row = 20 * np.eye(128, dtype=np.float32)[ord("z")] + 5 * np.eye(128, dtype=np.float32)[ord("~")]
+    want = toksample.sample(row, temperature=0, logprobs=2)
+    top = [{"token": ord("z"), "logprob": want.logprobs}, {"token": ord("~"), "logprob": want.top_logprobs[1]}]
+    assert lines[0] == {"text": "z", "token": ord("z"), "logprob": want.logprobs, "rank": 1, "top": top}
+    assert errors.endswith("check: all 5 tokens equal to the numpy reference\n")
+    error = error_of(capsys, "generate", "xy", "--logprobs", "129")
+    assert error == "toksample: error: logprobs must be in [0, 128], got 129"
+
+
+def test_check_compares_log_probabilities(
+    stand_in: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(logits: Any, **keywords: Any) -> Any:
+        return dataclasses.replace(toksample.sample(logits, **keywords), logprobs=-1.0)
+
+    monkeypatch.setattr(reference, "sample", wrong)
+    assert cli.main(["generate", "ab", "--greedy", "--check", "--logprobs", "0", "--max-new-tokens", "1"]) == 1
+    assert "check: 1 of 1 tokens differ" in capsys.readouterr().err
+
+
+# ---- toksample score -------------------------------------------------------------------------------------------------
+
+
+class Scoring(StandIn):
+    """A model that also gives the logits of all tokens of a text, a few at a time."""
+
+    def each(self, ids: list[int]) -> Iterator[np.ndarray]:
+        for first in range(0, len(ids), 2):
+            yield np.array([self(ids[: end + 1]) for end in range(first, min(first + 2, len(ids)))])
+
+
+@pytest.fixture
+def scoring(monkeypatch: pytest.MonkeyPatch) -> Scoring:
+    model = Scoring()
+    monkeypatch.setattr(demo, "load_model", lambda progress: model)
+    return model
+
+
+def test_score(scoring: Scoring, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logits = np.array([scoring([ord(character)]) for character in "abc"])
+    want = toksample.score(logits, [ord(character) for character in "bcx"])
+    assert cli.main(["score", "abcx"]) == 0
+    output, errors = capsys.readouterr()
+    assert output == f"perplexity {want.perplexity:.4f} | 3 tokens | 66.7% are the most probable one\n"
+    assert errors == "scoring text\n"
+    (tmp_path / "text.txt").write_text("abcx", encoding="utf-8")
+    assert cli.main(["score", str(tmp_path / "text.txt")]) == 0
+    assert capsys.readouterr().out == output
+    assert cli.main(["score", "abcx", "--tokens"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:2]] == [["-0.0000", "1", "'b'"], ["-0.0000", "1", "'c'"]]
+    assert lines[3] + "\n" == output
+    assert cli.main(["score", "abcx", "--json"]) == 0
+    *tokens, text = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [token["logprob"] for token in tokens] == want.logprobs.tolist()
+    assert [token["rank"] for token in tokens] == want.ranks.tolist()
+    assert "".join(token["text"] for token in tokens) == "bcx"
+    assert text == {"tokens": 3, "perplexity": want.perplexity, "argmax": 2 / 3}
+    assert cli.main(["score", "abcx", "--temperature", "3"]) == 0
+    at_3 = toksample.score(logits, [ord(character) for character in "bcx"], temperature=3).perplexity
+    assert capsys.readouterr().out.startswith(f"perplexity {at_3:.4f} |")
+
+
+def test_score_errors(scoring: Scoring, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert error_of(capsys, "score", "") == "toksample: error: the text must have at least one character, got ''"
+    want = "toksample: error: the text must have at least 2 tokens with the one before every text, got 1"
+    assert error_of(capsys, "score", "a") == want
+    want = "toksample: error: the text must be at most 32 tokens (the model's context), got 40"
+    assert error_of(capsys, "score", "a" * 40) == want
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    assert "the text must be valid UTF-8, got " in error_of(capsys, "score", str(tmp_path / "bytes"))
+    want = "toksample: error: temperature must be 0 or in [1e-30, 1e30], got -1.0"
+    assert error_of(capsys, "score", "abc", "--temperature=-1") == want
+
+
+@needs_model
+def test_score_with_the_model(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores are those of one call of the model for each token, up to the rounding of BLAS."""
+    from toksample.demo.scoring import score_text
+
+    model = demo.load_model()
+    scored = score_text(model, "The capital of France is Paris. " * 12)
+    assert len(scored.tokens) > 64
+    ids = [model.tokenizer.bos_id, *(token.id for token in scored.tokens)]
+    for place in (1, 2, 7, 65, len(ids) - 1):
+        alone = toksample.score(model(ids[:place]), ids[place])
+        assert scored.tokens[place - 1].logprob == pytest.approx(alone.logprobs, abs=1e-3)
+    assert 1 < scored.perplexity < 5
 
 
 def test_check_that_fails(

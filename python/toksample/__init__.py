@@ -14,17 +14,21 @@ import os
 from toksample import _native, reference
 from toksample._generate import generate
 from toksample._generation_config import GenerationConfig
+from toksample._logprobs import Sampled
 from toksample._native import available_isas, isa
 from toksample._parameters import SamplingParams
 from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
+from toksample._scores import Scores, score
 from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
 
 __all__ = [
     "GenerationConfig",
+    "Sampled",
     "Sampler",
     "SamplingParams",
+    "Scores",
     "__version__",
     "argmax",
     "available_isas",
@@ -36,6 +40,7 @@ __all__ = [
     "mask_logits",
     "reference",
     "sample",
+    "score",
     "set_num_threads",
     "softmax",
     "top_k",

@@ -18,14 +18,16 @@ from toksample._text import show
 def generate(
     model: Callable[[list[int]], object],
     prompt_ids: Sequence[int],
-    params: SamplingParams | GenerationConfig | Callable[..., int] | None = None,
+    params: SamplingParams | GenerationConfig | Callable[..., Any] | None = None,
     *,
     max_new_tokens: int | None = None,
     min_new_tokens: int | None = None,
     stop_token_ids: Collection[int] | None = None,
     num_threads: int | None = None,
+    logprobs: int | None = None,
+    logprobs_mode: str = "raw_logprobs",
     **parameters: Unpack[GenerateParameters],
-) -> Iterator[int]:
+) -> Iterator[Any]:
     """Yield the tokens that continue a prompt, each as soon as it is drawn.
 
     Parameters
@@ -51,13 +53,16 @@ def generate(
         place of both.
     num_threads : int, optional
         At least 1. As in :class:`Sampler`.
+    logprobs, logprobs_mode : optional
+        As in :func:`toksample.sample`. A sampler that is given is then called with these keywords, and must return an object
+        with the attribute ``tokens``.
     **parameters
         The fields of :class:`SamplingParams`.
 
     Yields
     ------
-    int
-        The next token id.
+    int or Sampled
+        The next token id, or with ``logprobs`` a :class:`Sampled` with it.
 
     Raises
     ------
@@ -71,6 +76,8 @@ def generate(
     >>> model = lambda ids: np.eye(8, dtype=np.float32)[(ids[-1] + 1) % 8]  # counts up
     >>> list(toksample.generate(model, [2], temperature=0, stop_token_ids=[6]))
     [3, 4, 5]
+    >>> [round(drawn.logprobs, 3) for drawn in toksample.generate(model, [2], temperature=0, max_new_tokens=2, logprobs=0)]
+    [-1.274, -1.274]
     """
     ids = _token_ids("prompt_ids", prompt_ids)
     if not ids:
@@ -100,7 +107,8 @@ def generate(
         raise TypeError(f"a sampler and keywords must not both be given, got {', '.join(keywords)}")
     else:
         sampler = given
-    return _tokens(model, ids, sampler, most, least, stops)
+    wanted = {} if logprobs is None else {"logprobs": logprobs, "logprobs_mode": logprobs_mode}
+    return _tokens(model, ids, sampler, most, least, stops, wanted)
 
 
 def _token_ids(name: str, ids: Collection[int]) -> list[int]:
@@ -117,17 +125,20 @@ def _tokens(
     max_new_tokens: int,
     min_new_tokens: int,
     stop_token_ids: frozenset[int],
-) -> Iterator[int]:
+    wanted: dict[str, Any],
+) -> Iterator[Any]:
     for step in range(max_new_tokens):
         row = _one_row(model(ids))
-        drawn = sampler(row, logit_bias=_bans(sampler, row, stop_token_ids)) if step < min_new_tokens else sampler(row)
+        bans = {"logit_bias": _bans(sampler, row, stop_token_ids)} if step < min_new_tokens else {}
+        drawn = sampler(row, **bans, **wanted)
         try:
-            token = operator.index(drawn)
-        except TypeError:
-            raise TypeError(f"the sampler must return an integer, got {show(drawn)} from {show(sampler)}") from None
+            token = operator.index(drawn.tokens if wanted else drawn)
+        except (TypeError, AttributeError):
+            what = "an object with a token id as tokens" if wanted else "an integer"
+            raise TypeError(f"the sampler must return {what}, got {show(drawn)} from {show(sampler)}") from None
         if token in stop_token_ids:
             return
-        yield token
+        yield drawn if wanted else token
         ids.append(token)
 
 

@@ -519,7 +519,16 @@ class SampleParameters(Parameters, total=False):
     errors: str
     num_threads: int | None
     out: npt.NDArray[np.int64] | None
+    logprobs: int | None
+    logprobs_mode: str
+    logprob_token_ids: npt.ArrayLike | None
 
+
+LOGPROBS: dict[str, Any] = {"logprobs": None, "logprobs_mode": "raw_logprobs", "logprob_token_ids": None}
+"""The keywords of :func:`toksample.sample` that ask for log-probabilities, with their defaults."""
+
+LOGPROBS_MODES = ("raw_logprobs", "raw_logits", "processed_logprobs", "processed_logits")
+"""The names that vLLM has for them."""
 
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingParams)} | {
     "position": 0,
@@ -682,6 +691,50 @@ def errors_mode(errors: object) -> None:
     """Check the parameter ``errors``."""
     if not isinstance(errors, str) or errors not in ("raise", "mark"):
         raise ValueError(f"errors must be 'raise' or 'mark', got {show(errors)}")
+
+
+def wanted_logprobs(
+    logprobs: object, mode: object, given: object, rows: int, is_batch: bool, tokens: int
+) -> tuple[int, bool, bool, Ids | None]:
+    """Read the keywords that ask for log-probabilities.
+
+    Returns
+    -------
+    top : int
+        The number of most probable tokens to name, in [0, tokens].
+    is_processed, is_logits : bool
+        What the mode says: whether they are of the distribution that the token is drawn from, and whether they are logits.
+    ids : ndarray of int64, shape (rows, m), or None
+        The tokens that were asked for.
+    """
+    top = 0 if logprobs is None else at_least_0("logprobs", logprobs)
+    if top > tokens:
+        raise ValueError(f"logprobs must be in [0, {tokens}], got {show(logprobs)}")
+    if not isinstance(mode, str) or mode not in LOGPROBS_MODES:
+        names = ", ".join(map(repr, LOGPROBS_MODES))
+        raise ValueError(f"logprobs_mode must be one of {names}, got {show(mode)}")
+    ids = None if given is None else _given_ids("logprob_token_ids", given, rows, is_batch, tokens)
+    return top, mode.startswith("processed"), mode.endswith("logits"), ids
+
+
+def _given_ids(name: str, value: object, rows: int, is_batch: bool, tokens: int) -> Ids:
+    """Read token ids, of shape (m,) for all rows or (rows, m), in the shape (rows, m)."""
+    items = _items(value)
+    if is_batch and items and all(_items(item) is not None for item in items):
+        ids, offsets = token_ids(name, value, rows, is_batch, tokens)
+        counts = np.diff(offsets)
+        if (counts != counts[0]).any():
+            raise ValueError(f"{name} must have as many ids in each row, got {show(counts.tolist())}")
+        return ids.reshape(rows, counts[0])
+    return np.tile(_row_of_ids(name, value, value, tokens, ""), (rows, 1))
+
+
+def ids_to_score(ids: object, rows: int, is_batch: bool, tokens: int) -> Ids:
+    """Read the token of each row that is scored: one id for each, or an integer for a single row."""
+    read = _row_of_ids("ids", ids, ids if is_batch else [ids], tokens, "")
+    if len(read) != rows:
+        raise ValueError(f"ids must have one token id for each of the {rows} rows, got {len(read)}")
+    return read
 
 
 # ---- token ids, biases and bitmasks ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from toksample import _native, _rows
 from toksample._arrays import as_given
+from toksample._logprobs import Sampled, as_sampled
 from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
 
 
@@ -215,6 +216,9 @@ class Sampler:
         logit_bias: Bias = None,
         prompt_ids: History = None,
         output_ids: History = None,
+        logprobs: int | None = None,
+        logprobs_mode: str = "raw_logprobs",
+        logprob_token_ids: npt.ArrayLike | None = None,
     ) -> Any:
         """Draw the next token of each row. If the call fails, the position stays the same.
 
@@ -225,10 +229,13 @@ class Sampler:
         bitmask, logit_bias, prompt_ids, output_ids : optional
             As in :func:`toksample.sample`, for this call only. Each one replaces the sampler's own. If you pass
             ``output_ids``, the sampler does not remember the token of this call.
+        logprobs, logprobs_mode, logprob_token_ids : optional
+            As in :func:`toksample.sample`.
 
         Returns
         -------
-        int or ndarray of int64, shape (B,)
+        int or ndarray of int64, shape (B,), or Sampled
+            As in :func:`toksample.sample`.
 
         Raises
         ------
@@ -255,13 +262,17 @@ class Sampler:
         counter = self._counter
         position = counter.take()
         try:
-            tokens = self._draw(logits, position, inputs)
+            if logprobs is None and logprob_token_ids is None:
+                drawn = tokens = self._draw(logits, position, inputs)
+            else:
+                drawn = self._describe(logits, position, inputs, (logprobs, logprobs_mode, logprob_token_ids))
+                tokens = drawn.tokens
         except BaseException:
             counter.give_back(position)
             raise
         if self._needs_history and output_ids is None:
             self._history.append(tokens)
-        return tokens
+        return drawn
 
     def _allowed_ids(self, logits: object, prompt_ids: History, output_ids: History) -> Any:
         """Ask which tokens each row allows after the tokens that it has so far."""
@@ -283,10 +294,26 @@ class Sampler:
         tokens, surprises = _native.draw_with_surprise(
             logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
         )
+        self._correct_aim(mu, surprises, tokens)
+        return tokens
+
+    def _describe(
+        self, logits: object, position: int, inputs: dict[str, Any] | None, wanted: tuple[Any, str, Any]
+    ) -> Sampled:
+        """Draw the token at a position with its log-probability, and correct the aim of mirostat if that is on."""
+        mu = self.mirostat_mu if self._has_mirostat else None
+        drawn, surprises = _native.draw_with_logprobs(
+            logits, self._native_params, mu, self.seed, position, inputs, self.num_threads, *wanted
+        )
+        sampled = as_sampled(logits, wanted[1], drawn)
+        if mu is not None:
+            self._correct_aim(mu, surprises, sampled.tokens)
+        return sampled
+
+    def _correct_aim(self, mu: Any, surprises: npt.NDArray[np.float64], tokens: Any) -> None:
         eta = 0.1 if self.params.mirostat_eta is None else float(self.params.mirostat_eta)
         corrected = mu - eta * (surprises - self._tau)
         self.mirostat_mu = corrected if isinstance(tokens, np.ndarray) else float(corrected[0])
-        return tokens
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from toksample import _native
 from toksample._arrays import Array, as_float64, as_native, like
-from toksample._parameters import Parameters, SampleParameters, show_parameters
+from toksample._logprobs import sample_with_logprobs
+from toksample._parameters import LOGPROBS, Parameters, SampleParameters, show_parameters
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -175,7 +176,7 @@ def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Arr
     return np.take_along_axis(rows, ids, axis=-1), ids
 
 
-@show_parameters(errors="raise", num_threads=None, out=None)
+@show_parameters(errors="raise", num_threads=None, out=None, **LOGPROBS)
 def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
@@ -337,11 +338,20 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         :func:`toksample.get_num_threads`.
     out : ndarray of int64, optional
         The array to write the tokens to, of shape (B,), or () for a single row. After an error it is unchanged.
+    logprobs : int, optional
+        In [0, V]. Return the log-probability and the rank of each token that is drawn, and the same of this many most
+        probable tokens. The tokens are those that are drawn without it. docs/logprobs.md has more.
+    logprobs_mode : str
+        What is returned: "raw_logprobs", "raw_logits", "processed_logprobs" or "processed_logits", as in vLLM. Raw ones are of
+        the logits as they are given, at temperature 1. Processed ones are of the distribution that the token is drawn from,
+        which has only the tokens that are kept. A processed logit is divided by the temperature.
+    logprob_token_ids : sequence of int, or one with as many ids for each row, optional
+        Return the log-probabilities of these tokens as well.
 
     Returns
     -------
-    int or ndarray of int64, shape (B,)
-        The token ids. If ``out`` was given, it is returned.
+    int or ndarray of int64, shape (B,), or Sampled
+        The token ids. If ``out`` was given, it is returned. With ``logprobs`` or ``logprob_token_ids``, a :class:`Sampled`.
 
     Raises
     ------
@@ -363,7 +373,13 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     >>> toksample.sample(logits, temperature=0.7, top_p=0.9, order="llama.cpp", seed=1)
     1
     """
-    return _native.sample(logits, parameters)
+    # Named keywords would cost each call 0.1 us and more, because Python compares every keyword with each of them.
+    if _LOGPROBS.isdisjoint(parameters):
+        return _native.sample(logits, parameters)
+    return sample_with_logprobs(logits, dict(parameters))
+
+
+_LOGPROBS = frozenset(LOGPROBS)
 
 
 @show_parameters()

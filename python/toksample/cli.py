@@ -1,4 +1,4 @@
-"""The command line: ``toksample generate``, ``toksample sample`` and ``toksample bench``.
+"""The command line: ``toksample generate``, ``toksample sample``, ``toksample score`` and ``toksample bench``.
 
 Text and tokens go to stdout, and everything else goes to stderr. The exit codes are:
 
@@ -24,21 +24,23 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 import numpy as np
 
 import toksample
-from toksample import GenerationConfig, Sampler, SamplingParams, reference
+from toksample import GenerationConfig, Sampled, Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
 from toksample._orders import ORDERS, STEPS
-from toksample._parameters import DEFAULTS, PARAMETERS, Parameter
-from toksample._progress import StatusLine
+from toksample._parameters import DEFAULTS, LOGPROBS, LOGPROBS_MODES, PARAMETERS, Parameter
+from toksample._progress import Progress, StatusLine
 from toksample._stop_strings import StopStrings
 from toksample._text import show
 
@@ -274,6 +276,40 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
     return generation_config(args).params
 
 
+# ---- log-probabilities -----------------------------------------------------------------------------------------------
+
+
+def _add_logprobs_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("log-probabilities")
+    how_many = (
+        "print the log-probability and the rank of each token, and those of the N most probable ones, as lines of JSON"
+    )
+    group.add_argument("--logprobs", type=_integer, metavar="N", help=how_many)
+    mode = "log-probabilities or logits, of the row as it is or of the distribution of the draw (default: %(default)s)"
+    group.add_argument("--logprobs-mode", choices=LOGPROBS_MODES, default=LOGPROBS["logprobs_mode"], help=mode)
+
+
+def _logprobs_keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords that ask for log-probabilities, if an option does."""
+    return {} if args.logprobs is None else {"logprobs": args.logprobs, "logprobs_mode": args.logprobs_mode}
+
+
+def _describe(sampled: Sampled, row: int | tuple[()] = ()) -> dict[str, Any]:
+    """Return what is said of a token (that of a row, in a batch) for a line of JSON, in which null stands for -inf."""
+    token, logprob, rank = (np.asarray(each)[row].item() for each in (sampled.tokens, sampled.logprobs, sampled.ranks))
+    top = zip(sampled.top_ids[row].tolist(), sampled.top_logprobs[row].tolist(), strict=True)
+    return {
+        "token": token,
+        "logprob": _number_of_json(logprob),
+        "rank": rank,
+        "top": [{"token": other, "logprob": _number_of_json(number)} for other, number in top if other >= 0],
+    }
+
+
+def _number_of_json(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
 # ---- toksample generate ----------------------------------------------------------------------------------------------
 
 
@@ -288,12 +324,13 @@ def _add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-new-tokens", type=_integer, metavar="N", help=least)
     check = "draw every token a second time with the numpy reference, and fail if one differs"
     parser.add_argument("--check", action="store_true", help=check)
+    _add_logprobs_options(parser)
 
 
 def _run_generate(args: argparse.Namespace) -> int:
     config = generation_config(args)
     _check_prompt(args.prompt)
-    for name in ("max_new_tokens", "min_new_tokens"):
+    for name in ("max_new_tokens", "min_new_tokens", "logprobs"):
         if getattr(args, name) is not None and getattr(args, name) < 0:
             raise CommandError(f"{name} must be >= 0, got {show(getattr(args, name))}")
     with _bad_input(ValueError, TypeError):
@@ -311,12 +348,18 @@ def _run_generate(args: argparse.Namespace) -> int:
     sampler = Sampler(config.params_of_text(most, stops), prompt_ids=prompt_ids)
     stopwatch = _Stopwatch(model, sampler, args.check)
     ends = {"max_new_tokens": most, "min_new_tokens": least, "stop_token_ids": stops}
+    stop_strings, wanted = StopStrings(config.stop_strings), _logprobs_keywords(args)
     exit_code = 0
     try:
-        _stream_text(stopwatch, args.prompt, prompt_ids, StopStrings(config.stop_strings), ends)
+        if wanted:
+            with _bad_input(ValueError):
+                _stream_lines(stopwatch, prompt_ids, stop_strings, ends | wanted)
+        else:
+            _stream_text(stopwatch, args.prompt, prompt_ids, stop_strings, ends)
     except KeyboardInterrupt:
         exit_code = 130
-    print(flush=True)  # ends the text before the figures, in case both go to one terminal
+    if not wanted:
+        print(flush=True)  # ends the text before the figures, in case both go to one terminal
     print(stopwatch.figures(), file=sys.stderr)
     if args.check:
         print(stopwatch.verdict(), file=sys.stderr)
@@ -337,7 +380,14 @@ def _check_prompt(prompt: str) -> None:
 def _load() -> Gemma:
     from toksample.demo import load_model
 
-    status, said = StatusLine(), set()
+    # The errors: a missing package, a damaged one, and a cache folder that cannot be written to.
+    with _bad_input(ModuleNotFoundError, RuntimeError, OSError), StatusLine() as status:
+        return load_model(progress=_reporter(status))
+
+
+def _reporter(status: StatusLine) -> Progress:
+    """Return a function that shows how far a step has come, or only its name where stderr is not a terminal."""
+    said = set()
 
     def report(label: str, fraction: float) -> None:
         status.show_bar(label, fraction)
@@ -345,9 +395,7 @@ def _load() -> Gemma:
             said.add(label)
             print(label, file=sys.stderr, flush=True)
 
-    # The errors: a missing package, a damaged one, and a cache folder that cannot be written to.
-    with _bad_input(ModuleNotFoundError, RuntimeError, OSError), status:
-        return load_model(progress=report)
+    return report
 
 
 class _Stopwatch:
@@ -368,21 +416,21 @@ class _Stopwatch:
         self._model_ns.append(time.perf_counter_ns() - start)
         return logits
 
-    def sampler(self, logits: Any, logit_bias: dict[int, float] | None = None) -> int:
+    def sampler(self, logits: Any, logit_bias: dict[int, float] | None = None, **wanted: Any) -> int | Sampled:
         position, output_ids = self._sampler.position, self._sampler.output_ids
         params = {**self._sampler.params.keywords(), "mirostat_mu": self._sampler.mirostat_mu}
         if logit_bias is not None:  # at the steps that must not end the text
             logit_bias = {**(params["logit_bias"] or {}), **logit_bias}
         start = time.perf_counter_ns()
-        token: int = self._sampler(logits, logit_bias=logit_bias)
+        token: int | Sampled = self._sampler(logits, logit_bias=logit_bias, **wanted)
         self._sampler_ns.append(time.perf_counter_ns() - start)
         if self._check:
             keywords = {**params, "seed": self._sampler.seed, "output_ids": output_ids}
             keywords["prompt_ids"] = self._sampler.prompt_ids
             if logit_bias is not None:
                 keywords["logit_bias"] = logit_bias
-            expected = reference.sample(logits, position=position, **keywords)
-            if token != expected:
+            expected = reference.sample(logits, position=position, **keywords, **wanted)
+            if not _is_same(token, expected):
                 self.differences.append(f"token {token} at position {position}, the numpy reference draws {expected}")
         return token
 
@@ -405,6 +453,13 @@ class _Stopwatch:
         return f"check: {len(self.differences)} of {count} tokens differ: {'; '.join(self.differences)}"
 
 
+def _is_same(drawn: Any, expected: Any) -> bool:
+    if not isinstance(drawn, Sampled):
+        return bool(drawn == expected)
+    fields = zip(dataclasses.astuple(drawn), dataclasses.astuple(expected), strict=True)
+    return all(np.array_equal(one, other) for one, other in fields)
+
+
 def _stream_text(
     stopwatch: _Stopwatch, prompt: str, prompt_ids: list[int], stops: StopStrings, ends: dict[str, Any]
 ) -> None:
@@ -417,6 +472,17 @@ def _stream_text(
             return
     _write(stops.push(text.finish()))
     _write(stops.finish())
+
+
+def _stream_lines(stopwatch: _Stopwatch, prompt_ids: list[int], stops: StopStrings, keywords: dict[str, Any]) -> None:
+    """Write a line of JSON for each token as soon as it is drawn. A token may have only a part of a character."""
+    text = stopwatch.tokenizer.stream()
+    for drawn in toksample.generate(stopwatch.model, prompt_ids, stopwatch.sampler, **keywords):
+        piece = text.push(drawn.tokens)
+        print(json.dumps({"text": piece} | _describe(drawn)), flush=True)
+        stops.push(piece)
+        if stops.found:
+            return
 
 
 def _write(text: str) -> None:
@@ -436,6 +502,7 @@ def _add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--errors", choices=("raise", "mark"), default="raise", help=errors)
     threads = "use at most this many threads (default: as many as are worthwhile)"
     parser.add_argument("--num-threads", type=_integer, metavar="N", help=threads)
+    _add_logprobs_options(parser)
 
 
 def _run_sample(args: argparse.Namespace) -> int:
@@ -443,12 +510,88 @@ def _run_sample(args: argparse.Namespace) -> int:
     # numpy's warnings are off, because toksample reports such numbers as errors.
     with _bad_input(ValueError, TypeError), np.errstate(all="ignore"):
         logits = read_npy(args.file, args.dtype)
-        tokens = toksample.sample(
-            logits, position=args.position, errors=args.errors, num_threads=args.num_threads, **params.keywords()
+        keywords = params.keywords() | _logprobs_keywords(args)
+        drawn = toksample.sample(
+            logits, position=args.position, errors=args.errors, num_threads=args.num_threads, **keywords
         )
-    for row, token in enumerate(np.atleast_1d(tokens).tolist()):
-        print(json.dumps({"row": row, "token": token}))
+    if not isinstance(drawn, Sampled):
+        for row, token in enumerate(np.atleast_1d(drawn).tolist()):
+            print(json.dumps({"row": row, "token": token}))
+    elif isinstance(drawn.tokens, int):
+        print(json.dumps({"row": 0} | _describe(drawn)))
+    else:
+        for row in range(len(drawn.tokens)):
+            print(json.dumps({"row": row} | _describe(drawn, row)))
     return 0
+
+
+# ---- toksample score -------------------------------------------------------------------------------------------------
+
+
+def _add_score_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", metavar="FILE|TEXT", help="a file with a text in UTF-8, or the text itself; - is stdin")
+    temperature = "divide the logits by it (default: %(default)s)"
+    parser.add_argument("--temperature", type=_number, default=1.0, metavar="T", help=temperature)
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--tokens", action="store_true", help="print the log-probability and the rank of each token as well"
+    )
+    shown.add_argument("--json", action="store_true", help="print a line of JSON for each token, and one for the text")
+
+
+def _run_score(args: argparse.Namespace) -> int:
+    from toksample.demo.scoring import score_text
+
+    text = _read_text(args.text)
+    with _bad_input(ValueError, TypeError):
+        toksample.score([0.0], 0, temperature=args.temperature)  # reports a wrong value before the model is loaded
+    model = _load()
+    with _bad_input(ValueError), StatusLine() as status:
+        scored = score_text(model, text, temperature=args.temperature, progress=_reporter(status))
+    for token in scored.tokens:
+        if args.json:
+            line = {
+                "token": token.id,
+                "text": token.text,
+                "logprob": _number_of_json(token.logprob),
+                "rank": token.rank,
+            }
+            print(json.dumps(line))
+        elif args.tokens:
+            print(f"{token.logprob:10.4f} {token.rank:7d}  {token.text!r}")
+    if args.json:
+        perplexity = _number_of_json(scored.perplexity)
+        print(json.dumps({"tokens": len(scored.tokens), "perplexity": perplexity, "argmax": scored.argmax_share}))
+    else:
+        count = len(scored.tokens)
+        print(
+            f"perplexity {scored.perplexity:.4f} | {count} token{'' if count == 1 else 's'} | "
+            f"{scored.argmax_share:.1%} are the most probable one"
+        )
+    return 0
+
+
+def _read_text(given: str) -> str:
+    """Return the text of a file, if there is one of this name, or the text that is given."""
+    try:
+        data = sys.stdin.buffer.read() if given == "-" else Path(given).read_bytes() if _is_file(given) else None
+    except OSError as error:
+        raise CommandError(f"{given}: {error.strerror or error}") from error
+    try:
+        text = given if data is None else data.decode()
+        text.encode()
+    except UnicodeError:
+        raise CommandError(f"the text must be valid UTF-8, got {show(given)}") from None
+    if not text:
+        raise CommandError("the text must have at least one character, got ''")
+    return text
+
+
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except (OSError, ValueError):  # a text that is too long for a name, or has a null character
+        return False
 
 
 # ---- toksample bench -------------------------------------------------------------------------------------------------
@@ -470,5 +613,8 @@ def _run_bench(args: argparse.Namespace) -> int:
 COMMANDS = (
     Command("generate", "Continue a text with Gemma 3 270M.", _add_generate_options, _run_generate),
     Command("sample", "Draw a token from each row of logits in a file.", _add_sample_options, _run_sample),
+    Command(
+        "score", "Score a text with Gemma 3 270M: how likely it is, token by token.", _add_score_options, _run_score
+    ),
     Command("bench", "Compare toksample with what is installed.", _add_bench_options, _run_bench),
 )

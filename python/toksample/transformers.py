@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from toksample._configs import read_filters
-from toksample._parameters import SamplingParams, TextParameters
+from toksample._logprobs import Sampled
+from toksample._parameters import SamplingParams, TextParameters, wanted_logprobs
+from toksample._rows import MAX_TOKENS
 from toksample._sampler import Sampler
 from toksample._sampling import sample
 from toksample._systems import TRANSFORMERS
@@ -43,6 +45,9 @@ class _SamplingLogitsProcessor:
         The parameters. You can pass them as keywords instead.
     num_threads : int, optional
         As in :func:`toksample.sample`.
+    logprobs, logprobs_mode : optional
+        As in :func:`toksample.sample`. What is said of the tokens is then in ``sampled``. The scores that this processor gets
+        are the raw ones.
     **parameters
         The fields of :class:`toksample.SamplingParams`. Without a seed, each new text takes one from torch's global generator,
         so that ``torch.manual_seed`` and ``transformers.set_seed`` make it reproducible. Penalties look at all of
@@ -52,6 +57,12 @@ class _SamplingLogitsProcessor:
     ----------
     params : SamplingParams
     num_threads : int or None
+    logprobs : int or None
+    logprobs_mode : str
+    sampled : list of toksample.Sampled
+        With ``logprobs``, one for each step of the last texts, each with all rows. A step of a row that had ended before has
+        the token that was drawn there, and not the padding. (``output_scores=True`` of ``generate`` gives what this processor
+        returns, which only says which token was drawn, and ``output_logits=True`` the logits of the model.)
 
     Raises
     ------
@@ -101,10 +112,15 @@ class _SamplingLogitsProcessor:
         params: SamplingParams | None = None,
         *,
         num_threads: int | None = None,
+        logprobs: int | None = None,
+        logprobs_mode: str = "raw_logprobs",
         **parameters: Unpack[TextParameters],
     ) -> None:
         sampler = Sampler(params, num_threads=num_threads, **parameters)  # checks the parameters
         self.params, self.num_threads = sampler.params, sampler.num_threads
+        if logprobs is not None:
+            wanted_logprobs(logprobs, logprobs_mode, None, 1, False, MAX_TOKENS)  # checks them
+        self.logprobs, self.logprobs_mode = logprobs, logprobs_mode
         if self.params.mirostat not in (None, 0):
             raise ValueError(
                 f"mirostat must be 0 in a SamplingLogitsProcessor, which keeps no state, got {self.params.mirostat}"
@@ -152,6 +168,7 @@ class _SamplingLogitsProcessor:
         """Forget the texts so far. The next call begins a new text, at position 0."""
         self._last: _Text | None = None
         self._before_last: _Text | None = None
+        self.sampled: list[Sampled] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Draw a token for each row of scores.
@@ -180,7 +197,13 @@ class _SamplingLogitsProcessor:
         keywords = self.params.keywords() | {"seed": text.seed, "position": text.length - text.prompt_length}
         if self.params.needs_history:
             keywords["prompt_ids"], keywords["output_ids"] = ids[:, : text.prompt_length], ids[:, text.prompt_length :]
-        tokens = sample(scores.detach().cpu(), **keywords, num_threads=self.num_threads)
+        if self.logprobs is not None:
+            keywords |= {"logprobs": self.logprobs, "logprobs_mode": self.logprobs_mode}
+        drawn = sample(scores.detach().cpu(), **keywords, num_threads=self.num_threads)
+        tokens = drawn
+        if isinstance(drawn, Sampled):
+            tokens = drawn.tokens
+            self.sampled[keywords["position"] :] = [drawn]  # an assistant model may have made a text go back
         if text.is_new:
             self._before_last = self._last
         self._last = text

@@ -57,6 +57,7 @@ const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
 pub struct Mass {
     maximum: f32,
     scale: f32,
+    temperature: f64,
 }
 
 /// A weight in two parts: 2**fraction, and what must be added to its exponent.
@@ -83,7 +84,19 @@ impl Mass {
     #[inline(always)]
     pub fn new(maximum: f32, temperature: f64) -> Mass {
         let scale = (std::f64::consts::LOG2_E / temperature) as f32;
-        Mass { maximum, scale: scale.clamp(f32::MIN_POSITIVE, f32::MAX) }
+        Mass { maximum, scale: scale.clamp(f32::MIN_POSITIVE, f32::MAX), temperature }
+    }
+
+    /// Returns the logit that has the mass 2**S.
+    #[inline(always)]
+    pub fn maximum(self) -> f32 {
+        self.maximum
+    }
+
+    /// Returns the temperature.
+    #[inline(always)]
+    pub fn temperature(self) -> f64 {
+        self.temperature
     }
 
     /// Returns the mass before rounding. For a banned token it is less than one half, but not 0.
@@ -283,7 +296,7 @@ mod tests {
     /// increases, so this proves that the mass never does either.
     #[test]
     fn masses_never_decrease_with_the_logit() {
-        let mass = Mass { maximum: 0.0, scale: 1.0 };
+        let mass = Mass { maximum: 0.0, scale: 1.0, temperature: std::f64::consts::LOG2_E };
         let mut last = 0;
         for step in (0..=44 << 22u32).rev() {
             let next = mass.of(-(step as f32) / (1 << 22) as f32);
@@ -296,7 +309,7 @@ mod tests {
     /// Tries every value of `f`. The power of two in a weight does not change its relative error.
     #[test]
     fn a_fused_weight_is_within_2_to_the_minus_22_of_itself() {
-        let mass = Mass { maximum: 0.0, scale: 1.0 };
+        let mass = Mass { maximum: 0.0, scale: 1.0, temperature: std::f64::consts::LOG2_E };
         for step in 0..=1u32 << 22 {
             let x = -(step as f32) / (1 << 22) as f32;
             let (exact, fused) = (mass.weight(x), mass.scaled(x).weight(f32::mul_add));

@@ -41,13 +41,36 @@ pub fn softmax<R: Row>(row: &R, mass: Mass, out: &mut [f32]) {
     }
 }
 
-/// Fills `out` with the natural logarithms of the probabilities, from the sum of the row's masses.
+/// Computes the natural logarithms of probabilities.
+#[derive(Clone, Copy, Debug)]
+pub struct LogProbability {
+    maximum: f64,
+    inverse: f64,
+    log_total: f64,
+}
+
+impl LogProbability {
+    /// Prepares for logits of which this is the largest, from the sum of their masses, which is at least 1.
+    #[inline(always)]
+    pub fn new(maximum: f32, temperature: f64, total: u64) -> Self {
+        LogProbability {
+            maximum: f64::from(maximum),
+            inverse: (1.0 / temperature).min(f64::MAX),
+            log_total: ln(total) - f64::from(S) * std::f64::consts::LN_2,
+        }
+    }
+
+    /// Returns that of a token with logit `x`: -inf if it is banned.
+    #[inline(always)]
+    pub fn of(self, x: f32) -> f64 {
+        (f64::from(x) - self.maximum) * self.inverse - self.log_total
+    }
+}
+
+/// Fills `out` with the natural logarithms of the probabilities.
 #[inline(always)]
-pub fn log_softmax<I: Vector, T: Logit>(row: &Plain<'_, I, T>, temperature: f64, total: u64, out: &mut [f32]) {
-    let inverse = (1.0 / temperature).min(f64::MAX);
-    let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
-    let maximum = f64::from(row.maximum());
+pub fn log_softmax<I: Vector, T: Logit>(row: &Plain<'_, I, T>, log_probability: LogProbability, out: &mut [f32]) {
     for (out, x) in out.iter_mut().zip(row.stored()) {
-        *out = ((f64::from(x.to_f32()) - maximum) * inverse - log_total) as f32;
+        *out = log_probability.of(x.to_f32()) as f32;
     }
 }

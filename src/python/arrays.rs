@@ -201,6 +201,8 @@ pub(super) struct Logits<'py> {
     array: Bound<'py, PyUntypedArray>,
     pub(super) element: ElementType,
     pub(super) shape: Shape,
+    /// True if the edits that the caller asks for were already applied.
+    pub(super) is_edited: bool,
     /// The caller's own arrays, because `array` may be a copy of them.
     sources: Vec<Bound<'py, PyUntypedArray>>,
 }
@@ -248,30 +250,29 @@ impl<'py> Logits<'py> {
     /// Reads logits that will not be edited. May run Python code.
     #[inline]
     pub(super) fn read(logits: &Bound<'py, PyAny>) -> PyResult<Self> {
-        Ok(Self::read_to_edit(logits, || Ok(None))?.0)
+        Self::read_to_edit(logits, || Ok(None))
     }
 
     /// Reads logits that will be edited. float64 logits must be edited before they are rounded, so the Python code that
-    /// converts them does both, with the parameters that `edits` returns. The boolean says whether it did. May run Python
-    /// code.
+    /// converts them does both, with the parameters that `edits` returns. May run Python code.
     #[inline]
     pub(super) fn read_to_edit(
         logits: &Bound<'py, PyAny>,
         edits: impl FnOnce() -> PyResult<Option<Bound<'py, PyDict>>>,
-    ) -> PyResult<(Self, bool)> {
+    ) -> PyResult<Self> {
         if is_exactly_an_array(logits)
             && let Ok(array) = logits.cast::<PyUntypedArray>()
             && let Some(element @ (ElementType::F32 | ElementType::F16)) = ElementType::of(array)
             && is_readable(array, element.size())
             && let Some(shape) = Shape::of(array)
         {
-            return Ok((Logits { array: array.clone(), element, shape, sources: Vec::new() }, false));
+            return Ok(Logits { array: array.clone(), element, shape, is_edited: false, sources: Vec::new() });
         }
         Self::convert(logits, edits()?)
     }
 
     #[cold]
-    fn convert(logits: &Bound<'py, PyAny>, edits: Option<Bound<'py, PyDict>>) -> PyResult<(Self, bool)> {
+    fn convert(logits: &Bound<'py, PyAny>, edits: Option<Bound<'py, PyDict>>) -> PyResult<Self> {
         let as_native = AS_NATIVE.import(logits.py(), "toksample._arrays", "as_native")?;
         let converted = as_native.call1((logits, edits))?.cast_into::<PyTuple>()?;
         let array = converted.get_item(0)?.cast_into::<PyUntypedArray>()?;
@@ -284,7 +285,7 @@ impl<'py> Logits<'py> {
             )));
         };
         let is_edited = converted.get_item(2)?.extract()?;
-        Ok((Logits { array, element, shape, sources }, is_edited))
+        Ok(Logits { array, element, shape, is_edited, sources })
     }
 
     /// Checks the array again and returns its rows. No Python code may run from here until they are no longer used.

@@ -5,6 +5,7 @@
 //! | file | its one job |
 //! |---|---|
 //! | `functions.rs` | the functions of the module `_native` |
+//! | `logprobs.rs` | those of them that say how likely tokens are |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `rules.rs` | rules for some of the tokens |
@@ -35,6 +36,7 @@ mod dlpack;
 mod errors;
 mod functions;
 mod inputs;
+mod logprobs;
 mod parameters;
 mod rules;
 
@@ -49,6 +51,8 @@ mod _native {
         Counter, after_fork, argmax, available_isas, before_fork, candidates, draw, draw_with_surprise,
         get_num_threads, isa, log_softmax, look_up_once, mask_logits, sample, set_num_threads, softmax, top_k,
     };
+    #[pymodule_export]
+    use super::logprobs::{draw_with_logprobs, sample_with_logprobs, score};
     #[pymodule_export]
     use super::parameters::Parameters;
 }

@@ -450,8 +450,8 @@ impl Parameters {
             self.edits.iter().chain(inputs).try_for_each(|(name, given)| dict.set_item(name, given))?;
             Ok(Some(dict))
         };
-        let (logits, is_edited) = Logits::read_to_edit(logits, as_dict)?;
-        let inputs = if is_edited { Inputs::default() } else { Inputs::read(inputs, py, logits.shape)? };
+        let logits = Logits::read_to_edit(logits, as_dict)?;
+        let inputs = if logits.is_edited { Inputs::default() } else { Inputs::read(inputs, py, logits.shape)? };
         Ok((logits, inputs))
     }
 

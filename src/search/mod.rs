@@ -9,6 +9,7 @@
 //!
 //! A filter that does not keep a prefix leaves a list of exactly the tokens that it keeps, however long the list is.
 
+mod describe;
 mod list;
 mod passes;
 
@@ -708,6 +709,11 @@ impl Search {
     /// Returns the token that the word draws from the whole row.
     pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         self.ledger.open(row, mass);
+        self.draw_from_ledger(row, mass, word)
+    }
+
+    /// Does the same with a ledger that is open.
+    fn draw_from_ledger<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         loop {
             if let Some(id) = draw::from_row(row, mass, &self.ledger, word) {
                 return Ok(id);
@@ -718,10 +724,9 @@ impl Search {
 
     /// Returns the mass of the tokens that are kept.
     pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
-        let Some(kept) = kept else { return self.total(row, mass) };
-        match self.weigh(row, mass, kept) {
-            (Kept::Without { .. }, total) => total.saturating_sub(self.dropped.total()),
-            (_, total) => total,
+        match kept {
+            Some(kept) => self.weigh(row, mass, kept).1,
+            None => self.total(row, mass),
         }
     }
 

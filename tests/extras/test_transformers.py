@@ -185,6 +185,43 @@ def test_penalties_look_at_the_input_ids(small, seen):
             assert ids[5 + t] == toksample.sample(step[row], **parameters, **given, seed=6, position=t, stream=row)
 
 
+@pytest.mark.parametrize("mode", ["raw_logprobs", "processed_logits"])
+def test_log_probabilities_of_each_step(model, seen, mode):
+    wanted = {"logprobs": 3, "logprobs_mode": mode}
+    processor = SamplingLogitsProcessor(temperature=0.7, top_k=20, seed=4, **wanted)
+    sequences = generate(model, padded(), processor, eos_token_id=None)
+    assert sequences.equal(
+        generate(model, padded(), SamplingLogitsProcessor(temperature=0.7, top_k=20, seed=4), eos_token_id=None)
+    )
+    assert len(processor.sampled) == 6
+    for t, drawn in enumerate(processor.sampled):
+        want = toksample.sample(seen[t].clone(), temperature=0.7, top_k=20, seed=4, position=t, **wanted)
+        assert drawn.tokens.tolist() == sequences[:, 5 + t].tolist() == want.tokens.tolist()
+        np.testing.assert_array_equal(drawn.logprobs, want.logprobs)
+        np.testing.assert_array_equal(drawn.top_ids, want.top_ids)
+    generate(model, prompt(), processor, max_new_tokens=2)
+    assert [drawn.tokens.shape for drawn in processor.sampled] == [(1,)] * 2
+
+
+def test_an_assistant_model_makes_the_list_of_steps_go_back():
+    processor = SamplingLogitsProcessor(temperature=0.9, seed=2, logprobs=0)
+    ids = prompt()
+    scores = torch.randn(1, 64, generator=torch.manual_seed(1))
+    for _ in range(3):
+        token = processor(ids, scores).argmax(dim=1)
+        ids = torch.cat([ids, token[:, None]], dim=1)
+    tokens = [drawn.tokens[0] for drawn in processor.sampled]
+    processor(ids[:, :6], scores)  # the step of position 1 again
+    assert [drawn.tokens[0] for drawn in processor.sampled] == tokens[:2]
+
+
+def test_wrong_logprobs():
+    with pytest.raises(ValueError, match=r"^logprobs must be >= 0, got -1"):
+        SamplingLogitsProcessor(logprobs=-1)
+    with pytest.raises(ValueError, match=r"^logprobs_mode must be one of"):
+        SamplingLogitsProcessor(logprobs=1, logprobs_mode="raw")
+
+
 def test_mirostat_is_refused():
     with pytest.raises(ValueError, match=r"^mirostat must be 0 in a SamplingLogitsProcessor"):
         SamplingLogitsProcessor(mirostat=2)

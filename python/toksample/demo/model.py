@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from toksample.demo.tokenizer import Tokenizer
 __all__ = ["Gemma"]
 
 PROMPT_BLOCK = 512  # tokens per pass over a prompt, which limits the attention scores to heads * 512 * t floats
+EACH_BLOCK = 64  # tokens whose logits are held at once, which take 1 MiB each
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,24 @@ class Gemma:
             final = _rms_norm(state[-1], self._output_norm, self._config.layer_norm_rms_epsilon)
             logits: Floats = self._embedding @ final
             return logits
+
+    def each(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Iterator[Floats]:
+        """Yield the logits of the tokens that follow each of `token_ids`, in arrays of up to 64 rows.
+
+        The argument is that of a call, and so are the errors. A row may differ from that of a call in its last bits.
+        """
+        ids = self._checked(token_ids)
+        for first in range(0, ids.size, EACH_BLOCK):
+            with self._lock:  # not held while the caller works; another call may then use the cache for other ids
+                known = min(_common_prefix(ids, self._cached_ids), first)
+                self._cached_ids = self._cached_ids[:known]
+                self._reserve(ids.size)
+                for start in range(known, first, PROMPT_BLOCK):
+                    self._forward(ids[start : min(start + PROMPT_BLOCK, first)], start)
+                state = self._forward(ids[first : first + EACH_BLOCK], first)
+                self._cached_ids = ids[: first + len(state)]
+            final = _rms_norm(state, self._output_norm, self._config.layer_norm_rms_epsilon)
+            yield _linear(final, self._embedding)
 
     def _checked(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         ids = np.array(token_ids)

@@ -6,6 +6,7 @@
 | `edits.py` | what changes the logits first |
 | `filters.py` | which tokens survive |
 | `drawing.py` | the random words, and the token that a word hits |
+| `logprobs.py` | how likely a token is, and its rank |
 | `functions.py` | the functions of the package |
 
 What the compiled kernels return is equal to what is returned here: not close, equal. Nothing here is fast; each function is
@@ -31,9 +32,11 @@ from toksample.reference.functions import (
     log_softmax,
     mask_logits,
     sample,
+    score,
     softmax,
     top_k,
 )
+from toksample.reference.logprobs import log_probabilities
 from toksample.reference.masses import S, mass, order, surprise, weight
 
 __all__ = [
@@ -46,12 +49,14 @@ __all__ = [
     "edit",
     "edited",
     "filter_word",
+    "log_probabilities",
     "log_softmax",
     "mask_logits",
     "mass",
     "order",
     "philox4x64",
     "sample",
+    "score",
     "softmax",
     "surprise",
     "survivors",

@@ -339,16 +339,19 @@ def keep_mirostat(kept: Kept, filters: Filters) -> tuple[int, int]:
             return 0, len(kept.ids)
 
 
-def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
-    """Return the ids that the filters keep, in the total order, and their masses. Banned tokens never survive."""
+def keep(row: Row, filters: Filters) -> tuple[Kept, float]:
+    """Return the tokens that the filters keep, and the temperature that they were divided by. Banned tokens never survive."""
     if filters.temperature == 0:
-        return order(row)[:1], np.array([2**S], np.uint64)
+        ids = order(row)[:1]
+        return Kept(ids, row[ids], np.array([2**S], np.uint64), np.zeros(1, np.int64), len(row)), 0.0
     row = smooth(row, filters.smoothing_factor, filters.smoothing_curve)
     ids = order(row)[: np.count_nonzero(row > -np.inf)]
-    kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64), len(row)).at(1.0)
+    temperature = 1.0
+    kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64), len(row)).at(temperature)
     for step in filters.order:
         if step == "temperature":
-            kept = kept.at(kept.temperature(filters))
+            temperature = kept.temperature(filters)
+            kept = kept.at(temperature)
             continue
         start, stop = STEPS[step](kept, filters)
         fewest = min(filters.min_tokens_to_keep, len(kept.ids))
@@ -357,4 +360,10 @@ def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
         elif step != "typical_p":  # which keeps the nearest ones in any case
             stop = max(stop, fewest)
         kept = kept.part(start, stop)
+    return kept, temperature
+
+
+def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
+    """Return the ids that the filters keep, in the total order, and their masses."""
+    kept, _ = keep(row, filters)
     return kept.ids, kept.masses

@@ -9,12 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_given, as_native, like
-from toksample._parameters import Parameters, count, errors_mode, show_parameters
+from toksample._logprobs import Sampled, as_sampled
+from toksample._parameters import (
+    LOGPROBS,
+    Parameters,
+    count,
+    errors_mode,
+    ids_to_score,
+    show_parameters,
+    wanted_logprobs,
+)
 from toksample._rows import check_names, check_tokens, edits, numbers, raise_row_errors, row_error
-from toksample._series import LN_2, ln
+from toksample._scores import Scores
 from toksample.reference.drawing import draw, draw_word, filter_word
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
+from toksample.reference.logprobs import (
+    Description,
+    describe,
+    distribution_of_draw,
+    distribution_of_row,
+    log_probabilities,
+    score_of_row,
+)
 from toksample.reference.masses import Ids, Logits, Row, S, mass, order, weight
 
 # ---- probabilities ---------------------------------------------------------------------------------------------------
@@ -28,18 +45,6 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
     w = weight(row, temperature)
     total = int(mass(row, temperature).sum())
     result = np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
-    return result
-
-
-def log_softmax_of_row(row: Row, temperature: float) -> Row:
-    """Return the natural logarithms of the probabilities of a row."""
-    if temperature == 0:
-        return np.where(np.arange(len(row)) == np.argmax(row), np.float32(0), np.float32(-np.inf))
-    log_total = ln(int(mass(row, temperature).sum())) - S * LN_2
-    inverse = min(1.0 / temperature, np.finfo(np.float64).max)
-    x = row.astype(np.float64)
-    with np.errstate(over="ignore"):
-        result: Row = ((x - x.max()) * inverse - log_total).astype(np.float32)
     return result
 
 
@@ -128,7 +133,7 @@ def log_softmax(
     """See :func:`toksample.log_softmax`."""
     parameters = {"temperature": temperature}
     logprobs = for_each_row(
-        lambda row, params: log_softmax_of_row(row, params["temperature"]), logits, parameters, dtype=np.float32
+        lambda row, params: log_probabilities(row, params["temperature"]), logits, parameters, dtype=np.float32
     )
     return like(logprobs, logits) if out is None else _written(logprobs, out)
 
@@ -147,26 +152,87 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     return like(values, logits), like(ids, logits)
 
 
-@show_parameters(errors="raise", num_threads=None, out=None)
+def _draw_from_row(row: Row, params: dict[str, Any]) -> int:
+    word = draw_word(params["seed"], params["stream"], params["position"])
+    return draw(*survivors(row, _filters(params)), word)
+
+
+@show_parameters(errors="raise", num_threads=None, out=None, **LOGPROBS)
 def sample(
     logits: object,
     *,
     errors: str = "raise",
     num_threads: int | None = None,
     out: npt.NDArray[np.int64] | None = None,
+    logprobs: int | None = None,
+    logprobs_mode: str = "raw_logprobs",
+    logprob_token_ids: npt.ArrayLike | None = None,
     **parameters: Unpack[Parameters],
 ) -> Any:
     """See :func:`toksample.sample`."""
-
-    def draw_from_row(row: Row, params: dict[str, Any]) -> int:
-        word = draw_word(params["seed"], params["stream"], params["position"])
-        return draw(*survivors(row, _filters(params)), word)
-
     errors_mode(errors)
-    tokens = for_each_row(draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
+    if logprobs is not None or logprob_token_ids is not None:
+        wanted = (logprobs, logprobs_mode, logprob_token_ids)
+        return _sample_with_logprobs(logits, parameters, wanted, errors)
+    tokens = for_each_row(_draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
     if out is not None:
         return _written(tokens, out)
     return tokens if tokens.ndim else int(tokens)
+
+
+def _sample_with_logprobs(
+    logits: object, parameters: Mapping[str, object], wanted: tuple[object, object, object], errors: str
+) -> Sampled:
+    rows, is_batch = edited_rows(logits, parameters)
+    each = numbers(parameters, len(rows), is_batch)
+    top, is_processed, is_logits, given = wanted_logprobs(*wanted, len(rows), is_batch, rows.shape[1])
+    given_ids = np.empty((len(rows), 0), np.int64) if given is None else given
+    raw = rows if is_processed else edited_rows(logits, {})[0]
+    if errors == "raise":
+        both = [other if row_error(row) is None else row for row, other in zip(rows, raw, strict=True)]
+        raise_row_errors(np.array(both), is_batch)
+    tokens = np.full(len(rows), -1, np.int64)
+    lacking = Description(-np.inf, 0, np.full(top, -1), np.full(top, -np.inf), np.full(given_ids.shape[1], -np.inf))
+    found = [lacking] * len(rows)
+    for b, (row, of_raw, params) in enumerate(zip(rows, raw, each, strict=True)):
+        if row_error(row) is None and row_error(of_raw) is None:
+            tokens[b] = _draw_from_row(row, params)
+            of = distribution_of_draw(row, _filters(params)) if is_processed else distribution_of_row(of_raw)
+            found[b] = describe(of, int(tokens[b]), top, given_ids[b], is_logits=is_logits)
+    columns = list(zip(*found, strict=True)) or [()] * len(Description._fields)
+    logprobs, ranks, top_ids, top_logprobs, given_logprobs = columns
+    fields: tuple[Any, ...] = (
+        tokens,
+        np.array(logprobs, np.float64),
+        np.array(ranks, np.int64),
+        np.array(top_ids, np.int64).reshape(len(rows), top),
+        np.array(top_logprobs, np.float64).reshape(len(rows), top),
+        given,
+        None if given is None else np.array(given_logprobs, np.float64).reshape(given.shape),
+    )
+    if not is_batch:
+        own, others = [field.item() for field in fields[:3]], fields[3:]
+        fields = (*own, *(None if field is None else field[0] for field in others))
+    return as_sampled(logits, str(wanted[1]), fields)
+
+
+def score(
+    logits: object, ids: object, *, temperature: float | npt.ArrayLike | None = 1.0, num_threads: int | None = None
+) -> Scores:
+    """See :func:`toksample.score`."""
+    parameters = {"temperature": temperature}
+    rows, is_batch = edited_rows(logits, parameters)
+    each = numbers(parameters, len(rows), is_batch)
+    tokens = ids_to_score(ids, len(rows), is_batch, rows.shape[1])
+    raise_row_errors(rows, is_batch)
+    scored = [
+        score_of_row(row, token, params["temperature"])
+        for row, token, params in zip(rows, tokens.tolist(), each, strict=True)
+    ]
+    logprobs, ranks = list(zip(*scored, strict=True)) or [(), ()]
+    if not is_batch:
+        return Scores(logprobs[0], ranks[0])
+    return Scores(np.array(logprobs, np.float64), np.array(ranks, np.int64))
 
 
 @show_parameters()
