@@ -16,6 +16,7 @@ __all__ = [
     "bfloat16_as_bits",
     "candidates",
     "draw",
+    "draw_with_receipt",
     "draw_with_surprise",
     "get_num_threads",
     "isa",
@@ -23,6 +24,7 @@ __all__ = [
     "look_up_once",
     "mask_logits",
     "sample",
+    "sample_with_receipt",
     "set_num_threads",
     "softmax",
     "top_k",
@@ -62,6 +64,16 @@ def draw_with_surprise(
     inputs: dict[str, Any] | None,
     num_threads: object,
 ) -> tuple[Any, npt.NDArray[np.float64]]: ...
+def sample_with_receipt(logits: object, parameters: Mapping[str, object]) -> Any: ...
+def draw_with_receipt(
+    logits: object,
+    params: Params,
+    mu: object,
+    seed: int,
+    position: int,
+    inputs: dict[str, Any] | None,
+    num_threads: object,
+) -> Any: ...
 def candidates(
     logits: object, parameters: Mapping[str, object]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...

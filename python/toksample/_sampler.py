@@ -10,9 +10,10 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from toksample import _native, _rows
+from toksample import _native, _receipts, _rows
 from toksample._arrays import as_given
 from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
+from toksample._series import log2
 
 
 class _Process:
@@ -63,6 +64,13 @@ class _History:
             self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)], axis=-1)
         self._buffer[..., self._length] = tokens
         self._length += 1
+
+
+def _tokens(drawn: Any) -> Any:
+    """Return the tokens that were drawn, also where these are receipts."""
+    if isinstance(drawn, list):
+        return [receipt.token for receipt in drawn]
+    return drawn.token if isinstance(drawn, _receipts.Receipt) else drawn
 
 
 def _as_array(ids: History) -> History:
@@ -215,6 +223,7 @@ class Sampler:
         logit_bias: Bias = None,
         prompt_ids: History = None,
         output_ids: History = None,
+        receipt: bool = False,
     ) -> Any:
         """Draw the next token of each row. If the call fails, the position stays the same.
 
@@ -225,10 +234,12 @@ class Sampler:
         bitmask, logit_bias, prompt_ids, output_ids : optional
             As in :func:`toksample.sample`, for this call only. Each one replaces the sampler's own. If you pass
             ``output_ids``, the sampler does not remember the token of this call.
+        receipt : bool
+            Whether to return the receipt of the draw instead of the token, as in :func:`toksample.sample`.
 
         Returns
         -------
-        int or ndarray of int64, shape (B,)
+        int or ndarray of int64, shape (B,), or Receipt, or list of Receipt
 
         Raises
         ------
@@ -252,16 +263,19 @@ class Sampler:
                 inputs["logit_bias"] = logit_bias
         if self.prefix_allowed_tokens_fn is not None and inputs is not None:
             inputs["allowed_token_ids"] = self._allowed_ids(logits, inputs["prompt_ids"], inputs["output_ids"])
+        draw = self._draw
+        if receipt is not False and _receipts.is_asked_for(receipt):
+            draw = self._draw_with_receipt
         counter = self._counter
         position = counter.take()
         try:
-            tokens = self._draw(logits, position, inputs)
+            drawn = draw(logits, position, inputs)
         except BaseException:
             counter.give_back(position)
             raise
         if self._needs_history and output_ids is None:
-            self._history.append(tokens)
-        return tokens
+            self._history.append(_tokens(drawn))
+        return drawn
 
     def _allowed_ids(self, logits: object, prompt_ids: History, output_ids: History) -> Any:
         """Ask which tokens each row allows after the tokens that it has so far."""
@@ -283,10 +297,24 @@ class Sampler:
         tokens, surprises = _native.draw_with_surprise(
             logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
         )
+        self._correct(mu, surprises, isinstance(tokens, np.ndarray))
+        return tokens
+
+    def _draw_with_receipt(self, logits: object, position: int, inputs: dict[str, Any] | None) -> Any:
+        """Do the same, and return the receipts."""
+        mu = self.mirostat_mu if self._has_mirostat else None
+        receipts = _receipts.of_draw(logits, self._native_params, mu, self.seed, position, inputs, self.num_threads)
+        if self._has_mirostat:
+            is_batch = isinstance(receipts, list)
+            each = receipts if is_batch else [receipts]
+            self._correct(mu, np.array([log2(one.total) - log2(one.stop - one.start) for one in each]), is_batch)
+        return receipts
+
+    def _correct(self, mu: Any, surprises: npt.NDArray[np.float64], is_batch: bool) -> None:
+        """Correct the aim of mirostat by how surprising the tokens were."""
         eta = 0.1 if self.params.mirostat_eta is None else float(self.params.mirostat_eta)
         corrected = mu - eta * (surprises - self._tau)
-        self.mirostat_mu = corrected if isinstance(tokens, np.ndarray) else float(corrected[0])
-        return tokens
+        self.mirostat_mu = corrected if is_batch else float(corrected[0])
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"

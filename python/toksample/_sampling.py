@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from toksample import _native
+from toksample import _native, _receipts
 from toksample._arrays import Array, as_float64, as_native, like
 from toksample._parameters import Parameters, SampleParameters, show_parameters
 
@@ -175,8 +175,8 @@ def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Arr
     return np.take_along_axis(rows, ids, axis=-1), ids
 
 
-@show_parameters(errors="raise", num_threads=None, out=None)
-def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
+@show_parameters(errors="raise", num_threads=None, out=None, receipt=False)
+def sample(logits: object, *, receipt: bool = False, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
@@ -337,11 +337,14 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         :func:`toksample.get_num_threads`.
     out : ndarray of int64, optional
         The array to write the tokens to, of shape (B,), or () for a single row. After an error it is unchanged.
+    receipt : bool
+        Whether to return a :class:`Receipt` instead of the token, with which others can check the draw (:func:`verify`). For a
+        batch, return a list with one for each row. With ``errors="mark"``, a row without an answer has None. Not with ``out``.
 
     Returns
     -------
-    int or ndarray of int64, shape (B,)
-        The token ids. If ``out`` was given, it is returned.
+    int or ndarray of int64, shape (B,), or Receipt, or list of Receipt
+        The token ids, or the receipts. If ``out`` was given, it is returned.
 
     Raises
     ------
@@ -363,6 +366,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     >>> toksample.sample(logits, temperature=0.7, top_p=0.9, order="llama.cpp", seed=1)
     1
     """
+    if receipt is not False and _receipts.is_asked_for(receipt):
+        return _receipts.of_sample(logits, parameters)
     return _native.sample(logits, parameters)
 
 

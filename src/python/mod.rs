@@ -4,7 +4,8 @@
 //!
 //! | file | its one job |
 //! |---|---|
-//! | `functions.rs` | the functions of the module `_native` |
+//! | `receipts.rs` | the functions that draw with receipts |
+//! | `functions.rs` | the other functions of the module `_native` |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `rules.rs` | rules for some of the tokens |
@@ -36,6 +37,7 @@ mod errors;
 mod functions;
 mod inputs;
 mod parameters;
+mod receipts;
 mod rules;
 
 use pyo3::prelude::*;
@@ -51,4 +53,6 @@ mod _native {
     };
     #[pymodule_export]
     use super::parameters::Parameters;
+    #[pymodule_export]
+    use super::receipts::{draw_with_receipt, sample_with_receipt};
 }

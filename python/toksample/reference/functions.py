@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_given, as_native, like
 from toksample._parameters import Parameters, count, errors_mode, show_parameters
+from toksample._receipts import VERSION, Receipt, is_asked_for, not_both
 from toksample._rows import check_names, check_tokens, edits, numbers, raise_row_errors, row_error
 from toksample._series import LN_2, ln
-from toksample.reference.drawing import draw, draw_word, filter_word
+from toksample.reference.drawing import draw, draw_interval, draw_word, filter_word
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
 from toksample.reference.masses import Ids, Logits, Row, S, mass, order, weight
@@ -71,13 +72,14 @@ def for_each_row(
     dtype: npt.DTypeLike,
     is_wide: bool = True,
     errors: str = "raise",
+    mark: int | None = -1,
 ) -> Any:
-    """Call a function on each row and its parameters, and return what it gives: a number, or one for each token."""
+    """Call a function on each row and its parameters, and return what it gives: one thing, or one for each token."""
     rows, is_batch = edited_rows(logits, parameters)
     each = numbers(parameters, len(rows), is_batch)
     if errors == "raise":
         raise_row_errors(rows, is_batch)
-    result = np.full(rows.shape if is_wide else len(rows), -1, dtype)
+    result = np.full(rows.shape if is_wide else len(rows), mark, dtype)
     for b, row in enumerate(rows):
         if row_error(row) is None:
             result[b] = function(row, each[b])
@@ -147,10 +149,11 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     return like(values, logits), like(ids, logits)
 
 
-@show_parameters(errors="raise", num_threads=None, out=None)
+@show_parameters(errors="raise", num_threads=None, out=None, receipt=False)
 def sample(
     logits: object,
     *,
+    receipt: bool = False,
     errors: str = "raise",
     num_threads: int | None = None,
     out: npt.NDArray[np.int64] | None = None,
@@ -163,10 +166,37 @@ def sample(
         return draw(*survivors(row, _filters(params)), word)
 
     errors_mode(errors)
+    if is_asked_for(receipt):
+        if out is not None:
+            raise not_both("out")
+        receipts = for_each_row(
+            _receipt_of_row, logits, parameters, dtype=object, is_wide=False, errors=errors, mark=None
+        )
+        return receipts.tolist() if isinstance(receipts, np.ndarray) else receipts
     tokens = for_each_row(draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
     if out is not None:
         return _written(tokens, out)
     return tokens if tokens.ndim else int(tokens)
+
+
+def _receipt_of_row(row: Row, params: dict[str, Any]) -> Receipt:
+    seed, stream, position = params["seed"], params["stream"], params["position"]
+    word = draw_word(seed, stream, position)
+    drawn = draw_interval(*survivors(row, _filters(params)), word)
+    mu = params["mirostat_mu"] if params["mirostat"] else None
+    return Receipt(
+        VERSION,
+        drawn.token,
+        seed,
+        stream,
+        position,
+        word,
+        total=drawn.total,
+        target=drawn.target,
+        start=drawn.start,
+        stop=drawn.stop,
+        mirostat_mu=mu,
+    )
 
 
 @show_parameters()
