@@ -11,9 +11,9 @@ use crate::changes::Changes;
 use crate::context::Context;
 use crate::error::{RowError, reserve};
 use crate::isa::{Isa, per_isa};
+pub use crate::kernels::draw::Drawn;
 use crate::kernels::mass::Mass;
 use crate::kernels::order;
-use crate::kernels::series::log2;
 use crate::kernels::softmax::LogProbability;
 use crate::kernels::{argmax, map, softmax};
 use crate::lanes::{BLOCK, GROUP};
@@ -68,28 +68,27 @@ pub fn sample<T: Logit>(
     words: Words,
     scratch: &mut Scratch,
 ) -> Result<usize, RowError> {
-    let mut token = 0;
-    keep_and(isa, row, params, context, words, Then::Draw(&mut token, None), scratch)?;
-    Ok(token)
+    let mut drawn = Drawn::only(0);
+    keep_and(isa, row, params, context, words, Then::Draw(&mut drawn, false), scratch)?;
+    Ok(drawn.token)
 }
 
-/// Returns the same token, and how surprising it is among those that the parameters keep: its probability there, as the
-/// negated binary logarithm.
-pub fn sample_with_surprise<T: Logit>(
+/// Returns the same token, with its interval of the mass line.
+pub fn sample_with_interval<T: Logit>(
     isa: Isa,
     row: &[T],
     params: &Params,
     context: &Context<'_>,
     words: Words,
     scratch: &mut Scratch,
-) -> Result<(usize, f64), RowError> {
-    let (mut token, mut surprise) = (0, 0.0);
-    keep_and(isa, row, params, context, words, Then::Draw(&mut token, Some(&mut surprise)), scratch)?;
-    Ok((token, surprise))
+) -> Result<Drawn, RowError> {
+    let mut drawn = Drawn::only(0);
+    keep_and(isa, row, params, context, words, Then::Draw(&mut drawn, true), scratch)?;
+    Ok(drawn)
 }
 
-/// Returns the same token, describes it, and fills in its surprise if there is a place for that. `raw` is the row as it is
-/// given, if `row` is an edited copy of it.
+/// Returns the same token, and describes it. Its interval is exact if `with_interval`. `raw` is the row as it is given, if `row`
+/// is an edited copy of it.
 #[allow(clippy::too_many_arguments)]
 pub fn sample_with_logprobs<T: Logit>(
     isa: Isa,
@@ -99,19 +98,19 @@ pub fn sample_with_logprobs<T: Logit>(
     context: &Context<'_>,
     words: Words,
     mut logprobs: Logprobs<'_>,
-    surprise: Option<&mut f64>,
+    with_interval: bool,
     scratch: &mut Scratch,
-) -> Result<usize, RowError> {
-    let mut token = 0;
+) -> Result<Drawn, RowError> {
+    let mut drawn = Drawn::only(0);
     let is_as_given = raw.is_none() && !smoothing::is_on(params) && methods::changing(params, context).is_none();
     if logprobs.mode.is_processed || is_as_given {
-        let then = Then::Describe(&mut token, surprise, logprobs);
+        let then = Then::Describe(&mut drawn, with_interval, logprobs);
         keep_and(isa, row, params, context, words, then, scratch)?;
     } else {
-        keep_and(isa, row, params, context, words, Then::Draw(&mut token, surprise), scratch)?;
-        describe(isa, raw.unwrap_or(row), token, &mut logprobs, scratch)?;
+        keep_and(isa, row, params, context, words, Then::Draw(&mut drawn, with_interval), scratch)?;
+        describe(isa, raw.unwrap_or(row), drawn.token, &mut logprobs, scratch)?;
     }
-    Ok(token)
+    Ok(drawn)
 }
 
 per_isa! {
@@ -170,10 +169,10 @@ pub fn mask_logits<T: Logit>(
 
 /// What to do with the tokens that the parameters keep.
 enum Then<'a, T> {
-    /// Draw one of them, and find out how surprising it is if there is a place for that.
-    Draw(&'a mut usize, Option<&'a mut f64>),
-    /// Draw and describe one of them, and find out how surprising it is if there is a place for that.
-    Describe(&'a mut usize, Option<&'a mut f64>, Logprobs<'a>),
+    /// Draw one of them, and if this is true, also find its interval of the mass line.
+    Draw(&'a mut Drawn, bool),
+    /// Do the same, and describe the token.
+    Describe(&'a mut Drawn, bool, Logprobs<'a>),
     /// List their ids and probabilities.
     List(&'a mut Vec<i64>, &'a mut Vec<f64>),
     /// Write their logits to a row of -inf.
@@ -214,8 +213,10 @@ fn keep_smoothed_and<T: Logit>(
         keep_of_logits_and::<f32>(isa, &smoothed, params, &Context::default(), words, then, scratch)
     };
     match then {
-        Then::Draw(token, surprise) => keep_and(Then::Draw(token, surprise), scratch)?,
-        Then::Describe(token, surprise, logprobs) => keep_and(Then::Describe(token, surprise, logprobs), scratch)?,
+        Then::Draw(drawn, with_interval) => keep_and(Then::Draw(drawn, with_interval), scratch)?,
+        Then::Describe(drawn, with_interval, logprobs) => {
+            keep_and(Then::Describe(drawn, with_interval, logprobs), scratch)?
+        }
         Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
         Then::Mask(out) => {
             let (mut ids, mut probs) = (Vec::new(), Vec::new());
@@ -282,9 +283,9 @@ fn keep_of_row_and<R: Row>(
     if params.temperature == 0.0 {
         let id = argmax::argmax(&row)?;
         match then {
-            Then::Draw(token, _) => *token = id,
-            Then::Describe(token, _, mut logprobs) => {
-                *token = id;
+            Then::Draw(drawn, _) => *drawn = Drawn::only(id),
+            Then::Describe(drawn, _, mut logprobs) => {
+                *drawn = Drawn::only(id);
                 match logprobs.mode.is_processed {
                     true => logprobs.describe_only(id, row.logit(id)),
                     false => search.describe_in_row(&row, id, None, &mut logprobs)?,
@@ -300,21 +301,14 @@ fn keep_of_row_and<R: Row>(
     }
     let (mass, kept) = methods::keep(&row, params, words.filter, search)?;
     match then {
-        Then::Draw(token, surprise) => {
-            *token = match kept {
+        Then::Draw(drawn, with_interval) => {
+            *drawn = match kept {
                 Some(kept) => search.draw(&row, mass, kept, words.draw)?,
-                None => search.draw_from_all(&row, mass, words.draw)?,
-            };
-            if let Some(surprise) = surprise {
-                let (token, total) = (mass.of(row.logit(*token)), search.total_of(&row, mass, kept));
-                if token == 0 || total == 0 {
-                    return Err(RowError::Changed); // a token that is drawn has a mass
-                }
-                *surprise = log2(total) - log2(token);
+                None => search.draw_from_all(&row, mass, words.draw, with_interval)?,
             }
         }
-        Then::Describe(token, surprise, mut logprobs) => {
-            *token = search.draw_and_describe(&row, mass, kept, words.draw, surprise, &mut logprobs)?;
+        Then::Describe(drawn, with_interval, mut logprobs) => {
+            *drawn = search.draw_and_describe(&row, mass, kept, words.draw, with_interval, &mut logprobs)?;
         }
         Then::List(ids, probs) => {
             let (keys, masses) = search.survivors(&row, mass, kept);
@@ -557,7 +551,7 @@ mod changing_rows {
                 for params in params {
                     for context in [Context::default(), changed] {
                         let words = Words { draw: random(1 << 40) << 24, filter: random(1 << 40) << 24 };
-                        count(sample_with_surprise(isa, &row, &params, &context, words, &mut scratch).err());
+                        count(sample_with_interval(isa, &row, &params, &context, words, &mut scratch).err());
                         count(describe_some(isa, &row, &params, &context, words, &mut scratch).err());
                         count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());

@@ -28,6 +28,7 @@ def everything(rows, params, word):
     add(toksample.argmax(rows), toksample.softmax(rows, params["temperature"]))
     add(toksample.log_softmax(rows, params["temperature"]), *toksample.top_k(rows, (rows.shape[1] + 1) // 2))
     add(toksample.sample(rows, **params, **word), toksample.mask_logits(rows, **params, **word))
+    digest.update(repr(toksample.sample(rows, **params, **word, receipt=True)).encode())
     for b, row in enumerate(rows):
         add(*toksample.candidates(row, **one_row(params | word, b)))
 

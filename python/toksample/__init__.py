@@ -17,14 +17,17 @@ from toksample._generation_config import GenerationConfig
 from toksample._logprobs import Sampled
 from toksample._native import available_isas, isa
 from toksample._parameters import SamplingParams
+from toksample._receipts import Receipt
 from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
 from toksample._scores import Scores, score
 from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
+from toksample.reference import verify
 
 __all__ = [
     "GenerationConfig",
+    "Receipt",
     "Sampled",
     "Sampler",
     "SamplingParams",
@@ -44,6 +47,7 @@ __all__ = [
     "set_num_threads",
     "softmax",
     "top_k",
+    "verify",
 ]
 
 _native.look_up_once()

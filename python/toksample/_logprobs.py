@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from toksample import _native
 from toksample._arrays import as_float64
-from toksample._parameters import LOGPROBS
+from toksample._asks import Asks
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -58,15 +58,10 @@ class Sampled:
     given_logprobs: Floats | None = None
 
 
-def sample_with_logprobs(logits: object, parameters: dict[str, Any]) -> Any:
-    """Draw as :func:`toksample.sample` does where a keyword of :data:`LOGPROBS` is given."""
-    logprobs, mode, token_ids = (parameters.pop(name, default) for name, default in LOGPROBS.items())
-    if logprobs is None and token_ids is None:
-        return _native.sample(logits, parameters)
-    if parameters.get("out") is not None:
-        raise TypeError("out and logprobs must not both be given, got both")
-    drawn = _native.sample_with_logprobs(logits, parameters, logprobs, mode, token_ids)
-    return as_sampled(logits, mode, drawn)
+def of_sample(logits: object, parameters: dict[str, Any], asks: Asks) -> Sampled:
+    """Draw as :func:`toksample.sample` does, and return the tokens with their log-probabilities."""
+    wanted = asks.logprobs, asks.logprobs_mode, asks.logprob_token_ids
+    return as_sampled(logits, asks.logprobs_mode, _native.sample_with_logprobs(logits, parameters, *wanted))
 
 
 def as_sampled(logits: object, mode: str, drawn: tuple[Any, ...]) -> Sampled:

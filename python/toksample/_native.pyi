@@ -17,6 +17,7 @@ __all__ = [
     "candidates",
     "draw",
     "draw_with_logprobs",
+    "draw_with_receipt",
     "draw_with_surprise",
     "get_num_threads",
     "isa",
@@ -25,6 +26,7 @@ __all__ = [
     "mask_logits",
     "sample",
     "sample_with_logprobs",
+    "sample_with_receipt",
     "score",
     "set_num_threads",
     "softmax",
@@ -68,6 +70,16 @@ def draw_with_surprise(
 def sample_with_logprobs(
     logits: object, parameters: Mapping[str, object], logprobs: object, mode: object, token_ids: object
 ) -> tuple[Any, ...]: ...
+def sample_with_receipt(logits: object, parameters: Mapping[str, object]) -> Any: ...
+def draw_with_receipt(
+    logits: object,
+    params: Params,
+    mu: object,
+    seed: int,
+    position: int,
+    inputs: dict[str, Any] | None,
+    num_threads: object,
+) -> Any: ...
 def draw_with_logprobs(
     logits: object,
     params: Params,

@@ -522,13 +522,11 @@ class SampleParameters(Parameters, total=False):
     logprobs: int | None
     logprobs_mode: str
     logprob_token_ids: npt.ArrayLike | None
+    receipt: bool
 
-
-LOGPROBS: dict[str, Any] = {"logprobs": None, "logprobs_mode": "raw_logprobs", "logprob_token_ids": None}
-"""The keywords of :func:`toksample.sample` that ask for log-probabilities, with their defaults."""
 
 LOGPROBS_MODES = ("raw_logprobs", "raw_logits", "processed_logprobs", "processed_logits")
-"""The names that vLLM has for them."""
+"""The names that vLLM has for what ``logprobs`` may be."""
 
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingParams)} | {
     "position": 0,

@@ -10,10 +10,12 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from toksample import _native, _rows
+from toksample import _native, _receipts, _rows
 from toksample._arrays import as_given
-from toksample._logprobs import Sampled, as_sampled
+from toksample._asks import Asks
+from toksample._logprobs import as_sampled
 from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
+from toksample._series import log2
 
 
 class _Process:
@@ -219,6 +221,7 @@ class Sampler:
         logprobs: int | None = None,
         logprobs_mode: str = "raw_logprobs",
         logprob_token_ids: npt.ArrayLike | None = None,
+        receipt: bool = False,
     ) -> Any:
         """Draw the next token of each row. If the call fails, the position stays the same.
 
@@ -229,12 +232,12 @@ class Sampler:
         bitmask, logit_bias, prompt_ids, output_ids : optional
             As in :func:`toksample.sample`, for this call only. Each one replaces the sampler's own. If you pass
             ``output_ids``, the sampler does not remember the token of this call.
-        logprobs, logprobs_mode, logprob_token_ids : optional
+        logprobs, logprobs_mode, logprob_token_ids, receipt : optional
             As in :func:`toksample.sample`.
 
         Returns
         -------
-        int or ndarray of int64, shape (B,), or Sampled
+        int or ndarray of int64, shape (B,), or Sampled, or Receipt, or list of Receipt
             As in :func:`toksample.sample`.
 
         Raises
@@ -262,11 +265,11 @@ class Sampler:
         counter = self._counter
         position = counter.take()
         try:
-            if logprobs is None and logprob_token_ids is None:
+            if logprobs is None and logprob_token_ids is None and receipt is False:
                 drawn = tokens = self._draw(logits, position, inputs)
             else:
-                drawn = self._describe(logits, position, inputs, (logprobs, logprobs_mode, logprob_token_ids))
-                tokens = drawn.tokens
+                asks = Asks(logprobs, logprobs_mode, logprob_token_ids, receipt)
+                drawn, tokens = self._draw_what_is_asked(logits, position, inputs, asks)
         except BaseException:
             counter.give_back(position)
             raise
@@ -294,26 +297,38 @@ class Sampler:
         tokens, surprises = _native.draw_with_surprise(
             logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
         )
-        self._correct_aim(mu, surprises, tokens)
+        self._correct_aim(mu, surprises, isinstance(tokens, np.ndarray))
         return tokens
 
-    def _describe(
-        self, logits: object, position: int, inputs: dict[str, Any] | None, wanted: tuple[Any, str, Any]
-    ) -> Sampled:
-        """Draw the token at a position with its log-probability, and correct the aim of mirostat if that is on."""
+    def _draw_what_is_asked(
+        self, logits: object, position: int, inputs: dict[str, Any] | None, asks: Asks
+    ) -> tuple[Any, Any]:
+        """Do the same where more is asked for. Return that, and the tokens."""
         mu = self.mirostat_mu if self._has_mirostat else None
-        drawn, surprises = _native.draw_with_logprobs(
-            logits, self._native_params, mu, self.seed, position, inputs, self.num_threads, *wanted
-        )
-        sampled = as_sampled(logits, wanted[1], drawn)
+        how = logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
+        match asks.kind():
+            case "logprobs":
+                wanted = asks.logprobs, asks.logprobs_mode, asks.logprob_token_ids
+                fields, surprises = _native.draw_with_logprobs(*how, *wanted)
+                drawn: Any = as_sampled(logits, asks.logprobs_mode, fields)
+                tokens: Any = drawn.tokens
+            case "receipt":
+                drawn = _receipts.of_draw(*how)
+                each = drawn if isinstance(drawn, list) else [drawn]
+                surprises = np.array([log2(one.total) - log2(one.stop - one.start) for one in each])
+                tokens = np.array([one.token for one in drawn]) if isinstance(drawn, list) else drawn.token
+            case _:
+                drawn = tokens = self._draw(logits, position, inputs)
+                return drawn, tokens
         if mu is not None:
-            self._correct_aim(mu, surprises, sampled.tokens)
-        return sampled
+            self._correct_aim(mu, surprises, isinstance(tokens, np.ndarray))
+        return drawn, tokens
 
-    def _correct_aim(self, mu: Any, surprises: npt.NDArray[np.float64], tokens: Any) -> None:
+    def _correct_aim(self, mu: Any, surprises: npt.NDArray[np.float64], is_batch: bool) -> None:
+        """Correct the aim of mirostat by how surprising the tokens were."""
         eta = 0.1 if self.params.mirostat_eta is None else float(self.params.mirostat_eta)
         corrected = mu - eta * (surprises - self._tau)
-        self.mirostat_mu = corrected if isinstance(tokens, np.ndarray) else float(corrected[0])
+        self.mirostat_mu = corrected if is_batch else float(corrected[0])
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"

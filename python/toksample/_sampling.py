@@ -7,10 +7,10 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from toksample import _native
+from toksample import _logprobs, _native, _receipts
 from toksample._arrays import Array, as_float64, as_native, like
-from toksample._logprobs import sample_with_logprobs
-from toksample._parameters import LOGPROBS, Parameters, SampleParameters, show_parameters
+from toksample._asks import ASKS, Asks
+from toksample._parameters import Parameters, SampleParameters, show_parameters
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -176,7 +176,7 @@ def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Arr
     return np.take_along_axis(rows, ids, axis=-1), ids
 
 
-@show_parameters(errors="raise", num_threads=None, out=None, **LOGPROBS)
+@show_parameters(errors="raise", num_threads=None, out=None, **ASKS)
 def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
@@ -347,11 +347,15 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         which has only the tokens that are kept. A processed logit is divided by the temperature.
     logprob_token_ids : sequence of int, or one with as many ids for each row, optional
         Return the log-probabilities of these tokens as well.
+    receipt : bool
+        Whether to return a :class:`Receipt` instead of the token, with which others can check the draw (:func:`verify`). For a
+        batch, return a list with one for each row. With ``errors="mark"``, a row without an answer has None. Not with ``out``.
 
     Returns
     -------
-    int or ndarray of int64, shape (B,), or Sampled
+    int or ndarray of int64, shape (B,), or Sampled, or Receipt, or list of Receipt
         The token ids. If ``out`` was given, it is returned. With ``logprobs`` or ``logprob_token_ids``, a :class:`Sampled`.
+        With ``receipt``, the receipts.
 
     Raises
     ------
@@ -374,12 +378,20 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     1
     """
     # Named keywords would cost each call 0.1 us and more, because Python compares every keyword with each of them.
-    if _LOGPROBS.isdisjoint(parameters):
+    if _ASKS.isdisjoint(parameters):
         return _native.sample(logits, parameters)
-    return sample_with_logprobs(logits, dict(parameters))
+    keywords: dict[str, Any] = dict(parameters)
+    asks = Asks(**{name: keywords.pop(name, default) for name, default in ASKS.items()})
+    match asks.kind(keywords.get("out")):
+        case "logprobs":
+            return _logprobs.of_sample(logits, keywords, asks)
+        case "receipt":
+            return _receipts.of_sample(logits, keywords)
+        case _:
+            return _native.sample(logits, keywords)
 
 
-_LOGPROBS = frozenset(LOGPROBS)
+_ASKS = frozenset(ASKS)
 
 
 @show_parameters()

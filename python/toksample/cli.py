@@ -39,7 +39,7 @@ import toksample
 from toksample import GenerationConfig, Sampled, Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
 from toksample._orders import ORDERS, STEPS
-from toksample._parameters import DEFAULTS, LOGPROBS, LOGPROBS_MODES, PARAMETERS, Parameter
+from toksample._parameters import DEFAULTS, LOGPROBS_MODES, PARAMETERS, Parameter
 from toksample._progress import Progress, StatusLine
 from toksample._stop_strings import StopStrings
 from toksample._text import show
@@ -286,7 +286,7 @@ def _add_logprobs_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--logprobs", type=_integer, metavar="N", help=how_many)
     mode = "log-probabilities or logits, of the row as it is or of the distribution of the draw (default: %(default)s)"
-    group.add_argument("--logprobs-mode", choices=LOGPROBS_MODES, default=LOGPROBS["logprobs_mode"], help=mode)
+    group.add_argument("--logprobs-mode", choices=LOGPROBS_MODES, default=LOGPROBS_MODES[0], help=mode)
 
 
 def _logprobs_keywords(args: argparse.Namespace) -> dict[str, Any]:

@@ -13,10 +13,44 @@
 //! How it is fast: to know which token is hit, most blocks of the row do not have to be counted (`ledger.rs`).
 
 use super::ledger::Ledger;
-use super::mass::Mass;
+use super::mass::{Mass, S};
+use super::series::log2;
 use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
+
+/// A token that a word drew, and its interval of the mass line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drawn {
+    /// The id of the token.
+    pub token: usize,
+    /// The mass of all tokens that were kept: the length of the line.
+    pub total: u64,
+    /// The mass of those of them that have a smaller id: where the interval starts.
+    pub start: u64,
+    /// The mass of the token: how long the interval is.
+    pub mass: u64,
+}
+
+impl Drawn {
+    /// The only token that is kept, which every word draws.
+    pub fn only(token: usize) -> Drawn {
+        Drawn { token, total: 1 << S, start: 0, mass: 1 << S }
+    }
+
+    /// Returns how surprising the token is among those that were kept: its probability there, as the negated binary logarithm.
+    pub fn surprise(self) -> f64 {
+        log2(self.total) - log2(self.mass)
+    }
+}
+
+/// The first mass at which a running sum exceeds a target.
+pub struct Hit {
+    pub place: usize,
+    pub mass: u64,
+    /// How far into the mass the target is.
+    pub into: u64,
+}
 
 /// Returns the point that a word hits on a line as long as the total mass.
 #[inline(always)]
@@ -24,26 +58,27 @@ pub fn target(word: u64, total: u64) -> u64 {
     ((u128::from(word) * u128::from(total)) >> 64) as u64
 }
 
-/// Returns the place of the first mass at which the running sum exceeds `target`, or None if even the full sum does not.
+/// Returns the first mass at which the running sum exceeds `target`, or None if even the full sum does not.
 #[inline(always)]
-pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> Option<usize> {
+pub fn find(masses: impl Iterator<Item = u64>, target: u64) -> Option<Hit> {
     let mut left = target;
     for (place, mass) in masses.enumerate() {
         if left < mass {
-            return Some(place);
+            return Some(Hit { place, mass, into: left });
         }
         left -= mass;
     }
     None
 }
 
-/// Returns the id that a word draws from a whole row, if it is the same for all masses of the blocks within their bounds.
+/// Returns the token that a word draws from a whole row, if it is the same for all masses of the blocks within their bounds. Its
+/// interval is exact if the bounds are.
 ///
 /// The target lies between the targets for the smallest and the largest possible total. In the same way, every running sum
 /// lies between its own bounds. The token is certain if both extreme targets fall into the same token at both extremes of the
 /// sums.
 #[inline(always)]
-pub fn from_row<R: Row>(row: &R, mass: Mass, ledger: &Ledger, word: u64) -> Option<usize> {
+pub fn from_row<R: Row>(row: &R, mass: Mass, ledger: &Ledger, word: u64) -> Option<Drawn> {
     R::Isa::run(move || {
         let (low_total, high_total) = ledger.total();
         let (first, last) = (target(word, low_total), target(word, high_total));
@@ -54,9 +89,10 @@ pub fn from_row<R: Row>(row: &R, mass: Mass, ledger: &Ledger, word: u64) -> Opti
                     return None;
                 }
                 let masses = mass.of_each(row.block(index, &mut Buffer::new()));
-                let place = find(masses.into_iter(), first - high_before)?;
-                let same = Some(place) == find(masses.into_iter(), last - low_before);
-                return same.then_some(index * BLOCK + place);
+                let hit = find(masses.into_iter(), first - high_before)?;
+                let other = find(masses.into_iter(), last - low_before)?;
+                let (token, start) = (index * BLOCK + hit.place, first - hit.into);
+                return (hit.place == other.place).then_some(Drawn { token, total: low_total, start, mass: hit.mass });
             }
             low_before += low;
             high_before += high;

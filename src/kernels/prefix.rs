@@ -15,7 +15,7 @@
 //! tokens are in the prefix. The block with the last token is the exception, because ties are split there.
 
 use super::candidates::Held;
-use super::draw;
+use super::draw::{self, Hit};
 use super::mass::Mass;
 use super::order;
 use super::order::Prefix;
@@ -121,7 +121,7 @@ impl Blocks {
         I::run(|| self.masses.iter().sum())
     }
 
-    /// Returns the id at which the running mass of the tokens up to `last`, in the order of the ids, exceeds `target`, or None
+    /// Returns the token at which the running mass of those up to `last`, in the order of the ids, exceeds `target`, or None
     /// if even the full sum does not. `rest` yields the keys and masses of the tokens after `near` and up to `last`, and
     /// `dropped` those of the tokens to leave out, each in the order of the ids.
     #[inline(always)]
@@ -133,7 +133,7 @@ impl Blocks {
         target: u64,
         mut rest: impl Iterator<Item = (u64, u64)>,
         mut dropped: impl Iterator<Item = (u64, u64)>,
-    ) -> Option<usize> {
+    ) -> Option<Hit> {
         R::Isa::run(move || {
             let mut left = target;
             let (mut next, mut next_dropped) = (rest.next(), dropped.next());
@@ -161,7 +161,8 @@ impl Blocks {
                     for (place, mass) in masses.iter_mut().enumerate() {
                         *mass *= mask >> place & 1;
                     }
-                    return draw::find(masses.into_iter(), left).map(|place| index * BLOCK + place);
+                    let hit = draw::find(masses.into_iter(), left)?;
+                    return Some(Hit { place: index * BLOCK + hit.place, ..hit });
                 }
                 left -= sum;
             }

@@ -310,8 +310,8 @@ pub(super) fn draw_with_surprise<'py>(
             for_each_row::<T, _>(py, shape, rows, wanted, written, |row, b, (token, surprise), scratch| {
                 let params = Params { mirostat_mu: Some(mu.get(b)), ..parameters.get(b) };
                 let (context, words) = (contexts.get(b), parameters.words(b, seed, position));
-                let (id, bits) = recipe::sample_with_surprise(isa, row, &params, &context, words, scratch)?;
-                (*token, *surprise) = (id as i64, bits);
+                let drawn = recipe::sample_with_interval(isa, row, &params, &context, words, scratch)?;
+                (*token, *surprise) = (drawn.token as i64, drawn.surprise());
                 Ok(())
             })?;
         });

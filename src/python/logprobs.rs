@@ -213,11 +213,14 @@ fn draw_and_describe<'py>(
                 &contexts.get(b),
                 parameters.words(b, seed, position),
                 places.logprobs.lend(),
-                mu.is_some().then_some(places.surprise),
+                mu.is_some(),
                 scratch,
             );
             match drawn {
-                Ok(id) => *places.token = id as i64,
+                Ok(drawn) => {
+                    *places.token = drawn.token as i64;
+                    *places.surprise = if mu.is_some() { drawn.surprise() } else { 0.0 };
+                }
                 Err(error) if error == RowError::OutOfMemory || !mark => return Err(error),
                 Err(_) => {
                     *places.token = -1;

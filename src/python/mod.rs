@@ -4,8 +4,9 @@
 //!
 //! | file | its one job |
 //! |---|---|
-//! | `functions.rs` | the functions of the module `_native` |
-//! | `logprobs.rs` | those of them that say how likely tokens are |
+//! | `functions.rs` | the functions of the module `_native`, but for those of the next two |
+//! | `logprobs.rs` | the functions that say how likely tokens are |
+//! | `receipts.rs` | the functions that draw with receipts |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `rules.rs` | rules for some of the tokens |
@@ -38,6 +39,7 @@ mod functions;
 mod inputs;
 mod logprobs;
 mod parameters;
+mod receipts;
 mod rules;
 
 use pyo3::prelude::*;
@@ -55,4 +57,6 @@ mod _native {
     use super::logprobs::{draw_with_logprobs, sample_with_logprobs, score};
     #[pymodule_export]
     use super::parameters::Parameters;
+    #[pymodule_export]
+    use super::receipts::{draw_with_receipt, sample_with_receipt};
 }

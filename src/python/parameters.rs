@@ -495,10 +495,16 @@ impl Parameters {
         getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))
     }
 
-    /// The random words of a row, by its own seed and position if it has them. They have been checked.
-    pub(super) fn words(&self, row: usize, seed: u64, position: u64) -> Words {
+    /// The seed, the stream and the position of a row: its own, if it has them. They have been checked.
+    pub(super) fn place(&self, row: usize, seed: u64, position: u64) -> [u64; 3] {
         let stream = self.stream.get(row).unwrap_or(row as u64);
-        words(self.seed.get(row).unwrap_or(seed), stream, self.position.get(row).unwrap_or(position))
+        [self.seed.get(row).unwrap_or(seed), stream, self.position.get(row).unwrap_or(position)]
+    }
+
+    /// The random words of a row.
+    pub(super) fn words(&self, row: usize, seed: u64, position: u64) -> Words {
+        let [seed, stream, position] = self.place(row, seed, position);
+        words(seed, stream, position)
     }
 }
 

@@ -2,48 +2,36 @@
 
 use super::{Kept, Search, not_banned_key};
 use crate::error::RowError;
+use crate::kernels::draw::Drawn;
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix;
-use crate::kernels::series::log2;
 use crate::kernels::softmax::LogProbability;
 use crate::logprobs::{Logprobs, Numbers};
 use crate::row::Row;
 
 impl Search {
-    /// Returns the token that the word draws from the kept tokens (from all, if that is None), after describing it. Fills in
-    /// how surprising it is among them, if there is a place for that.
+    /// Returns the token that the word draws from the kept tokens (from all, if that is None), after describing it. Its interval
+    /// is exact if `with_interval`.
     pub fn draw_and_describe<R: Row>(
         &mut self,
         row: &R,
         mass: Mass,
         kept: Option<Kept>,
         word: u64,
-        surprise: Option<&mut f64>,
+        with_interval: bool,
         logprobs: &mut Logprobs<'_>,
-    ) -> Result<usize, RowError> {
-        // Where the description needs the mass of these tokens, it is found first, because the draw needs much of the same.
+    ) -> Result<Drawn, RowError> {
         let mode = logprobs.mode;
         let is_of_kept = mode.is_processed || kept.is_none() && mass.temperature() == 1.0;
-        let is_needed = surprise.is_some() || is_of_kept && !mode.is_logits;
-        let (kept, total) = match kept {
-            Some(kept) if is_needed => {
-                let (kept, total) = self.weigh(row, mass, kept);
-                (Some(kept), Some(total))
-            }
-            None if is_needed => (None, Some(self.total(row, mass))),
-            _ => (kept, None),
+        let is_exact = with_interval || is_of_kept && !mode.is_logits;
+        let drawn = match kept {
+            Some(kept) => self.draw(row, mass, kept, word)?,
+            None => self.draw_from_all(row, mass, word, is_exact)?,
         };
-        let token = match (kept, total) {
-            (Some(kept), _) => self.draw(row, mass, kept, word)?,
-            (None, None) => self.draw_from_all(row, mass, word)?,
-            (None, Some(_)) => self.draw_from_ledger(row, mass, word)?,
-        };
-        if let (Some(surprise), Some(total)) = (surprise, total) {
-            *surprise = bits(mass.of(row.logit(token)), total)?;
-        }
+        let (token, total) = (drawn.token, (is_of_kept && is_exact).then_some(drawn.total));
         match kept {
-            _ if !mode.is_processed => self.describe_in_row(row, token, total.filter(|_| is_of_kept), logprobs)?,
+            _ if !mode.is_processed => self.describe_in_row(row, token, total, logprobs)?,
             None => self.describe_in_prefix(row, mass, u64::MAX, total, token, logprobs)?,
             Some(Kept::Long { last, .. }) => self.describe_in_prefix(row, mass, last, total, token, logprobs)?,
             Some(Kept::Listed { last }) => self.describe_in_list(row, mass, last, token, logprobs)?,
@@ -52,7 +40,7 @@ impl Search {
                 self.describe_in_list(row, mass, last, token, logprobs)?;
             }
         }
-        Ok(token)
+        Ok(drawn)
     }
 
     /// Describes a token of a row at temperature 1. `total` is the mass of the row, if that is known.
@@ -146,12 +134,4 @@ fn numbers(logprobs: &Logprobs<'_>, mass: Mass, total: Option<u64>) -> Numbers {
         }
         _ => Numbers::Logits { temperature: mass.temperature() },
     }
-}
-
-/// Returns how surprising a token is, in bits. A token that is drawn has a mass, unless the row changes.
-fn bits(token: u64, total: u64) -> Result<f64, RowError> {
-    if token == 0 || total == 0 {
-        return Err(RowError::Changed);
-    }
-    Ok(log2(total) - log2(token))
 }

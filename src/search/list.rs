@@ -2,10 +2,11 @@
 
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
+use crate::kernels::draw::{self, Drawn};
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::select::select;
-use crate::kernels::{candidates, draw, top_k, top_p};
+use crate::kernels::{candidates, top_k, top_p};
 use crate::row::Row;
 
 /// Tokens in the order of the ids. No banned token is ever among them.
@@ -175,12 +176,15 @@ impl List {
 
     /// Returns the token that the word draws from those up to `last`, or None if they have no mass.
     #[inline(always)]
-    pub fn draw(&self, last: u64, word: u64) -> Option<usize> {
+    pub fn draw(&self, last: u64, word: u64) -> Option<Drawn> {
         let masses = || {
             let listed = self.keys.iter().zip(&self.masses);
             listed.map(move |(&key, &mass)| if key <= last { mass } else { 0 })
         };
-        draw::find(masses(), draw::target(word, masses().sum())).map(|place| order::id(self.keys[place]))
+        let total = masses().sum();
+        let target = draw::target(word, total);
+        let hit = draw::find(masses(), target)?;
+        Some(Drawn { token: order::id(self.keys[hit.place]), total, start: target - hit.into, mass: hit.mass })
     }
 
     /// Sorts the tokens up to `last` into the total order, drops the others, and computes the masses again.

@@ -17,13 +17,14 @@ use self::list::List;
 use self::passes::{Passes, Weighed};
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
+use crate::kernels::draw::{self, Drawn};
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, Prefix, down_to};
 use crate::kernels::spread::{self, Spread};
 use crate::kernels::surprise::{self, Moments};
 use crate::kernels::top_p::Share;
-use crate::kernels::{draw, prefix, tail, top_k, top_p};
+use crate::kernels::{prefix, tail, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::Row;
@@ -694,7 +695,7 @@ impl Search {
 
     /// Returns the token that the word draws from the kept tokens.
     #[inline(always)]
-    pub fn draw<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept, word: u64) -> Result<usize, RowError> {
+    pub fn draw<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept, word: u64) -> Result<Drawn, RowError> {
         let drawn = match kept {
             Kept::Listed { last } => self.list.draw(last, word),
             Kept::Long { last, weighed } => {
@@ -706,27 +707,18 @@ impl Search {
         drawn.ok_or(RowError::Changed)
     }
 
-    /// Returns the token that the word draws from the whole row.
-    pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
-        self.ledger.open(row, mass);
-        self.draw_from_ledger(row, mass, word)
-    }
-
-    /// Does the same with a ledger that is open.
-    fn draw_from_ledger<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
+    /// Returns the token that the word draws from the whole row. Its interval is exact if `is_exact`, which takes longer.
+    pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64, is_exact: bool) -> Result<Drawn, RowError> {
+        if is_exact {
+            self.ledger.exact_total(row, mass);
+        } else {
+            self.ledger.open(row, mass);
+        }
         loop {
-            if let Some(id) = draw::from_row(row, mass, &self.ledger, word) {
-                return Ok(id);
+            if let Some(drawn) = draw::from_row(row, mass, &self.ledger, word) {
+                return Ok(drawn);
             }
             self.ledger.refine(row, mass)?;
-        }
-    }
-
-    /// Returns the mass of the tokens that are kept.
-    pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
-        match kept {
-            Some(kept) => self.weigh(row, mass, kept).1,
-            None => self.total(row, mass),
         }
     }
 

@@ -7,7 +7,7 @@
 use super::list::List;
 use crate::error::RowError;
 use crate::isa::Vector;
-use crate::kernels::draw;
+use crate::kernels::draw::{self, Drawn};
 use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
@@ -148,11 +148,13 @@ impl Passes {
         weighed: Weighed,
         word: u64,
         dropped: Option<&List>,
-    ) -> Option<usize> {
+    ) -> Option<Drawn> {
         let without = dropped.map_or(0, List::total);
-        let target = draw::target(word, self.total::<R::Isa>(weighed).saturating_sub(without));
+        let total = self.total::<R::Isa>(weighed).saturating_sub(without);
+        let target = draw::target(word, total);
         let rest = self.between.up_to(weighed.last);
         let dropped = dropped.into_iter().flat_map(|dropped| dropped.up_to(u64::MAX));
-        self.blocks.find(row, mass, weighed.last, target, rest, dropped)
+        let hit = self.blocks.find(row, mass, weighed.last, target, rest, dropped)?;
+        Some(Drawn { token: hit.place, total, start: target - hit.into, mass: hit.mass })
     }
 }

@@ -8,6 +8,7 @@
 | `drawing.py` | the random words, and the token that a word hits |
 | `logprobs.py` | how likely a token is, and its rank |
 | `functions.py` | the functions of the package |
+| `receipts.py` | the check of a receipt |
 
 What the compiled kernels return is equal to what is returned here: not close, equal. Nothing here is fast; each function is
 short and says what the method is. The one idea is the exact mass:
@@ -38,6 +39,7 @@ from toksample.reference.functions import (
 )
 from toksample.reference.logprobs import log_probabilities
 from toksample.reference.masses import S, mass, order, surprise, weight
+from toksample.reference.receipts import verify
 
 __all__ = [
     "Filters",
@@ -61,5 +63,6 @@ __all__ = [
     "surprise",
     "survivors",
     "top_k",
+    "verify",
     "weight",
 ]

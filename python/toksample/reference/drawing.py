@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from toksample.reference.masses import Ids, Masses
@@ -33,9 +35,30 @@ def filter_word(seed: int, stream: int, position: int) -> int:
     return philox4x64((seed, 0), (position, stream, 0, 0))[1]
 
 
-def draw(ids: Ids, masses: Masses, word: int) -> int:
+class Drawn(NamedTuple):
+    """A token that a word has drawn, and where that was on the mass line."""
+
+    token: int
+    total: int
+    """The mass of all tokens that were kept: the length of the line."""
+    target: int
+    """The point of the line that the word hits."""
+    start: int
+    stop: int
+    """The interval of the token: ``start <= target < stop``."""
+
+
+def draw_interval(ids: Ids, masses: Masses, word: int) -> Drawn:
     """Return the first id, in id order, whose running mass exceeds the point of the mass line that the word hits."""
     by_id = np.argsort(ids)
     running = np.cumsum(masses[by_id])
-    target = (word * int(running[-1])) >> 64
-    return int(ids[by_id][np.searchsorted(running, np.uint64(target), side="right")])
+    total = int(running[-1])
+    target = (word * total) >> 64
+    place = np.searchsorted(running, np.uint64(target), side="right")
+    stop = int(running[place])
+    return Drawn(int(ids[by_id][place]), total, target, stop - int(masses[by_id][place]), stop)
+
+
+def draw(ids: Ids, masses: Masses, word: int) -> int:
+    """Return the token that the word draws."""
+    return draw_interval(ids, masses, word).token

@@ -9,19 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_given, as_native, like
+from toksample._asks import ASKS, Asks
 from toksample._logprobs import Sampled, as_sampled
-from toksample._parameters import (
-    LOGPROBS,
-    Parameters,
-    count,
-    errors_mode,
-    ids_to_score,
-    show_parameters,
-    wanted_logprobs,
-)
+from toksample._parameters import Parameters, count, errors_mode, ids_to_score, show_parameters, wanted_logprobs
+from toksample._receipts import VERSION, Receipt
 from toksample._rows import check_names, check_tokens, edits, numbers, raise_row_errors, row_error
 from toksample._scores import Scores
-from toksample.reference.drawing import draw, draw_word, filter_word
+from toksample.reference.drawing import draw, draw_interval, draw_word, filter_word
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
 from toksample.reference.logprobs import (
@@ -76,13 +70,14 @@ def for_each_row(
     dtype: npt.DTypeLike,
     is_wide: bool = True,
     errors: str = "raise",
+    mark: int | None = -1,
 ) -> Any:
-    """Call a function on each row and its parameters, and return what it gives: a number, or one for each token."""
+    """Call a function on each row and its parameters, and return what it gives: one thing, or one for each token."""
     rows, is_batch = edited_rows(logits, parameters)
     each = numbers(parameters, len(rows), is_batch)
     if errors == "raise":
         raise_row_errors(rows, is_batch)
-    result = np.full(rows.shape if is_wide else len(rows), -1, dtype)
+    result = np.full(rows.shape if is_wide else len(rows), mark, dtype)
     for b, row in enumerate(rows):
         if row_error(row) is None:
             result[b] = function(row, each[b])
@@ -157,10 +152,11 @@ def _draw_from_row(row: Row, params: dict[str, Any]) -> int:
     return draw(*survivors(row, _filters(params)), word)
 
 
-@show_parameters(errors="raise", num_threads=None, out=None, **LOGPROBS)
+@show_parameters(errors="raise", num_threads=None, out=None, **ASKS)
 def sample(
     logits: object,
     *,
+    receipt: bool = False,
     errors: str = "raise",
     num_threads: int | None = None,
     out: npt.NDArray[np.int64] | None = None,
@@ -171,21 +167,25 @@ def sample(
 ) -> Any:
     """See :func:`toksample.sample`."""
     errors_mode(errors)
-    if logprobs is not None or logprob_token_ids is not None:
-        wanted = (logprobs, logprobs_mode, logprob_token_ids)
-        return _sample_with_logprobs(logits, parameters, wanted, errors)
+    asks = Asks(logprobs, logprobs_mode, logprob_token_ids, receipt)
+    match asks.kind(out):
+        case "logprobs":
+            return _sample_with_logprobs(logits, parameters, asks, errors)
+        case "receipt":
+            receipts = for_each_row(
+                _receipt_of_row, logits, parameters, dtype=object, is_wide=False, errors=errors, mark=None
+            )
+            return receipts.tolist() if isinstance(receipts, np.ndarray) else receipts
     tokens = for_each_row(_draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
     if out is not None:
         return _written(tokens, out)
     return tokens if tokens.ndim else int(tokens)
 
 
-def _sample_with_logprobs(
-    logits: object, parameters: Mapping[str, object], wanted: tuple[object, object, object], errors: str
-) -> Sampled:
+def _sample_with_logprobs(logits: object, parameters: Mapping[str, object], asks: Asks, errors: str) -> Sampled:
     rows, is_batch = edited_rows(logits, parameters)
     each = numbers(parameters, len(rows), is_batch)
-    top, is_processed, is_logits, given = wanted_logprobs(*wanted, len(rows), is_batch, rows.shape[1])
+    top, is_processed, is_logits, given = wanted_logprobs(*asks[:3], len(rows), is_batch, rows.shape[1])
     given_ids = np.empty((len(rows), 0), np.int64) if given is None else given
     raw = rows if is_processed else edited_rows(logits, {})[0]
     if errors == "raise":
@@ -213,7 +213,7 @@ def _sample_with_logprobs(
     if not is_batch:
         own, others = [field.item() for field in fields[:3]], fields[3:]
         fields = (*own, *(None if field is None else field[0] for field in others))
-    return as_sampled(logits, str(wanted[1]), fields)
+    return as_sampled(logits, asks.logprobs_mode, fields)
 
 
 def score(
@@ -233,6 +233,26 @@ def score(
     if not is_batch:
         return Scores(logprobs[0], ranks[0])
     return Scores(np.array(logprobs, np.float64), np.array(ranks, np.int64))
+
+
+def _receipt_of_row(row: Row, params: dict[str, Any]) -> Receipt:
+    seed, stream, position = params["seed"], params["stream"], params["position"]
+    word = draw_word(seed, stream, position)
+    drawn = draw_interval(*survivors(row, _filters(params)), word)
+    mu = params["mirostat_mu"] if params["mirostat"] else None
+    return Receipt(
+        VERSION,
+        drawn.token,
+        seed,
+        stream,
+        position,
+        word,
+        total=drawn.total,
+        target=drawn.target,
+        start=drawn.start,
+        stop=drawn.stop,
+        mirostat_mu=mu,
+    )
 
 
 @show_parameters()
