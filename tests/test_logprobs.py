@@ -199,6 +199,20 @@ def test_far_in_the_tail_and_near_0():
     np.testing.assert_allclose(got.top_logprobs, log_softmax(row.astype(np.float64)), rtol=1e-15, atol=1e-12)
 
 
+def test_float64_is_as_precise_far_in_the_tail():
+    """The kernels round float64 rows to float32, which alone would be off by 6e-8 of the distance from the maximum."""
+    row = np.array([1e6 + 0.1, 1e6 - 30.7, 1e6 - 1000.3, -1e7 / 3, -1e300, -np.inf, 1e6])
+    for logits in (row, np.stack([row, row - 7.7])):
+        want = log_softmax(logits, axis=-1)
+        got = toksample.sample(logits, seed=1, logprobs=7, logprob_token_ids=range(7))
+        np.testing.assert_allclose(got.given_logprobs, want, rtol=1e-15, atol=1e-7)
+        np.testing.assert_allclose(got.top_logprobs, -np.sort(-want, axis=-1), rtol=1e-15, atol=1e-7)
+        each = [toksample.score(np.atleast_2d(logits)[-1], token).logprobs for token in range(7)]
+        np.testing.assert_allclose(each, np.atleast_2d(want)[-1], rtol=1e-15, atol=1e-7)
+    scores = toksample.score(np.stack([row] * 2), [2, 2], temperature=[0.0, 2.0])
+    np.testing.assert_allclose(scores.logprobs, [-np.inf, log_softmax(row / 2)[2]], rtol=1e-15, atol=1e-7)
+
+
 def test_a_token_that_is_kept_alone_is_certain():
     """Its mass may be 1 in the masses of the row, of which no precise logarithm could be taken."""
     row = np.float32([0, 0, -20, -20.5, -25, -26])

@@ -354,5 +354,5 @@ def test_the_argument(function):
 
 @pytest.mark.parametrize("function", [toksample.sample, reference.sample])
 def test_receipts_and_an_array_to_write_to(function):
-    with pytest.raises(TypeError, match=r"^receipt and out must not both be given, got both$"):
+    with pytest.raises(TypeError, match=r"^out and receipt must not both be given, got both$"):
         function(ROW, receipt=True, out=np.empty((), np.int64))

@@ -44,7 +44,7 @@ class Sampled:
     --------
     >>> drawn = toksample.sample(np.float32([1.0, 3.0, 2.0, -np.inf]), seed=1, logprobs=2)
     >>> drawn.tokens, drawn.ranks, round(drawn.logprobs, 4)
-    (1, 1, -0.4076)
+    (2, 2, -1.4076)
     >>> drawn.top_ids, drawn.top_logprobs.round(4)
     (array([1, 2]), array([-0.4076, -1.4076]))
     """
@@ -65,25 +65,39 @@ def of_sample(logits: object, parameters: dict[str, Any], asks: Asks) -> Sampled
 
 
 def as_sampled(logits: object, mode: str, drawn: tuple[Any, ...]) -> Sampled:
-    """Make the result of what the kernels return."""
+    """Make the result of what the kernels return, or the reference."""
     sampled = Sampled(*drawn)
-    float64 = as_float64(logits) if mode == "raw_logits" else None
-    return sampled if float64 is None else _with_logits_of(sampled, float64)
+    rows = as_float64(logits) if mode.startswith("raw") else None
+    if rows is None:
+        return sampled
 
-
-def _with_logits_of(sampled: Sampled, rows: npt.NDArray[np.float64]) -> Sampled:
-    """Give the logits of float64 rows as they are: the kernels have seen them after the maximum was subtracted."""
-
-    def logits(ids: Any) -> Any:
+    def correct(ids: Any, numbers: Any) -> Any:
         places = np.asarray(ids).reshape(*rows.shape[:-1], -1)
-        found = np.where(places >= 0, np.take_along_axis(rows, places, axis=-1), -np.inf)
-        return found.reshape(np.shape(ids))[()]
+        if mode == "raw_logits":
+            found = np.where(places >= 0, np.take_along_axis(rows, places, axis=-1), -np.inf)
+        else:
+            found = np.asarray(numbers).reshape(places.shape) + lost_by_rounding(rows, places)
+        return found.reshape(np.shape(ids))
 
-    given = None if sampled.given_ids is None else logits(sampled.given_ids)
-    own = logits(sampled.tokens)
+    own = correct(sampled.tokens, sampled.logprobs)
+    given = sampled.given_ids
     return replace(
         sampled,
-        logprobs=own if rows.ndim == 2 else float(own),
-        top_logprobs=logits(sampled.top_ids),
-        given_logprobs=given,
+        logprobs=own if rows.ndim == 2 else own.item(),
+        top_logprobs=correct(sampled.top_ids, sampled.top_logprobs),
+        given_logprobs=None if given is None else correct(given, sampled.given_logprobs),
     )
+
+
+def lost_by_rounding(rows: npt.NDArray[np.float64], ids: Ids) -> Floats:
+    """Return what float64 logits lose where the kernels round their distances from the maximum of their row to float32.
+
+    This hardly changes the sum of a row's probabilities. But far in the tail it would be most of the error of a token's own
+    log-probability. It is 0 for logits that are not finite.
+    """
+    with np.errstate(all="ignore"):
+        distances = np.take_along_axis(rows, ids, axis=-1) - rows.max(axis=-1, keepdims=True)
+        rounded = np.maximum(distances, np.finfo(np.float32).min).astype(np.float32)
+        lost = distances - rounded
+    result: Floats = np.where(np.isfinite(lost), lost, 0.0)
+    return result

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample import _native
+from toksample._arrays import as_float64
+from toksample._logprobs import lost_by_rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,17 @@ def score(
     >>> scores.logprobs.round(4), scores.ranks, scores.is_argmax
     (array([-0.4076, -1.862 ]), array([1, 3]), array([ True, False]))
     >>> round(scores.perplexity, 4)
-    3.1109
+    3.1106
     """
-    return Scores(*_native.score(logits, ids, temperature, num_threads))
+    return as_scores(logits, ids, temperature, *_native.score(logits, ids, temperature, num_threads))
+
+
+def as_scores(logits: object, ids: Any, temperature: Any, logprobs: Any, ranks: Any) -> Scores:
+    """Make the result of what the kernels return, or the reference."""
+    rows = as_float64(logits)
+    if rows is None:
+        return Scores(logprobs, ranks)
+    lost = lost_by_rounding(rows, np.asarray(ids, np.int64)[..., None])[..., 0]
+    divided_by = np.asarray(1.0 if temperature is None else temperature, np.float64)
+    corrected = logprobs + np.divide(lost, divided_by, out=np.zeros_like(lost), where=divided_by != 0)
+    return Scores(corrected if rows.ndim == 2 else float(corrected), ranks)

@@ -14,7 +14,7 @@ from toksample._logprobs import Sampled, as_sampled
 from toksample._parameters import Parameters, count, errors_mode, ids_to_score, show_parameters, wanted_logprobs
 from toksample._receipts import VERSION, Receipt
 from toksample._rows import check_names, check_tokens, edits, numbers, raise_row_errors, row_error
-from toksample._scores import Scores
+from toksample._scores import Scores, as_scores
 from toksample.reference.drawing import draw, draw_interval, draw_word, filter_word
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
@@ -231,8 +231,8 @@ def score(
     ]
     logprobs, ranks = list(zip(*scored, strict=True)) or [(), ()]
     if not is_batch:
-        return Scores(logprobs[0], ranks[0])
-    return Scores(np.array(logprobs, np.float64), np.array(ranks, np.int64))
+        return as_scores(logits, ids, temperature, logprobs[0], ranks[0])
+    return as_scores(logits, ids, temperature, np.array(logprobs, np.float64), np.array(ranks, np.int64))
 
 
 def _receipt_of_row(row: Row, params: dict[str, Any]) -> Receipt:
