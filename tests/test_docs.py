@@ -16,14 +16,23 @@ def blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", METHODS], ids=lambda path: path.name)
+PAGES = [ROOT / "README.md", METHODS, ROOT / "docs" / "receipts.md"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_examples(path):
     names = {"model": lambda ids: np.eye(8, dtype=np.float32)[(ids[-1] + 1) % 8], "prompt_ids": [2], "np": np}
     checked = 0
     for block in blocks(path):
         if "transformers" in block:  # tests/extras runs these
             continue
-        for statement in re.split(r"\n(?=\S)", block.strip()):
+        for statement in re.split(r"\n(?=[^\s#])", block.strip()):
+            code, _, error = statement.partition("\n# ValueError: ")
+            if error:
+                message = error.replace("\n# ", " ")
+                with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+                    exec(code, names)
+                continue
             code, _, comment = statement.partition("  # ")
             if not re.match(r"[\[(\w.]+.*\)|\[", code) or not re.match(r"\(?(array|\[)", comment):
                 exec(statement, names)
