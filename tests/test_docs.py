@@ -16,7 +16,7 @@ def blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-PAGES = [ROOT / "README.md", METHODS, ROOT / "docs" / "logprobs.md", ROOT / "docs" / "scoring.md"]
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if blocks(page))]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
@@ -26,7 +26,13 @@ def test_examples(path):
     for block in blocks(path):
         if "transformers" in block:  # tests/extras runs these
             continue
-        for statement in re.split(r"\n(?=\S)", block.strip()):
+        for statement in re.split(r"\n(?=[^\s#])", block.strip()):
+            code, _, error = statement.partition("\n# ValueError: ")
+            if error:
+                message = error.replace("\n# ", " ")
+                with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+                    exec(code, names)
+                continue
             code, _, comment = statement.partition("  # ")
             if not re.match(r"[\[(\w.]+.*\)|\[", code) or not re.match(r"\(?(array|\[)", comment):
                 exec(statement, names)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +243,27 @@ def test_another_seed_other_logits_and_other_parameters_are_found():
         verify(RECEIPT, np.nextafter(ROW, np.float32(0)), temperature=0.7)
 
 
+def test_params_and_what_belongs_to_a_call():
+    params = SamplingParams(temperature=0.7)
+    verify(RECEIPT, ROW, params, seed=1, stream=0, position=0, output_ids=[1], prompt_ids=[])
+    with pytest.raises(ValueError, match=r"\bstream 0 instead of 3"):
+        verify(RECEIPT, ROW, params, stream=3)
+    with pytest.raises(ValueError, match=r"\bseed 1 instead of 2"):
+        verify(RECEIPT, ROW, dataclasses.replace(params, seed=2))
+    with pytest.raises(TypeError, match=r"^params and keywords must not both be given, got params and seed$"):
+        verify(RECEIPT, ROW, dataclasses.replace(params, seed=1), seed=1)
+
+
+def test_mirostat_in_some_rows_of_a_batch():
+    logits = np.stack([ROW, ROW, ROW])
+    params = {"mirostat": [0, 2, 1], "mirostat_mu": [1.0, 2.0, 3.0], "temperature": 1.5, "seed": 2}
+    receipts = toksample.sample(logits, **params, receipt=True)
+    assert [receipt.mirostat_mu for receipt in receipts] == [None, 2.0, 3.0]
+    verify(receipts, logits, mirostat=[0, 2, 1], temperature=1.5)
+    with pytest.raises(ValueError, match=r"got mirostat_mu 2\.0 instead of 2\.5 \(row 1\)$"):
+        verify(receipts, logits, mirostat=[0, 2, 1], temperature=1.5, mirostat_mu=[1.0, 2.5, 3.0])
+
+
 @pytest.mark.parametrize(
     ("receipt", "logits", "text"),
     [
@@ -287,6 +309,12 @@ def test_no_compiled_code_takes_part(monkeypatch):
         monkeypatch.setattr(_native, name, fail)
     verify(receipts, np.stack([ROW, ROW]), temperature=0.7, top_p=0.9)
     verify(RECEIPT, ROW.astype(np.float64), temperature=0.7)
+
+
+def test_the_page_has_every_field():
+    page = (Path(__file__).parent.parent / "docs" / "receipts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", "".join(rows[: len(Receipt.__slots__) - 3])) == list(Receipt.__slots__)
 
 
 # ---- the class -----------------------------------------------------------------------------------------------------------

@@ -96,10 +96,14 @@ def _parameters(params: SamplingParams | None, keywords: Mapping[str, Any]) -> d
         return dict(keywords)
     if not isinstance(params, SamplingParams):
         raise TypeError(f"params must be a SamplingParams, got {show(params)}")
-    both = [name for name in keywords if name in SamplingParams.__slots__]
+    fields = params.keywords()
+    # Parameters without a seed and a stream leave it to the call which ones these are.
+    both = [
+        name for name in keywords if name in fields and (name not in ("seed", "stream") or fields[name] is not None)
+    ]
     if both:
         raise TypeError(f"params and keywords must not both be given, got params and {', '.join(both)}")
-    return {**params.keywords(), **keywords}
+    return {**fields, **keywords}
 
 
 def _compare(receipt: Receipt, right: Receipt, where: str) -> None:
