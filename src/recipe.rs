@@ -13,7 +13,6 @@ use crate::error::{RowError, reserve};
 use crate::isa::{Isa, per_isa};
 use crate::kernels::mass::Mass;
 use crate::kernels::order;
-use crate::kernels::series::log2;
 use crate::kernels::softmax::LogProbability;
 use crate::kernels::{argmax, map, softmax};
 use crate::lanes::{BLOCK, GROUP};
@@ -23,7 +22,7 @@ use crate::methods::{self, smoothing};
 use crate::params::Params;
 use crate::rng::Words;
 use crate::row::{Changed, Plain, Row};
-use crate::search::Search;
+use crate::search::{Search, bits_of_surprise};
 
 /// Memory that the recipes reuse from row to row.
 #[derive(Debug, Default)]
@@ -306,11 +305,7 @@ fn keep_of_row_and<R: Row>(
                 None => search.draw_from_all(&row, mass, words.draw)?,
             };
             if let Some(surprise) = surprise {
-                let (token, total) = (mass.of(row.logit(*token)), search.total_of(&row, mass, kept));
-                if token == 0 || total == 0 {
-                    return Err(RowError::Changed); // a token that is drawn has a mass
-                }
-                *surprise = log2(total) - log2(token);
+                *surprise = bits_of_surprise(mass.of(row.logit(*token)), search.total_of(&row, mass, kept))?;
             }
         }
         Then::Describe(token, surprise, mut logprobs) => {

@@ -306,7 +306,7 @@ class Sampler:
             logits, self._native_params, mu, self.seed, position, inputs, self.num_threads, *wanted
         )
         sampled = as_sampled(logits, wanted[1], drawn)
-        if mu is not None:
+        if surprises is not None:
             self._correct_aim(mu, surprises, sampled.tokens)
         return sampled
 

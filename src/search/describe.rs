@@ -40,7 +40,7 @@ impl Search {
             (None, Some(_)) => self.draw_from_ledger(row, mass, word)?,
         };
         if let (Some(surprise), Some(total)) = (surprise, total) {
-            *surprise = bits(mass.of(row.logit(token)), total)?;
+            *surprise = bits_of_surprise(mass.of(row.logit(token)), total)?;
         }
         match kept {
             _ if !mode.is_processed => self.describe_in_row(row, token, total.filter(|_| is_of_kept), logprobs)?,
@@ -148,8 +148,9 @@ fn numbers(logprobs: &Logprobs<'_>, mass: Mass, total: Option<u64>) -> Numbers {
     }
 }
 
-/// Returns how surprising a token is, in bits. A token that is drawn has a mass, unless the row changes.
-fn bits(token: u64, total: u64) -> Result<f64, RowError> {
+/// Returns how surprising a token is, in bits, from its mass and that of all. A token that is drawn has a mass, unless the row
+/// changes.
+pub(crate) fn bits_of_surprise(token: u64, total: u64) -> Result<f64, RowError> {
     if token == 0 || total == 0 {
         return Err(RowError::Changed);
     }

@@ -13,6 +13,7 @@ mod describe;
 mod list;
 mod passes;
 
+pub(crate) use self::describe::bits_of_surprise;
 use self::list::List;
 use self::passes::{Passes, Weighed};
 use crate::error::{RowError, reserve};
