@@ -10,6 +10,7 @@ use half::{bf16, f16};
 use toksample::context::Context;
 use toksample::isa::Isa;
 use toksample::logit::Logit;
+use toksample::logprobs::{Logprobs, Mode};
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
 use toksample::rng::Words;
@@ -22,7 +23,7 @@ const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0 };
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 31] = [
+const CASES: [(&str, Case); 36] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -58,6 +59,11 @@ const CASES: [(&str, Case); 31] = [
     ("sample top_k=50 top_p=0.9, few allowed", |n| {
         sample_in(n, &Context { bitmask: Some(&few()), ..Context::default() })
     }),
+    ("sample logprobs=5", |n| sample_with_logprobs(n, filters(0.7, 0, 1.0, 0.0), false)),
+    ("sample top_k=50 top_p=0.9 logprobs=5", |n| sample_with_logprobs(n, filters(0.7, 50, 0.9, 0.0), false)),
+    ("sample top_k=50 top_p=0.9 logprobs=5, processed", |n| sample_with_logprobs(n, filters(0.7, 50, 0.9, 0.0), true)),
+    ("score", |n| score(n, &typical())),
+    ("score, bfloat16", |n| score(n, &bfloat16(typical()))),
 ];
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
@@ -129,6 +135,28 @@ fn sample_in(repeats: usize, context: &Context<'_>) {
     let (row, filters) = (typical(), filters(0.7, 50, 0.9, 0.0));
     let params = Params { repetition_penalty: 1.1, frequency_penalty: 0.1, ..filters };
     repeat(repeats, |isa, scratch| recipe::sample(isa, &row, &params, context, WORDS, scratch));
+}
+
+fn sample_with_logprobs(repeats: usize, params: Params, is_processed: bool) {
+    let row = typical();
+    let (mut logprob, mut rank, mut top_ids, mut top_logprobs) = (0.0, 0, [0; 5], [0.0; 5]);
+    repeat(repeats, |isa, scratch| {
+        let logprobs = Logprobs {
+            mode: Mode { is_processed, is_logits: false },
+            logprob: &mut logprob,
+            rank: &mut rank,
+            top_ids: &mut top_ids,
+            top_logprobs: &mut top_logprobs,
+            given_ids: &[],
+            given_logprobs: &mut [],
+        };
+        let context = Context::default();
+        recipe::sample_with_logprobs(isa, &row, None, &params, &context, WORDS, logprobs, false, scratch)
+    });
+}
+
+fn score<T: Logit>(repeats: usize, row: &[T]) {
+    repeat(repeats, |isa, scratch| recipe::score(isa, row, 12_345, 1.0, scratch));
 }
 
 fn softmax<T: Logit>(repeats: usize, row: &[T]) {

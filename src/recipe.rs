@@ -461,7 +461,7 @@ mod changing_rows {
         context: &Context<'_>,
         words: Words,
         scratch: &mut Scratch,
-    ) -> Result<usize, RowError> {
+    ) -> Result<Drawn, RowError> {
         let (mut logprob, mut rank, top) = (0.0, 0, row.len().min(5));
         let (mut top_ids, mut top_logprobs, given_ids) = (vec![0; top], vec![0.0; top], [0, row.len() as i64 - 1]);
         let mut given_logprobs = [0.0; 2];
@@ -474,7 +474,7 @@ mod changing_rows {
             given_ids: &given_ids,
             given_logprobs: &mut given_logprobs,
         };
-        sample_with_logprobs(isa, row, None, params, context, words, logprobs, Some(&mut 0.0), scratch)
+        sample_with_logprobs(isa, row, None, params, context, words, logprobs, true, scratch)
     }
 
     #[test]

@@ -101,6 +101,20 @@ def test_other_texts_in_between_change_nothing(gemma: Gemma, long_ids: list[int]
     np.testing.assert_allclose(gemma(long_ids[:20]), fresh_logits(gemma, long_ids[:20]), rtol=0, atol=TOLERANCE)
 
 
+def test_each_gives_the_logits_of_all_tokens(gemma: Gemma, long_ids: list[int]) -> None:
+    """Other texts in between, and what the cache holds before, change nothing but the last bits."""
+    ids = long_ids[:150]
+    gemma(ids[:100])
+    rows = []
+    for part in gemma.each(ids):
+        assert 1 <= len(part) <= 64
+        rows.extend(part)
+        gemma([2, 5, 7])
+    assert len(rows) == len(ids)
+    for place in (0, 1, 63, 64, 128, 149):
+        np.testing.assert_allclose(rows[place], fresh_logits(gemma, ids[: place + 1]), rtol=0, atol=TOLERANCE)
+
+
 def test_interrupted_call_changes_nothing(gemma: Gemma, long_ids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fresh_logits(gemma, long_ids[:40])
     gemma(long_ids[:20])

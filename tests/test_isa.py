@@ -18,6 +18,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from rows import DTYPES, FIXTURES, KINDS, cast, make_params, make_rows, make_words, one_row
 import toksample
+from toksample._parameters import LOGPROBS_MODES
 
 digest = hashlib.sha256()
 def add(*arrays):
@@ -29,6 +30,11 @@ def everything(rows, params, word):
     add(toksample.log_softmax(rows, params["temperature"]), *toksample.top_k(rows, (rows.shape[1] + 1) // 2))
     add(toksample.sample(rows, **params, **word), toksample.mask_logits(rows, **params, **word))
     digest.update(repr(toksample.sample(rows, **params, **word, receipt=True)).encode())
+    scores = toksample.score(rows, np.arange(len(rows)) % rows.shape[1], temperature=params["temperature"])
+    add(scores.logprobs, scores.ranks)
+    for mode in LOGPROBS_MODES:
+        drawn = toksample.sample(rows, **params, **word, logprobs=min(5, rows.shape[1]), logprobs_mode=mode)
+        add(drawn.tokens, drawn.logprobs, drawn.ranks, drawn.top_ids, drawn.top_logprobs)
     for b, row in enumerate(rows):
         add(*toksample.candidates(row, **one_row(params | word, b)))
 
@@ -87,7 +93,7 @@ row = np.float32([1, 2])
 for call in (
     lambda: toksample.isa(), lambda: toksample.sample(row), lambda: toksample.argmax(row), lambda: toksample.softmax(row),
     lambda: toksample.log_softmax(row), lambda: toksample.top_k(row, 1), lambda: toksample.candidates(row),
-    lambda: toksample.mask_logits(row), lambda: toksample.sample(row),
+    lambda: toksample.mask_logits(row), lambda: toksample.score(row, 0), lambda: toksample.sample(row, logprobs=1),
 ):
     try:
         print(call())
@@ -106,4 +112,4 @@ def test_unknown_or_unsupported(name):
     listed, *errors = result.stdout.splitlines()
     assert listed == str(AVAILABLE)
     why = ", which this CPU lacks" if name in ALL else ""
-    assert errors == [f'TOKSAMPLE_ISA must be one of {", ".join(AVAILABLE)}, got "{name}"{why}'] * 9
+    assert errors == [f'TOKSAMPLE_ISA must be one of {", ".join(AVAILABLE)}, got "{name}"{why}'] * 10

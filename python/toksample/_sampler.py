@@ -306,6 +306,7 @@ class Sampler:
         """Do the same where more is asked for. Return that, and the tokens."""
         mu = self.mirostat_mu if self._has_mirostat else None
         how = logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
+        surprises: Any = None
         match asks.kind():
             case "logprobs":
                 wanted = asks.logprobs, asks.logprobs_mode, asks.logprob_token_ids

@@ -81,9 +81,11 @@ struct Results<'py> {
     ranks: Bound<'py, PyArrayDyn<i64>>,
     top_ids: Bound<'py, PyArrayDyn<i64>>,
     top_logprobs: Bound<'py, PyArrayDyn<f64>>,
-    given_ids: Bound<'py, PyArrayDyn<i64>>,
-    given_logprobs: Bound<'py, PyArrayDyn<f64>>,
+    given: Option<Given<'py>>,
 }
+
+/// The ids of the tokens that are asked for, and what is said of them.
+type Given<'py> = (Bound<'py, PyArrayDyn<i64>>, Bound<'py, PyArrayDyn<f64>>);
 
 /// The places of one row in them.
 struct Places<'a> {
@@ -95,20 +97,24 @@ struct Places<'a> {
 impl<'py> Results<'py> {
     /// Allocates the arrays. May run Python code.
     fn new(py: Python<'py>, shape: Shape, wanted: &Wanted) -> PyResult<Self> {
-        let (width, given) = wanted.given.as_ref().map_or((0, &[][..]), |(width, given)| (*width, given));
-        let (rows, mut top, mut others) = ([shape.rows], [0; 2], [0; 2]);
-        let top = shape.wide(wanted.top, &mut top);
-        let others = shape.wide(width, &mut others);
-        let mut given_ids = zeros(py, others)?;
-        slice_of_new(&mut given_ids).copy_from_slice(given);
+        let (rows, mut dimensions) = ([shape.rows], [0; 2]);
+        let given = match &wanted.given {
+            Some((width, ids)) => {
+                let dimensions = shape.wide(*width, &mut dimensions);
+                let mut given_ids = zeros(py, dimensions)?;
+                slice_of_new(&mut given_ids).copy_from_slice(ids);
+                Some((given_ids, zeros(py, dimensions)?))
+            }
+            None => None,
+        };
+        let dimensions = shape.wide(wanted.top, &mut dimensions);
         Ok(Results {
             tokens: zeros(py, &rows)?,
             logprobs: zeros(py, &rows)?,
             ranks: zeros(py, &rows)?,
-            top_ids: zeros(py, top)?,
-            top_logprobs: zeros(py, top)?,
-            given_ids,
-            given_logprobs: zeros(py, others)?,
+            top_ids: zeros(py, dimensions)?,
+            top_logprobs: zeros(py, dimensions)?,
+            given,
         })
     }
 
@@ -118,8 +124,11 @@ impl<'py> Results<'py> {
         let rows = tokens.len();
         let mut top_ids = split(slice_of_new(&mut self.top_ids), rows);
         let mut top_logprobs = split(slice_of_new(&mut self.top_logprobs), rows);
-        let mut given_ids = split(slice_of_new(&mut self.given_ids), rows);
-        let mut given_logprobs = split(slice_of_new(&mut self.given_logprobs), rows);
+        let (given_ids, given_logprobs) = match &mut self.given {
+            Some((ids, logprobs)) => (slice_of_new(ids), slice_of_new(logprobs)),
+            None => (&mut [][..], &mut [][..]),
+        };
+        let (mut given_ids, mut given_logprobs) = (split(given_ids, rows), split(given_logprobs, rows));
         let each = tokens.iter_mut().zip(slice_of_new(&mut self.logprobs)).zip(slice_of_new(&mut self.ranks));
         let mut places = Vec::new();
         reserve(&mut places, rows)?;
@@ -133,11 +142,8 @@ impl<'py> Results<'py> {
     }
 
     /// Returns the arrays as the fields of `Sampled`: with numbers in place of arrays of one for a single row.
-    fn into_fields(mut self, py: Python<'py>, shape: Shape, has_given: bool) -> PyResult<Bound<'py, PyAny>> {
-        let (given_ids, given_logprobs) = match has_given {
-            true => (Some(self.given_ids), Some(self.given_logprobs)),
-            false => (None, None),
-        };
+    fn into_fields(mut self, py: Python<'py>, shape: Shape) -> PyResult<Bound<'py, PyAny>> {
+        let (given_ids, given_logprobs) = self.given.unzip();
         if shape.is_batch {
             let own = (self.tokens, self.logprobs, self.ranks);
             let fields = (own.0, own.1, own.2, self.top_ids, self.top_logprobs, given_ids, given_logprobs);
@@ -173,14 +179,14 @@ struct Draws<'a, 'py> {
     mark: bool,
 }
 
-/// Draws a token from each row. Returns the fields of `Sampled`, and an array with the surprise of each token, which is 0 where
-/// the caller has no aims.
+/// Draws a token from each row. Returns the fields of `Sampled`, and the surprise of each token, which is 0 where the caller has
+/// no aims.
 fn draw_and_describe<'py>(
     given: &Bound<'py, PyAny>,
     logits: Logits<'py>,
     draws: Draws<'_, 'py>,
     wanted: &Wanted,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+) -> PyResult<(Bound<'py, PyAny>, Vec<f64>)> {
     let (py, isa, shape) = (given.py(), current_isa()?, logits.shape);
     let Draws { parameters, inputs, seed, position, mu, threads, mark } = draws;
     parameters.check(py, shape)?;
@@ -194,12 +200,14 @@ fn draw_and_describe<'py>(
         return Err(value_error("logits must keep their shape and type during the call, got an array that changed"));
     }
     let mut results = Results::new(py, shape, wanted)?;
-    let mut surprises = zeros::<f64>(py, &[shape.rows])?;
+    let mut surprises = Vec::new();
+    reserve(&mut surprises, shape.rows).map_err(row_error)?;
+    surprises.resize(shape.rows, 0.0);
     with_element!(logits, |T| {
         let _pins = (pin(&logits)?, raw.as_ref().map(pin).transpose()?, inputs.pin()?);
         let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
         let raw = raw.as_ref().map(Logits::rows::<T>).transpose()?;
-        let places = results.places(wanted.mode, slice_of_new(&mut surprises)).map_err(row_error)?;
+        let places = results.places(wanted.mode, &mut surprises).map_err(row_error)?;
         for_each_row::<T, _>(py, shape, rows, threads, places.into_iter(), |row, b, mut places, scratch| {
             let mut params = parameters.get(b);
             if let Some(mu) = &mu {
@@ -230,7 +238,7 @@ fn draw_and_describe<'py>(
             Ok(())
         })?;
     });
-    Ok((results.into_fields(py, shape, wanted.given.is_some())?, surprises.into_any()))
+    Ok((results.into_fields(py, shape)?, surprises))
 }
 
 /// Draws tokens and describes them. Returns the fields of `Sampled`.
@@ -254,8 +262,8 @@ pub(super) fn sample_with_logprobs<'py>(
     })
 }
 
-/// Does the same for a `Sampler`, whose parameters were read when it was created. Also returns an array with the surprise of
-/// each token, for a sampler with mirostat, whose aim for each row is `mu`.
+/// Does the same for a `Sampler`, whose parameters were read when it was created. For one with mirostat, whose aim for each row
+/// is `mu`, also returns an array with the surprise of each token.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn draw_with_logprobs<'py>(
@@ -269,14 +277,20 @@ pub(super) fn draw_with_logprobs<'py>(
     logprobs: &Bound<'py, PyAny>,
     mode: &Bound<'py, PyAny>,
     token_ids: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
     guarded(|| {
         let (given, parameters, threads) = (logits, params.get(), read_threads(num_threads)?);
-        let mu = mu.map(Reals::mirostat_mu).transpose()?;
+        let (py, has_aims, mu) = (logits.py(), mu.is_some(), mu.map(Reals::mirostat_mu).transpose()?);
         let (logits, inputs) = parameters.read_logits_with(inputs, given)?;
         let wanted = Wanted::read(logprobs, mode, token_ids, logits.shape)?;
         let draws = Draws { parameters, inputs, seed, position, mu, threads, mark: false };
-        draw_and_describe(given, logits, draws, &wanted)
+        let (fields, found) = draw_and_describe(given, logits, draws, &wanted)?;
+        if !has_aims {
+            return Ok((fields, None));
+        }
+        let mut surprises = zeros::<f64>(py, &[found.len()])?;
+        slice_of_new(&mut surprises).copy_from_slice(&found);
+        Ok((fields, Some(surprises.into_any())))
     })
 }
 
