@@ -8,7 +8,7 @@
 //! 3. The draw goes through the tokens in the order of the ids.
 
 use crate::changes::Changes;
-use crate::context::Context;
+use crate::context::{Context, Rules};
 use crate::error::{RowError, reserve};
 use crate::isa::{Isa, per_isa};
 use crate::kernels::mass::Mass;
@@ -71,19 +71,39 @@ pub fn sample<T: Logit>(
     Ok(token)
 }
 
-/// Returns the same token, and how surprising it is among those that the parameters keep: its probability there, as the
-/// negated binary logarithm.
-pub fn sample_with_surprise<T: Logit>(
+/// How probable a token was that was drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Odds {
+    /// The mass of the token.
+    pub token: u64,
+    /// The mass of all tokens that the parameters keep.
+    pub total: u64,
+}
+
+impl Odds {
+    /// Returns the probability.
+    pub fn probability(self) -> f64 {
+        self.token as f64 / self.total as f64
+    }
+
+    /// Returns the negated binary logarithm of the probability. A token without a mass counts as one of the smallest mass.
+    pub fn surprise(self) -> f64 {
+        log2(self.total) - log2(self.token.max(1))
+    }
+}
+
+/// Returns the same token, and how probable it was before adaptive-p, which may also draw a token without a mass.
+pub fn sample_with_odds<T: Logit>(
     isa: Isa,
     row: &[T],
     params: &Params,
     context: &Context<'_>,
     words: Words,
     scratch: &mut Scratch,
-) -> Result<(usize, f64), RowError> {
-    let (mut token, mut surprise) = (0, 0.0);
-    keep_and(isa, row, params, context, words, Then::Draw(&mut token, Some(&mut surprise)), scratch)?;
-    Ok((token, surprise))
+) -> Result<(usize, Odds), RowError> {
+    let (mut token, mut odds) = (0, Odds::default());
+    keep_and(isa, row, params, context, words, Then::Draw(&mut token, Some(&mut odds)), scratch)?;
+    Ok((token, odds))
 }
 
 /// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
@@ -115,8 +135,8 @@ pub fn mask_logits<T: Logit>(
 
 /// What to do with the tokens that the parameters keep.
 enum Then<'a, T> {
-    /// Draw one of them, and find out how surprising it is if there is a place for that.
-    Draw(&'a mut usize, Option<&'a mut f64>),
+    /// Draw one of them, and find out how probable it was if there is a place for that.
+    Draw(&'a mut usize, Option<&'a mut Odds>),
     /// List their ids and probabilities.
     List(&'a mut Vec<i64>, &'a mut Vec<f64>),
     /// Write their logits to a row of -inf.
@@ -153,11 +173,13 @@ fn keep_smoothed_and<T: Logit>(
     let mut smoothed = std::mem::take(&mut scratch.smoothed);
     reserve(&mut smoothed, row.len())?;
     smooth(isa, row, params, context, &mut smoothed, scratch)?;
-    let keep_and = |then, scratch: &mut Scratch| {
-        keep_of_logits_and::<f32>(isa, &smoothed, params, &Context::default(), words, then, scratch)
-    };
+    let xtc_exempt_token_ids = context.xtc_exempt_token_ids();
+    let rules = (!xtc_exempt_token_ids.is_empty()).then(|| Rules { xtc_exempt_token_ids, ..Rules::default() });
+    let context = Context { rules, ..Context::default() };
+    let keep_and =
+        |then, scratch: &mut Scratch| keep_of_logits_and::<f32>(isa, &smoothed, params, &context, words, then, scratch);
     match then {
-        Then::Draw(token, surprise) => keep_and(Then::Draw(token, surprise), scratch)?,
+        Then::Draw(token, odds) => keep_and(Then::Draw(token, odds), scratch)?,
         Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
         Then::Mask(out) => {
             let (mut ids, mut probs) = (Vec::new(), Vec::new());
@@ -202,12 +224,12 @@ per_isa! {
     ) -> Result<(), RowError> {
         let Scratch { maxima, changes, search, .. } = scratch;
         match methods::changing(params, known) {
-            None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, words, then, search),
+            None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, words, &[], then, search),
             Some(context) => {
                 let find = |changes: &mut Changes| methods::find(params, known, row.len(), changes);
                 let edit = methods::edit(params);
                 let row = Changed::<I, T>::read(row, &context, params.penalty_window, find, edit, maxima, changes)?;
-                keep_of_row_and(row, params, words, then, search)
+                keep_of_row_and(row, params, words, known.xtc_exempt_token_ids(), then, search)
             }
         }
     }
@@ -218,6 +240,7 @@ fn keep_of_row_and<R: Row>(
     row: R,
     params: &Params,
     words: Words,
+    xtc_exempt: &[u32],
     then: Then<'_, R::Logit>,
     search: &mut Search,
 ) -> Result<(), RowError> {
@@ -233,19 +256,18 @@ fn keep_of_row_and<R: Row>(
         }
         return Ok(());
     }
-    let (mass, kept) = methods::keep(&row, params, words.filter, search)?;
+    let (mass, kept) = methods::keep(&row, params, words.filter, xtc_exempt, search)?;
     match then {
-        Then::Draw(token, surprise) => {
+        Then::Draw(token, odds) => {
             *token = match kept {
                 Some(kept) => search.draw(&row, mass, kept, words.draw)?,
                 None => search.draw_from_all(&row, mass, words.draw)?,
             };
-            if let Some(surprise) = surprise {
-                let (token, total) = (mass.of(row.logit(*token)), search.total_of(&row, mass, kept));
-                if token == 0 || total == 0 {
-                    return Err(RowError::Changed); // a token that is drawn has a mass
+            if let Some(odds) = odds {
+                *odds = Odds { token: mass.of(row.logit(*token)), total: search.total_of(&row, mass, kept) };
+                if odds.total == 0 {
+                    return Err(RowError::Changed); // the tokens that are kept have a mass
                 }
-                *surprise = log2(total) - log2(token);
             }
         }
         Then::List(ids, probs) => {
@@ -338,7 +360,6 @@ mod changing_rows {
     use std::cell::Cell;
 
     use super::*;
-    use crate::context::Rules;
     use crate::lanes::{LANES, lanes, max};
     use crate::steps::{Step, Steps};
 
@@ -411,7 +432,12 @@ mod changing_rows {
                 let ids = [0, 1, row.len() as u32 - 1];
                 let (words, biases) =
                     (vec![0xf0f0_ffff; row.len().div_ceil(32)], [(0, 1.0), (row.len() as u32 / 2, -3.0)]);
-                let rules = Rules { suppress_tokens: &[1], eos_token_ids: &ids, ..Rules::default() };
+                let rules = Rules {
+                    suppress_tokens: &[1],
+                    eos_token_ids: &ids,
+                    xtc_exempt_token_ids: &ids,
+                    ..Rules::default()
+                };
                 let changed = Context {
                     biases: &biases,
                     prompt_ids: &ids,
@@ -437,6 +463,8 @@ mod changing_rows {
                     Params { temperature: 2.0, dynatemp_range: 1.0, top_k: k as u64, ..Params::default() },
                     Params { temperature: 3.0, mirostat: 1, mirostat_mu: Some(9.0), ..Params::default() },
                     Params { temperature: 3.0, mirostat: 2, top_p: 0.99, ..Params::default() },
+                    Params { temperature: 2.0, adaptive_target: 0.3, top_p: 0.99, ..Params::default() },
+                    Params { adaptive_target: 0.0, xtc_probability: 0.5, xtc_threshold: 0.01, ..Params::default() },
                     Params { smoothing_factor: 0.2, smoothing_curve: 1.5, typical_p: 0.5, ..Params::default() },
                     Params { top_k: k as u64, xtc_probability: 0.5, xtc_threshold: 0.01, ..Params::default() },
                     Params {
@@ -463,7 +491,7 @@ mod changing_rows {
                 for params in params {
                     for context in [Context::default(), changed] {
                         let words = Words { draw: random(1 << 40) << 24, filter: random(1 << 40) << 24 };
-                        count(sample_with_surprise(isa, &row, &params, &context, words, &mut scratch).err());
+                        count(sample_with_odds(isa, &row, &params, &context, words, &mut scratch).err());
                         count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }

@@ -16,7 +16,7 @@ __all__ = [
     "bfloat16_as_bits",
     "candidates",
     "draw",
-    "draw_with_surprise",
+    "draw_with_odds",
     "get_num_threads",
     "isa",
     "log_softmax",
@@ -53,15 +53,16 @@ def sample(logits: object, parameters: Mapping[str, object]) -> Any: ...
 def draw(
     logits: object, params: Params, seed: int, position: int, inputs: dict[str, Any] | None, num_threads: object
 ) -> Any: ...
-def draw_with_surprise(
+def draw_with_odds(
     logits: object,
     params: Params,
     mu: object,
+    average: object,
     seed: int,
     position: int,
     inputs: dict[str, Any] | None,
     num_threads: object,
-) -> tuple[Any, npt.NDArray[np.float64]]: ...
+) -> tuple[Any, npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...
 def candidates(
     logits: object, parameters: Mapping[str, object]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...

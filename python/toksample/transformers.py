@@ -56,8 +56,8 @@ class _SamplingLogitsProcessor:
     Raises
     ------
     ValueError, TypeError
-        If a parameter is out of range or of the wrong type, or if mirostat is on. In ``generate``, also if the scores of a row
-        have NaN or +inf, or have only -inf, and in the cases that the notes name.
+        If a parameter is out of range or of the wrong type, or if mirostat or adaptive-p is on. In ``generate``, also if the
+        scores of a row have NaN or +inf, or have only -inf, and in the cases that the notes name.
 
     See Also
     --------
@@ -105,10 +105,10 @@ class _SamplingLogitsProcessor:
     ) -> None:
         sampler = Sampler(params, num_threads=num_threads, **parameters)  # checks the parameters
         self.params, self.num_threads = sampler.params, sampler.num_threads
-        if self.params.mirostat not in (None, 0):
-            raise ValueError(
-                f"mirostat must be 0 in a SamplingLogitsProcessor, which keeps no state, got {self.params.mirostat}"
-            )
+        for name, off in (("mirostat", 0), ("adaptive_target", -1)):
+            if getattr(self.params, name) not in (None, off):
+                why = "in a SamplingLogitsProcessor, which keeps no state"
+                raise ValueError(f"{name} must be {off} {why}, got {getattr(self.params, name)}")
         self.reset()
 
     @classmethod

@@ -74,7 +74,7 @@ def for_each_row(
 ) -> Any:
     """Call a function on each row and its parameters, and return what it gives: a number, or one for each token."""
     rows, is_batch = edited_rows(logits, parameters)
-    each = numbers(parameters, len(rows), is_batch)
+    each = numbers(parameters, len(rows), rows.shape[1], is_batch)
     if errors == "raise":
         raise_row_errors(rows, is_batch)
     result = np.full(rows.shape if is_wide else len(rows), -1, dtype)
@@ -175,7 +175,7 @@ def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, n
     rows, is_batch = edited_rows(logits, parameters)
     if is_batch:
         raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
-    (params,) = numbers(parameters, 1, is_batch)
+    (params,) = numbers(parameters, 1, rows.shape[1], is_batch)
     raise_row_errors(rows, is_batch)
     ids, masses = survivors(rows[0], _filters(params))
     return ids, masses.astype(np.float64) / float(int(masses.sum()))
