@@ -239,7 +239,7 @@ def keep_mirostat_v1(surprises: Ids, mu: float, vocabulary: int) -> tuple[int, i
         factor = 1.0 / ln(vocabulary)  # the limit of the other
     else:
         factor = excess / (1.0 - exp2(min(max(-excess * log2(vocabulary), -1000.0), 1000.0)))
-    power = (mu + log2(round(factor * 2**56)) - 56) / s
+    power = (mu + (log2(round(factor * 2**56)) - 56)) / s
     return 0, min(int(exp2(min(max(power, 0.0), 62.0))), len(surprises))
 
 
