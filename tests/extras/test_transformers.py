@@ -185,9 +185,11 @@ def test_penalties_look_at_the_input_ids(small, seen):
             assert ids[5 + t] == toksample.sample(step[row], **parameters, **given, seed=6, position=t, stream=row)
 
 
-def test_mirostat_is_refused():
+def test_methods_with_a_state_are_refused():
     with pytest.raises(ValueError, match=r"^mirostat must be 0 in a SamplingLogitsProcessor"):
         SamplingLogitsProcessor(mirostat=2)
+    with pytest.raises(ValueError, match=r"^adaptive_target must be -1 in a SamplingLogitsProcessor"):
+        SamplingLogitsProcessor(adaptive_target=0.5)
 
 
 def test_typical_p_is_that_of_transformers():
