@@ -151,7 +151,7 @@ fn sample_with_logprobs(repeats: usize, params: Params, is_processed: bool) {
             given_logprobs: &mut [],
         };
         let context = Context::default();
-        recipe::sample_with_logprobs(isa, &row, None, &params, &context, WORDS, logprobs, false, scratch)
+        recipe::sample_with_logprobs(isa, &row, None, &params, &context, WORDS, logprobs, scratch)
     });
 }
 

@@ -225,7 +225,7 @@ EDITS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "logit_b
 
 def test_every_method_has_a_case():
     settings = {"penalty_window", "order", "dynatemp_exponent", "mirostat_tau", "mirostat_eta", "smoothing_curve"}
-    settings |= {"dry_base", "dry_allowed_length", "dry_penalty_last_n", "min_tokens_to_keep"}
+    settings |= {"adaptive_decay", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "min_tokens_to_keep"}
     # These edit or ban a few tokens, and take as long as a penalty or a bias.
     like_others = {"encoder_repetition_penalty", "exponential_decay_length_penalty", "min_new_tokens", "max_new_tokens"}
     methods = set(toksample.SamplingParams.__slots__) - {"seed", "stream"} - settings - like_others - set(RULES)

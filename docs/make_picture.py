@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 TOKENS = 1000  # how many of the most probable tokens are shown
 SETTINGS = [
     {"temperature": 0.7},
-    {"temperature": 1.5},
     {"top_k": 20},
     {"top_p": 0.9},
     {"min_p": 0.05},
@@ -29,6 +28,7 @@ SETTINGS = [
     {"mirostat": 2, "mirostat_tau": 4.0},
     {"dynatemp_range": 0.5},
     {"smoothing_factor": 0.3},
+    {"min_p": 0.02, "adaptive_target": 0.1},
 ]
 
 

@@ -39,12 +39,19 @@ pub struct Rules<'a> {
     pub dry_sequence_breakers: &'a [u32],
     /// A number of output tokens and a factor, by which the end of a longer output becomes more likely with each token.
     pub exponential_decay_length_penalty: Option<(u64, f64)>,
+    /// Tokens that XTC must not drop: it then drops nothing.
+    pub xtc_exempt_token_ids: &'a [u32],
 }
 
 impl<'a> Context<'a> {
     /// True if nothing is known.
     pub(crate) fn is_empty(&self) -> bool {
         !self.edits_logits() && self.bitmask.is_none() && self.rules.is_none()
+    }
+
+    /// Returns the tokens that XTC must not drop.
+    pub(crate) fn xtc_exempt_token_ids(&self) -> &'a [u32] {
+        self.rules.map_or(&[], |rules| rules.xtc_exempt_token_ids)
     }
 
     /// True if there are tokens whose logits it edits.

@@ -52,11 +52,13 @@ macro_rules! table {
             pub order: Option<Steps>,
             /// The surprise in bits that mirostat aims at for this token; None stands for twice `mirostat_tau`.
             pub mirostat_mu: Option<f64>,
+            /// How probable the tokens drawn before were on average; None stands for `adaptive_target`.
+            pub adaptive_average: Option<f64>,
         }
 
         impl Default for Params {
             fn default() -> Self {
-                Params { $($name: $default,)* order: None, mirostat_mu: None }
+                Params { $($name: $default,)* order: None, mirostat_mu: None, adaptive_average: None }
             }
         }
 
@@ -66,8 +68,9 @@ macro_rules! table {
                 $(if !$holds(self.$name) {
                     return Err(ParamError::new(stringify!($name), $rule, self.$name as f64));
                 })*
-                match self.mirostat_mu {
-                    Some(mu) if !is_mu(mu) => Err(ParamError::new("mirostat_mu", "in [-1e30, 1e30]", mu)),
+                match (self.mirostat_mu, self.adaptive_average) {
+                    (Some(mu), _) if !is_mu(mu) => Err(ParamError::new("mirostat_mu", "in [-1e30, 1e30]", mu)),
+                    (_, Some(p)) if !is_share(p) => Err(ParamError::new("adaptive_average", "in [0, 1]", p)),
                     _ => Ok(()),
                 }
             }
@@ -148,6 +151,10 @@ table! {
     filter real mirostat_tau = 5.0, "in [0, 1000]", is_surprise;
     /// How fast a sampler corrects its aim, between two draws.
     filter real mirostat_eta = 0.1, "in [0, 1]", is_share;
+    /// The probability that adaptive-p aims at. -1 is off.
+    filter real adaptive_target = -1.0, "in [0, 1], or -1", is_target;
+    /// How much the average that adaptive-p looks at keeps of its past with each token.
+    filter real adaptive_decay = 0.9, "in [0, 1]", is_share;
     /// How much the distance of a logit from the largest one counts. 0 is off.
     filter real smoothing_factor = 0.0, "in [0, 1e30]", is_size;
     /// From 1, where the square of the distance counts, to 3, where its cube does.
@@ -181,8 +188,12 @@ fn is_base(b: f64) -> bool {
     (1.0..=1e30).contains(&b)
 }
 
-fn is_share(p: f64) -> bool {
+pub(crate) fn is_share(p: f64) -> bool {
     (0.0..=1.0).contains(&p)
+}
+
+fn is_target(p: f64) -> bool {
+    is_share(p) || p == -1.0
 }
 
 fn is_positive(n: u64) -> bool {

@@ -8,10 +8,10 @@
 //! 3. The draw goes through the tokens in the order of the ids.
 
 use crate::changes::Changes;
-use crate::context::Context;
+use crate::context::{Context, Rules};
 use crate::error::{RowError, reserve};
 use crate::isa::{Isa, per_isa};
-pub use crate::kernels::draw::Drawn;
+pub use crate::kernels::draw::{Drawn, Odds};
 use crate::kernels::mass::Mass;
 use crate::kernels::order;
 use crate::kernels::softmax::LogProbability;
@@ -87,8 +87,7 @@ pub fn sample_with_interval<T: Logit>(
     Ok(drawn)
 }
 
-/// Returns the same token, and describes it. Its interval is exact if `with_interval`. `raw` is the row as it is given, if `row`
-/// is an edited copy of it.
+/// Returns the same token, and describes it. `raw` is the row as it is given, if `row` is an edited copy of it.
 #[allow(clippy::too_many_arguments)]
 pub fn sample_with_logprobs<T: Logit>(
     isa: Isa,
@@ -98,19 +97,17 @@ pub fn sample_with_logprobs<T: Logit>(
     context: &Context<'_>,
     words: Words,
     mut logprobs: Logprobs<'_>,
-    with_interval: bool,
     scratch: &mut Scratch,
-) -> Result<Drawn, RowError> {
-    let mut drawn = Drawn::only(0);
+) -> Result<usize, RowError> {
     let is_as_given = raw.is_none() && !smoothing::is_on(params) && methods::changing(params, context).is_none();
     if logprobs.mode.is_processed || is_as_given {
-        let then = Then::Describe(&mut drawn, with_interval, logprobs);
-        keep_and(isa, row, params, context, words, then, scratch)?;
-    } else {
-        keep_and(isa, row, params, context, words, Then::Draw(&mut drawn, with_interval), scratch)?;
-        describe(isa, raw.unwrap_or(row), drawn.token, &mut logprobs, scratch)?;
+        let mut token = 0;
+        keep_and(isa, row, params, context, words, Then::Describe(&mut token, logprobs), scratch)?;
+        return Ok(token);
     }
-    Ok(drawn)
+    let token = sample(isa, row, params, context, words, scratch)?;
+    describe(isa, raw.unwrap_or(row), token, &mut logprobs, scratch)?;
+    Ok(token)
 }
 
 per_isa! {
@@ -171,8 +168,8 @@ pub fn mask_logits<T: Logit>(
 enum Then<'a, T> {
     /// Draw one of them, and if this is true, also find its interval of the mass line.
     Draw(&'a mut Drawn, bool),
-    /// Do the same, and describe the token.
-    Describe(&'a mut Drawn, bool, Logprobs<'a>),
+    /// Draw one of them, and describe it.
+    Describe(&'a mut usize, Logprobs<'a>),
     /// List their ids and probabilities.
     List(&'a mut Vec<i64>, &'a mut Vec<f64>),
     /// Write their logits to a row of -inf.
@@ -209,14 +206,14 @@ fn keep_smoothed_and<T: Logit>(
     let mut smoothed = std::mem::take(&mut scratch.smoothed);
     reserve(&mut smoothed, row.len())?;
     smooth(isa, row, params, context, &mut smoothed, scratch)?;
-    let keep_and = |then, scratch: &mut Scratch| {
-        keep_of_logits_and::<f32>(isa, &smoothed, params, &Context::default(), words, then, scratch)
-    };
+    let xtc_exempt_token_ids = context.xtc_exempt_token_ids();
+    let rules = (!xtc_exempt_token_ids.is_empty()).then(|| Rules { xtc_exempt_token_ids, ..Rules::default() });
+    let context = Context { rules, ..Context::default() };
+    let keep_and =
+        |then, scratch: &mut Scratch| keep_of_logits_and::<f32>(isa, &smoothed, params, &context, words, then, scratch);
     match then {
         Then::Draw(drawn, with_interval) => keep_and(Then::Draw(drawn, with_interval), scratch)?,
-        Then::Describe(drawn, with_interval, logprobs) => {
-            keep_and(Then::Describe(drawn, with_interval, logprobs), scratch)?
-        }
+        Then::Describe(token, logprobs) => keep_and(Then::Describe(token, logprobs), scratch)?,
         Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
         Then::Mask(out) => {
             let (mut ids, mut probs) = (Vec::new(), Vec::new());
@@ -261,12 +258,12 @@ per_isa! {
     ) -> Result<(), RowError> {
         let Scratch { maxima, changes, search, .. } = scratch;
         match methods::changing(params, known) {
-            None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, words, then, search),
+            None => keep_of_row_and(Plain::<I, T>::read(row, maxima)?, params, words, &[], then, search),
             Some(context) => {
                 let find = |changes: &mut Changes| methods::find(params, known, row.len(), changes);
                 let edit = methods::edit(params);
                 let row = Changed::<I, T>::read(row, &context, params.penalty_window, find, edit, maxima, changes)?;
-                keep_of_row_and(row, params, words, then, search)
+                keep_of_row_and(row, params, words, known.xtc_exempt_token_ids(), then, search)
             }
         }
     }
@@ -277,6 +274,7 @@ fn keep_of_row_and<R: Row>(
     row: R,
     params: &Params,
     words: Words,
+    xtc_exempt: &[u32],
     then: Then<'_, R::Logit>,
     search: &mut Search,
 ) -> Result<(), RowError> {
@@ -284,8 +282,8 @@ fn keep_of_row_and<R: Row>(
         let id = argmax::argmax(&row)?;
         match then {
             Then::Draw(drawn, _) => *drawn = Drawn::only(id),
-            Then::Describe(drawn, _, mut logprobs) => {
-                *drawn = Drawn::only(id);
+            Then::Describe(token, mut logprobs) => {
+                *token = id;
                 match logprobs.mode.is_processed {
                     true => logprobs.describe_only(id, row.logit(id)),
                     false => search.describe_in_row(&row, id, None, &mut logprobs)?,
@@ -299,16 +297,19 @@ fn keep_of_row_and<R: Row>(
         }
         return Ok(());
     }
-    let (mass, kept) = methods::keep(&row, params, words.filter, search)?;
+    let (mass, kept) = methods::keep(&row, params, words.filter, xtc_exempt, search)?;
     match then {
         Then::Draw(drawn, with_interval) => {
             *drawn = match kept {
                 Some(kept) => search.draw(&row, mass, kept, words.draw)?,
                 None => search.draw_from_all(&row, mass, words.draw, with_interval)?,
+            };
+            if let Some(total) = search.before() {
+                drawn.odds = Odds { mass: mass.of(row.logit(drawn.token)), total };
             }
         }
-        Then::Describe(drawn, with_interval, mut logprobs) => {
-            *drawn = search.draw_and_describe(&row, mass, kept, words.draw, with_interval, &mut logprobs)?;
+        Then::Describe(token, mut logprobs) => {
+            *token = search.draw_and_describe(&row, mass, kept, words.draw, &mut logprobs)?;
         }
         Then::List(ids, probs) => {
             let (keys, masses) = search.survivors(&row, mass, kept);
@@ -401,7 +402,6 @@ mod changing_rows {
     use std::cell::Cell;
 
     use super::*;
-    use crate::context::Rules;
     use crate::lanes::{LANES, lanes, max};
     use crate::logprobs::Mode;
     use crate::steps::{Step, Steps};
@@ -461,7 +461,7 @@ mod changing_rows {
         context: &Context<'_>,
         words: Words,
         scratch: &mut Scratch,
-    ) -> Result<Drawn, RowError> {
+    ) -> Result<usize, RowError> {
         let (mut logprob, mut rank, top) = (0.0, 0, row.len().min(5));
         let (mut top_ids, mut top_logprobs, given_ids) = (vec![0; top], vec![0.0; top], [0, row.len() as i64 - 1]);
         let mut given_logprobs = [0.0; 2];
@@ -474,7 +474,7 @@ mod changing_rows {
             given_ids: &given_ids,
             given_logprobs: &mut given_logprobs,
         };
-        sample_with_logprobs(isa, row, None, params, context, words, logprobs, true, scratch)
+        sample_with_logprobs(isa, row, None, params, context, words, logprobs, scratch)
     }
 
     #[test]
@@ -499,7 +499,12 @@ mod changing_rows {
                 let ids = [0, 1, row.len() as u32 - 1];
                 let (words, biases) =
                     (vec![0xf0f0_ffff; row.len().div_ceil(32)], [(0, 1.0), (row.len() as u32 / 2, -3.0)]);
-                let rules = Rules { suppress_tokens: &[1], eos_token_ids: &ids, ..Rules::default() };
+                let rules = Rules {
+                    suppress_tokens: &[1],
+                    eos_token_ids: &ids,
+                    xtc_exempt_token_ids: &ids,
+                    ..Rules::default()
+                };
                 let changed = Context {
                     biases: &biases,
                     prompt_ids: &ids,
@@ -525,6 +530,8 @@ mod changing_rows {
                     Params { temperature: 2.0, dynatemp_range: 1.0, top_k: k as u64, ..Params::default() },
                     Params { temperature: 3.0, mirostat: 1, mirostat_mu: Some(9.0), ..Params::default() },
                     Params { temperature: 3.0, mirostat: 2, top_p: 0.99, ..Params::default() },
+                    Params { temperature: 2.0, adaptive_target: 0.3, top_p: 0.99, ..Params::default() },
+                    Params { adaptive_target: 0.0, xtc_probability: 0.5, xtc_threshold: 0.01, ..Params::default() },
                     Params { smoothing_factor: 0.2, smoothing_curve: 1.5, typical_p: 0.5, ..Params::default() },
                     Params { top_k: k as u64, xtc_probability: 0.5, xtc_threshold: 0.01, ..Params::default() },
                     Params {

@@ -64,6 +64,8 @@ steps! {
     Xtc = "xtc" of "xtc_probability";
     /// Keeps the surprise of a text near a target.
     Mirostat = "mirostat" of "mirostat";
+    /// Makes the tokens more likely whose probability is near a target. It comes last wherever an order has it.
+    AdaptiveP = "adaptive_p" of "adaptive_target";
 }
 
 /// An order: some of the steps, each at most once.
@@ -90,10 +92,11 @@ impl Steps {
             Step::TopH,
             Step::Xtc,
             Step::Mirostat,
+            Step::AdaptiveP,
             Step::TopKWithTies, // which is not counted, and neither is the next one
             Step::TopPBeyond,
         ],
-        count: 13,
+        count: 14,
     };
 
     /// Makes an order, or returns None if the steps are too many.

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use toksample::context::Context;
 use toksample::isa::Isa;
 use toksample::logit::Logit;
-use toksample::params::Params;
+use toksample::params::{Params, Set, TABLE};
 use toksample::recipe::{self, Scratch};
 use toksample::rng::{Words, words};
 
@@ -22,6 +22,40 @@ struct Case {
     stream: u64,
     position: u64,
     tokens: Vec<usize>,
+}
+
+impl Case {
+    /// Makes a case of the first of its lines.
+    fn new(params: Params, count: &str, total: &str, digest: &str) -> Case {
+        Case {
+            params,
+            count: parse(count),
+            total: parse(total),
+            digest: hexadecimal(digest),
+            first: Vec::new(),
+            seed: 0,
+            stream: 0,
+            position: 0,
+            tokens: Vec::new(),
+        }
+    }
+}
+
+/// Returns the parameters of a line `with`.
+fn read_named(named: &str) -> Params {
+    let mut params = Params::default();
+    for pair in named.split(',') {
+        let (name, value) =
+            pair.split_once('=').unwrap_or_else(|| panic!("known_answers.txt: {pair:?} is not a parameter"));
+        match (name, TABLE.iter().find(|parameter| parameter.name == name).map(|parameter| &parameter.set)) {
+            (_, Some(Set::Real(_, set))) => set(&mut params, parse(value)),
+            (_, Some(Set::Count(_, set))) => set(&mut params, parse(value)),
+            ("mirostat_mu", _) => params.mirostat_mu = Some(parse(value)),
+            ("adaptive_average", _) => params.adaptive_average = Some(parse(value)),
+            _ => panic!("known_answers.txt: unknown parameter {name:?}"),
+        }
+    }
+    params
 }
 
 fn parse<T: std::str::FromStr>(word: &str) -> T {
@@ -50,17 +84,10 @@ fn read() -> Vec<(String, Vec<f32>, Vec<Case>)> {
                     min_p: parse(min_p),
                     ..Params::default()
                 };
-                last(&mut rows).push(Case {
-                    params,
-                    count: parse(count),
-                    total: parse(total),
-                    digest: hexadecimal(digest),
-                    first: Vec::new(),
-                    seed: 0,
-                    stream: 0,
-                    position: 0,
-                    tokens: Vec::new(),
-                });
+                last(&mut rows).push(Case::new(params, count, total, digest));
+            }
+            ["with", named, count, total, digest] => {
+                last(&mut rows).push(Case::new(read_named(named), count, total, digest));
             }
             ["first", ref pairs @ ..] => {
                 let pair = |word: &&str| word.split_once(':').map(|(id, mass)| (parse(id), parse(mass)));
@@ -82,7 +109,7 @@ fn last(rows: &mut [(String, Vec<f32>, Vec<Case>)]) -> &mut Vec<Case> {
 }
 
 fn last_case(rows: &mut [(String, Vec<f32>, Vec<Case>)]) -> &mut Case {
-    last(rows).last_mut().expect("a line `keep` comes before `first` and `draw`")
+    last(rows).last_mut().expect("a line `keep` or `with` comes before `first` and `draw`")
 }
 
 fn make_row(size: u64, seed: u64, span: u64, offset: i64, shift: i64, ban: u64) -> Vec<f32> {
@@ -151,7 +178,7 @@ fn known_answers() {
     let rows = read();
     let cases: usize = rows.iter().map(|(_, _, cases)| cases.len()).sum();
     let draws: usize = rows.iter().flat_map(|(_, _, cases)| cases).map(|case| case.tokens.len()).sum();
-    assert!(cases >= 200 && draws >= 6 * cases, "known_answers.txt was cut short: {cases} cases, {draws} draws");
+    assert!(cases >= 500 && draws >= 6 * cases, "known_answers.txt was cut short: {cases} cases, {draws} draws");
     for (dtype, row, cases) in &rows {
         match dtype.as_str() {
             "float32" => check_row(row, cases, |x| x),

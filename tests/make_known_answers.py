@@ -6,6 +6,7 @@ The output is the same on every machine, and `test_known_answers.py` compares it
 parameters may be added at the end of the lists below. Existing lines of the file may only change with the major version.
 """
 
+import itertools
 import sys
 
 import numpy as np
@@ -31,6 +32,9 @@ HEADER = """\
 #     With these parameters, COUNT tokens stay. TOTAL is the sum of their masses, and DIGEST is of all their ids and masses,
 #     the most probable token first:
 #         h = 0xcbf29ce484222325; for each token: h = (h ^ id) * 0x100000001b3; h = (h ^ mass) * 0x100000001b3, modulo 2**64
+# with NAME=VALUE,... COUNT TOTAL DIGEST
+#     The same with the parameters that are named. All others are off, and the temperature is 1. XTC acts at every position.
+#     The tokens are in the order of their logits, also where adaptive-p has given them other masses.
 # first ID:MASS ...
 #     The most probable of the tokens that stay, at most six of them.
 # draw SEED STREAM POSITION TOKEN ...
@@ -78,6 +82,24 @@ PARAMS = [
     ("0.001", "3", "1", "0"),
 ]
 
+# More parameters, by their names.
+NAMED = [
+    "temperature=0.7,typical_p=0.5",
+    "epsilon_cutoff=0.001",
+    "temperature=1.5,top_a=0.2",
+    "temperature=1.5,eta_cutoff=0.001",
+    "top_n_sigma=1.5",
+    "temperature=0.7,tfs=0.95",
+    "temperature=2,top_h=0.4",
+    "xtc_probability=1,xtc_threshold=0.05",
+    "temperature=0.7,mirostat=1,mirostat_mu=6",
+    "temperature=0.7,mirostat=2,mirostat_mu=6",
+    "dynatemp_range=0.7,dynatemp_exponent=1.5",
+    "smoothing_factor=0.25,smoothing_curve=1.5",
+    "temperature=0.5,top_p=0.3,min_tokens_to_keep=3",
+    "min_p=0.02,adaptive_target=0.3,adaptive_average=0.4",
+]
+
 # seed, stream, position. Each set of parameters has one of them.
 WORDS = [(0, 0, 0), (1, 0, 5), (2, 3, 0), (2**63, 2**32, 1000), (2**64 - 1, 2**64 - 1, 2**64 - 6), (123456789, 1, 17)]
 DRAWS = 6
@@ -106,22 +128,33 @@ def digest(ids, masses):
 
 def lines():
     """Yield the lines of the file below its header."""
-    words = 0
+    words, more = itertools.cycle(WORDS), itertools.cycle(WORDS)
     for name, dtype, *recipe in ROWS:
         yield " ".join(map(str, ["row", name, dtype, *recipe]))
         row = make_row(*recipe)
         for params in PARAMS:
             temperature, k, p, least = params
             filters = reference.Filters(float(temperature), int(k), float(p), float(least))
-            ids, masses = reference.survivors(row, filters)
-            yield " ".join(["keep", *params, str(len(ids)), str(int(masses.sum())), digest(ids, masses)])
-            yield " ".join(["first", *(f"{i}:{m}" for i, m in zip(ids[:6], masses[:6], strict=True))])
-            seed, stream, position = WORDS[words % len(WORDS)]
-            words += 1
-            tokens = [
-                reference.draw(ids, masses, reference.draw_word(seed, stream, position + step)) for step in range(DRAWS)
-            ]
-            yield " ".join(map(str, ["draw", seed, stream, position, *tokens]))
+            yield from case(["keep", *params], row, filters, next(words))
+        for params in NAMED:
+            yield from case(["with", params], row, reference.Filters(**read_named(params)), next(more))
+
+
+def read_named(params):
+    """Return the parameters of a line ``with``."""
+    pairs = [pair.split("=") for pair in params.split(",")]
+    integers = ("mirostat", "min_tokens_to_keep")
+    return {name: int(value) if name in integers else float(value) for name, value in pairs}
+
+
+def case(words, row, filters, random):
+    """Yield the lines of a row with one set of parameters."""
+    ids, masses = reference.survivors(row, filters)
+    yield " ".join([*words, str(len(ids)), str(int(masses.sum())), digest(ids, masses)])
+    yield " ".join(["first", *(f"{i}:{m}" for i, m in zip(ids[:6], masses[:6], strict=True))])
+    seed, stream, position = random
+    tokens = [reference.draw(ids, masses, reference.draw_word(seed, stream, position + step)) for step in range(DRAWS)]
+    yield " ".join(map(str, ["draw", seed, stream, position, *tokens]))
 
 
 def text():

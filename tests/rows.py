@@ -154,6 +154,7 @@ XTC_THRESHOLDS = [0.0, 5e-324, 1e-20, 2.0**-41, 1e-3, 0.05, 0.1, 0.25, 1 / 3, 0.
 DYNATEMP_RANGES = [0.0, 5e-324, 0.5, 1.0, 1e30]
 DYNATEMP_EXPONENTS = [0.0, 5e-324, 0.5, 1.0, 2.0, 1e30]
 SMOOTHING_FACTORS = [5e-324, 1e-46, 0.1, 0.3, 1e30]
+ADAPTIVE_TARGETS = [0.0, 5e-324, 1e-9, 0.3, 0.5, 1 - 2.0**-53, 1.0]
 MIROSTAT_MUS = [-1e30, -1.0, 0.0, 1.0, 10.0, 64.0, 2000.0, 1e30]
 REPETITION_PENALTIES = [1.0, 1e-30, 0.5, 1.05, 1.3, 2.0, 10.0, 1e30]
 ADDED_PENALTIES = [0.0, -0.0, -1e30, -2.0, 1e-30, 0.1, 0.5, 2.0, 1e30]
@@ -169,7 +170,7 @@ def _some(rng, fixed, random, rate=0.5):
 
 def make_filters(rng, count, size):
     """Make filters for each of `count` rows of `size` tokens. Each filter is off for many of the rows."""
-    on = rng.random((15, count)) < np.array([0.6] * 3 + [0.3] * 8 + [0.1] + [0.2] * 3)[:, None]
+    on = rng.random((16, count)) < np.array([0.6] * 3 + [0.3] * 8 + [0.1] + [0.2] * 4)[:, None]
     ks = np.array([*TOP_KS, max(size - 1, 0), size, size + 1], np.uint64)
     ties = rng.integers(1, size + 1, count) / size  # the shares that prefixes of equal tokens have
     return {
@@ -195,6 +196,8 @@ def make_filters(rng, count, size):
         "smoothing_curve": _some(rng, [1.0, 2.0, 3.0], rng.uniform(1, 3, count)),
         "mirostat": np.where(on[14], rng.integers(1, 3, count), 0),
         "mirostat_mu": _some(rng, MIROSTAT_MUS, rng.uniform(0, 20, count)),
+        "adaptive_target": np.where(on[15], _some(rng, ADAPTIVE_TARGETS, rng.random(count)), -1.0),
+        "adaptive_average": _some(rng, ADAPTIVE_TARGETS, rng.random(count)),
     }
 
 
@@ -284,6 +287,9 @@ def make_rules(rng, count, size):
         "begin_suppress_tokens": maybe(0.2, lambda: ids(4)),
         "forced_bos_token_id": maybe(0.2, lambda: int(rng.integers(0, size))),
         "forced_eos_token_id": maybe(0.2, lambda: int(rng.integers(0, size))),
+        "xtc_probability": maybe(0.4, lambda: 1.0),
+        "xtc_threshold": maybe(0.9, lambda: float(rng.choice([1e-3, 0.05, 0.2]))),
+        "xtc_exempt_token_ids": maybe(0.5, lambda: ids(2)),
     }
     return {name: values for name, values in rules.items() if rng.random() < 0.8}
 
@@ -374,6 +380,8 @@ filter_params = st.fixed_dictionaries(
         "smoothing_curve": st.one_of(st.just(1.0), st.floats(1, 3)),
         "mirostat": st.one_of(st.just(0), st.integers(0, 2)),
         "mirostat_mu": st.one_of(st.sampled_from(MIROSTAT_MUS), st.floats(0, 20)),
+        "adaptive_target": st.one_of(st.just(-1.0), st.sampled_from(ADAPTIVE_TARGETS), st.floats(0, 1)),
+        "adaptive_average": st.one_of(st.sampled_from(ADAPTIVE_TARGETS), st.floats(0, 1)),
     }
 )
 orders = st.one_of(

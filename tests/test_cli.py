@@ -151,6 +151,8 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
             "order must apply each parameter once, got top_k twice in ('top_k', 'top_k_with_ties')",
         ),
         ("--mirostat=3", "mirostat must be 0, 1 or 2, got 3"),
+        ("--adaptive-target=1.5", "adaptive_target must be in [0, 1], or -1, got 1.5"),
+        ("--adaptive-decay=2", "adaptive_decay must be in [0, 1], got 2.0"),
         ("--smoothing-curve=0", "smoothing_curve must be in [1, 3], got 0.0"),
         ("--seed=-1", "seed must be in [0, 2**64), got -1"),
     ],
@@ -333,6 +335,12 @@ def logits_file(tmp_path: Path) -> str:
         ("--temperature 3 --top-p 0.6 --order top_p,temperature", {"temperature": 3, "top_p": 0.6, "order": "mlx-lm"}),
         ("--min-p 0.1 --order min_p", {"min_p": 0.1, "order": ["min_p"]}),
         ("--xtc-probability 1 --xtc-threshold 0.01", {"xtc_probability": 1.0, "xtc_threshold": 0.01}),
+        (
+            "--xtc-probability 1 --xtc-threshold 0.01 --xtc-exempt-token-ids 0,1,2,3",
+            {"xtc_probability": 1.0, "xtc_threshold": 0.01, "xtc_exempt_token_ids": [0, 1, 2, 3]},
+        ),
+        ("--adaptive-target 0.01 --min-p 0.1", {"adaptive_target": 0.01, "min_p": 0.1}),
+        ("--adaptive-target -1 --min-p 0.1", {"min_p": 0.1}),
         ("--top-k 2 --min-tokens-to-keep 30", {"top_k": 2, "min_tokens_to_keep": 30}),
         ("--greedy --allowed-token-ids 7,3", {"temperature": 0, "allowed_token_ids": [7, 3]}),
         ("--greedy --allowed-token-ids 7,3 --suppress-tokens 3", {"temperature": 0, "allowed_token_ids": [7]}),
@@ -750,6 +758,13 @@ def test_score_with_the_model(capsys: pytest.CaptureFixture[str], monkeypatch: p
         alone = toksample.score(model(ids[:place]), ids[place])
         assert scored.tokens[place - 1].logprob == pytest.approx(alone.logprobs, abs=1e-3)
     assert 1 < scored.perplexity < 5
+
+
+def test_check_follows_the_average_of_adaptive_p(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.follows = ord("a")
+    options = ["--adaptive-target=0.05", "--adaptive-decay=0.5", "--min-p=0.01", "--temperature=20", "--seed=1"]
+    assert cli.main(["generate", "ab", "--max-new-tokens=12", "--check", *options]) == 0
+    assert capsys.readouterr().err.endswith("check: all 12 tokens equal to the numpy reference\n")
 
 
 def test_check_that_fails(

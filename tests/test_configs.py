@@ -151,11 +151,11 @@ def test_the_filters_of_a_system_are_the_steps_of_its_order(system):
     else:
         steps_of_order = {STEPS[step] for step in steps(system.order)}
         assert filters == steps_of_order - system.lacks | {*SWITCHES} - system.lacks
-        assert steps_of_order & system.lacks == ({"mirostat"} if system is LLAMA_CPP else set())
+        assert not steps_of_order & system.lacks
 
 
 def test_the_samplers_of_llama_cpp():
-    assert (*LLAMA_CPP.sampler_of, "mirostat") == steps("llama.cpp")
+    assert [*LLAMA_CPP.sampler_of] == [step for step in steps("llama.cpp") if step != "mirostat"]
     samplers = {one.sampler for one in (*LLAMA_CPP.options, *LLAMA_CPP.refused)} - {None}
     assert samplers == {*ALL_SAMPLERS, "adaptive_p"}
 
@@ -345,6 +345,56 @@ NO_FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
             },
             {**NO_FILTERS, "top_k": 40, "order": ("top_k",)},
         ),
+        # Adaptive-p acts only where the list has it.
+        ({"adaptive_target": 0.3}, {}),
+        ({"samplers": ALL_SAMPLERS, "adaptive_target": 0.3}, {}),
+        ({"samplers": [*ALL_SAMPLERS, "adaptive_p"], "adaptive_target": -0.5}, {}),
+        (
+            {"samplers": [*ALL_SAMPLERS, "adaptive_p"], "adaptive_target": 0.3},
+            {"adaptive_target": 0.3, "adaptive_decay": 0.9},
+        ),
+        (
+            {"samplers": ["adaptive_p", "min_p"], "adaptive_target": 0.3, "adaptive_decay": 0.5},
+            {
+                **NO_FILTERS,
+                "min_p": 0.05,
+                "adaptive_target": 0.3,
+                "adaptive_decay": 0.5,
+                "order": ("adaptive_p", "min_p"),
+            },
+        ),
+        # Mirostat takes the place of all samplers.
+        (
+            {"mirostat": 2},
+            {**NO_FILTERS, "temperature": 0.8, "mirostat": 2, "order": ("temperature", "mirostat")},
+        ),
+        (
+            {
+                "mirostat": 1,
+                "mirostat_tau": 3,
+                "mirostat_eta": 0.2,
+                "temperature": 1.5,
+                "dynatemp_range": 0.5,
+                "samplers": ["min_p", "adaptive_p"],
+                "adaptive_target": 0.3,
+                "repeat_penalty": 1.1,
+                "dry_multiplier": 0.8,
+                "min_keep": 3,
+                "logit_bias": {"5": 1.5},
+                "seed": 7,
+            },
+            {
+                **NO_FILTERS,
+                "mirostat": 1,
+                "mirostat_tau": 3,
+                "mirostat_eta": 0.2,
+                "temperature": 1.5,
+                "logit_bias": {5: 1.5},
+                "seed": 7,
+                "order": ("temperature", "mirostat"),
+            },
+        ),
+        ({"mirostat": 2, "temperature": 0}, {**NO_FILTERS, "temperature": 0, "order": ("temperature", "mirostat")}),
     ],
     ids=str,
 )
@@ -636,7 +686,12 @@ def meaning(params):
             fields[name] = getattr(normal, name)
     applied = [*STEPS.items(), *((step, name) for name, step in SWITCHES.items())]
     on = {step for step, name in applied if fields[name] != getattr(normal, name)}
-    fields["order"] = [step for step in steps(fields["order"]) if step in on]
+    order = fields["order"] = [step for step in steps(fields["order"]) if step in on]
+    # A temperature that is the same for all rows makes no difference to the filters that look at the logits alone.
+    place = order.index("temperature") if "temperature" in order and fields["dynatemp_range"] == 0 else len(order)
+    while place + 1 < len(order) and order[place + 1] in ("top_k", "top_k_with_ties", "top_n_sigma"):
+        order[place : place + 2] = order[place + 1], "temperature"
+        place += 1
     return fields
 
 
@@ -661,6 +716,7 @@ def some_params(system):
         "top_h": shares,
         "xtc_probability": shares,
         "xtc_threshold": shares,
+        "xtc_exempt_token_ids": ids,
         "min_tokens_to_keep": st.sampled_from([0, 1, 3, None]),
         "order": st.none() | st.sampled_from([system.order, *ORDERS]) | st.permutations(steps(system.order)),
         "dynatemp_range": st.sampled_from([0, 0.5, 1, None]),
@@ -670,6 +726,8 @@ def some_params(system):
         "mirostat": st.sampled_from([0, 1, 2, None]),
         "mirostat_tau": st.sampled_from([0.5, 5, None]),
         "mirostat_eta": shares,
+        "adaptive_target": st.sampled_from([-1.0, 0.0, 0.3, 1.0, None]),
+        "adaptive_decay": st.sampled_from([0.0, 0.9, 0.99, None]),
         "repetition_penalty": st.sampled_from([0.5, 1, 1.1, None]),
         "frequency_penalty": penalties,
         "presence_penalty": penalties,
@@ -738,7 +796,7 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
     except ValueError as error:
         refusal = str(error)
     else:
-        if params.order is None:  # the order is then that of the system
+        if params.order is None and system is not LLAMA_CPP:  # the order is then that of the system
             params = dataclasses.replace(params, order=system.order)
         assert meaning(READ[system](written)) == meaning(params)
         assert meaning(READ[system](json.loads(json.dumps(written)))) == meaning(params)
@@ -748,6 +806,10 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
     if name == "logit_bias":
         assert system is OPENAI
         assert any(abs(bias) > 100 for bias in value.values())
+    elif " where mirostat is on in " in refusal:
+        assert system is LLAMA_CPP
+        assert params.mirostat in (1, 2)
+        assert meaning(params)[name] != meaning(SamplingParams())[name]
     elif name == "order":
         assert meaning(params)["order"] != meaning(dataclasses.replace(params, order=system.order))["order"]
         assert system is not LLAMA_CPP or {"top_k_with_ties", "top_p_beyond"} & {*meaning(params)["order"]}
@@ -789,8 +851,8 @@ def test_a_threshold_of_xtc_has_no_effect_without_it(system):
         (
             LLAMA_CPP,
             {"top_p": 0.5},
-            "None or 'llama.cpp', or have steps among top_n_sigma, top_k, typical_p, top_p, min_p, xtc, temperature "
-            "in the llama.cpp request, got 'sglang'",
+            "None or 'llama.cpp', or have steps among top_n_sigma, top_k, typical_p, top_p, min_p, xtc, temperature, "
+            "adaptive_p in the llama.cpp request, got 'sglang'",
         ),
     ],
     ids=lambda one: one.name if one in SYSTEMS else None,
@@ -813,6 +875,54 @@ def test_an_order_that_llama_cpp_has():
     # The range of the temperature is a part of its step.
     written = SamplingParams(top_p=0.5, dynatemp_range=0.5, order=("temperature", "top_p")).to_llama_cpp()
     assert written["samplers"] == ["penalties", "dry", "temperature", "top_p"]
+
+
+def test_the_default_order_is_written_for_llama_cpp_where_it_matters():
+    for same in (
+        {"top_p": 0.5},
+        {"temperature": 0.5, "top_n_sigma": 1.0},
+        {"temperature": 0.5, "top_k": 5},
+        {"temperature": 0, "top_p": 0.5},
+    ):
+        assert "samplers" not in SamplingParams(**same).to_llama_cpp()
+    filters = ["temperature", "top_k", "top_p", "min_p", "typ_p", "top_n_sigma", "xtc"]
+    for params in (
+        {"temperature": 0.5, "min_p": 0.5},
+        {"dynatemp_range": 0.5, "top_k": 5},
+        {"top_p": 0.5, "typical_p": 0.5},
+    ):
+        written = SamplingParams(**params).to_llama_cpp()
+        assert written["samplers"] == ["penalties", "dry", *filters]
+        assert meaning(SamplingParams.from_llama_cpp(written)) == meaning(SamplingParams(**params))
+
+
+def test_adaptive_p_is_written_with_its_sampler():
+    for order in (None, "llama.cpp", ("adaptive_p", "min_p"), ("min_p", "adaptive_p")):
+        params = SamplingParams(min_p=0.05, adaptive_target=0.3, order=order)
+        written = params.to_llama_cpp()
+        assert "adaptive_p" in written["samplers"]
+        assert meaning(SamplingParams.from_llama_cpp(written)) == meaning(params)
+    with pytest.raises(ValueError, match=r"^adaptive_decay must be in \[0, 0.99\] in the llama.cpp request, got 1$"):
+        SamplingParams(adaptive_target=0.3, adaptive_decay=1).to_llama_cpp()
+
+
+def test_mirostat_is_written_alone():
+    params = SamplingParams(mirostat=2, mirostat_tau=3.0, temperature=0.7, logit_bias={3: 1.0}, seed=5)
+    written = params.to_llama_cpp()
+    assert "samplers" not in written
+    assert (written["mirostat"], written["mirostat_tau"], written["mirostat_eta"]) == (2, 3.0, 0.1)
+    read = SamplingParams.from_llama_cpp(written)
+    assert read == dataclasses.replace(params, order=("temperature", "mirostat"))
+    assert read.to_llama_cpp() == dataclasses.replace(params, order="llama.cpp").to_llama_cpp() == written
+    for name, value in {"top_k": 5, "min_tokens_to_keep": 3, "presence_penalty": 1.0, "dynatemp_range": 0.5}.items():
+        message = f"^{name} must be .* where mirostat is on in the llama.cpp request, got {value}$"
+        with pytest.raises(ValueError, match=message):
+            SamplingParams(mirostat=2, **{name: value}).to_llama_cpp()
+    with pytest.raises(
+        ValueError, match=r"^order must be None or \('temperature', 'mirostat'\) where mirostat is on in "
+    ):
+        SamplingParams(mirostat=2, temperature=0.5, order=("mirostat", "temperature")).to_llama_cpp()
+    assert SamplingParams(mirostat=2, temperature=0, top_k=5).to_llama_cpp()["temperature"] == 0
 
 
 def test_a_penalty_window_that_a_system_lacks():

@@ -47,6 +47,7 @@ def test_every_method_has_its_section():
     sections = re.findall(r"^## (\w+)$", METHODS.read_text(encoding="utf-8"), re.MULTILINE)
     others = {
         "xtc_threshold",
+        "xtc_exempt_token_ids",
         "penalty_window",
         "prompt_ids",
         "output_ids",
@@ -57,5 +58,6 @@ def test_every_method_has_its_section():
         "max_new_tokens",
     }
     others |= {"dynatemp_exponent", "smoothing_curve", "mirostat_tau", "mirostat_eta", "mirostat_mu"}
+    others |= {"adaptive_decay", "adaptive_average"}
     of_dry = {"dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"}
     assert sorted(sections) == sorted(set(NAMES) - others - of_dry)

@@ -27,8 +27,8 @@ def read_cases():
         if kind == "row":
             cases = []
             rows[words[0]] = (words, cases)
-        elif kind == "keep":
-            case = {"keep": words}
+        elif kind in ("keep", "with"):
+            case = {kind: words}
             cases.append(case)
         elif kind in ("first", "draw"):
             case[kind] = words
@@ -42,7 +42,9 @@ ROWS = read_cases()
 
 def test_the_file_has_every_row_and_parameter():
     assert [row[0] for row in make_known_answers.ROWS] == list(ROWS)
-    assert all(len(cases) == len(make_known_answers.PARAMS) for _, cases in ROWS.values())
+    for _, cases in ROWS.values():
+        assert [case["with"][0] for case in cases if "with" in case] == make_known_answers.NAMED
+        assert len(cases) == len(make_known_answers.PARAMS) + len(make_known_answers.NAMED)
 
 
 @pytest.mark.parametrize("name", list(ROWS))
@@ -52,8 +54,12 @@ def test_the_kernels_give_what_the_file_says(name):
     row = cast(wide, dtype)
     assert np.array_equal(row.astype(np.float32), wide), f"{dtype} does not hold the row exactly"
     for case in cases:
-        temperature, k, p, least, count, total, digest = case["keep"]
-        params = {"temperature": float(temperature), "top_k": int(k), "top_p": float(p), "min_p": float(least)}
+        if "with" in case:
+            named, count, total, digest = case["with"]
+            params = make_known_answers.read_named(named)
+        else:
+            temperature, k, p, least, count, total, digest = case["keep"]
+            params = {"temperature": float(temperature), "top_k": int(k), "top_p": float(p), "min_p": float(least)}
         ids, probs = toksample.candidates(row, **params)
         # A probability is a mass divided by the sum of masses. The file has the sum, so the mass can be computed.
         masses = np.rint(probs * float(total)).astype(np.uint64)

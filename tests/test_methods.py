@@ -64,7 +64,7 @@ def kept(module, logits, **parameters):
 
 def test_a_parameter_has_its_entry_everywhere():
     fields = {field.name: field for field in dataclasses.fields(SamplingParams)}
-    of_a_call = {"position", "mirostat_mu", "prompt_ids", "output_ids", "bitmask"}
+    of_a_call = {"position", "mirostat_mu", "adaptive_average", "prompt_ids", "output_ids", "bitmask"}
     assert set(TextParameters.__annotations__) == set(fields)
     assert set(Parameters.__annotations__) == set(NAMES) == set(DEFAULTS) == set(fields) | of_a_call
     assert set(PARAMETERS) == set(NAMES) - set(INPUTS) - {"order"}

@@ -10,7 +10,20 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from rows import assert_same, batches, generators, make_filters, make_words, one_row, orders, with_order
+from rows import (
+    DTYPES,
+    KINDS,
+    assert_same,
+    batches,
+    cast,
+    generators,
+    make_filters,
+    make_rows,
+    make_words,
+    one_row,
+    orders,
+    with_order,
+)
 
 import toksample
 from toksample import Sampler, SamplingParams, reference
@@ -44,7 +57,7 @@ def test_the_names_of_orders():
 
 
 def test_every_step_has_a_filter():
-    assert set(reference.filters.STEPS) == set(STEPS) - {"temperature"}
+    assert set(reference.filters.STEPS) == set(STEPS) - {"temperature", "adaptive_p"}
     for step in STEPS:  # the kernels know each of them too
         assert toksample.candidates(ROW, order=[step])[0].tolist() == [1, 2, 0, 3]
 
@@ -90,6 +103,7 @@ ON = {
     "tfs": 0.5,
     "top_h": 0.5,
     "mirostat": 2,
+    "adaptive_target": 0.5,
 }
 
 
@@ -473,6 +487,57 @@ def test_xtc_of_each_row(module):
         [False, True, True, True],
         [True] * 4,
     ]
+
+
+@both
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("exempt", "want"),
+    [
+        (None, [2, 3]),
+        ([], [2, 3]),
+        ([2, 3], [2, 3]),  # which stay in any case
+        ([0], [0, 1, 2, 3]),
+        ([1], [0, 1, 2, 3]),
+        ((3, 1), [0, 1, 2, 3]),
+        (np.array([1, 1]), [0, 1, 2, 3]),
+    ],
+)
+def test_xtc_drops_nothing_if_it_would_drop_an_exempt_token(module, dtype, exempt, want):
+    row = cast(logits_of([0.4, 0.3, 0.2, 0.1]), dtype)
+    given = {"xtc_probability": 1.0, "xtc_threshold": 0.15, "xtc_exempt_token_ids": exempt}
+    assert module.candidates(row, **given)[0].tolist() == want
+    assert np.flatnonzero(module.mask_logits(row, **given) > -np.inf).tolist() == want
+    ids = [] if exempt is None else list(exempt)
+    smooth = module.candidates(row, **given, smoothing_factor=1e-3)[0].tolist()  # all are nearly equal
+    assert smooth == ([0, 1, 2, 3] if ids else [3])
+    left = module.candidates(row, **given, suppress_tokens=[0, 1])[0].tolist()  # token 2 is dropped if it may be
+    assert left == ([2, 3] if 2 in ids else [3])
+    assert module.candidates(row, **(given | {"xtc_probability": 0.0}))[0].tolist() == [0, 1, 2, 3]
+
+
+@both
+def test_each_row_has_exempt_tokens_of_its_own(module):
+    rows = np.broadcast_to(logits_of([0.4, 0.3, 0.2, 0.1]), (3, 4))
+    given = {"xtc_probability": 1.0, "xtc_threshold": 0.15}
+    for exempt, want in (([[0], None, [2]], [4, 2, 2]), ([1], [4, 4, 4])):
+        masked = module.mask_logits(rows, **given, xtc_exempt_token_ids=exempt)
+        assert (masked > -np.inf).sum(axis=1).tolist() == want
+    for wrong in ([4], [[4], None, None]):
+        with pytest.raises(ValueError, match=r"^xtc_exempt_token_ids must be in \[0, 4\), got 4"):
+            module.sample(rows, **given, xtc_exempt_token_ids=wrong)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_exempt_tokens_of_long_rows(kind):
+    rng = np.random.default_rng(6)
+    (row,) = make_rows(rng, kind, 1, 20_011)
+    for threshold in (1e-7, 2e-5, 1e-3):
+        for filters in ({}, {"top_p": 0.99}, {"typical_p": 0.9}, {"min_tokens_to_keep": 9_000}):
+            given = {**filters, "temperature": 3.0, "xtc_probability": 1.0, "xtc_threshold": threshold}
+            for exempt in ([int(rng.integers(len(row)))], [int(np.argmax(row))]):
+                got = toksample.mask_logits(row, **given, xtc_exempt_token_ids=exempt)
+                assert_same(got, reference.mask_logits(row, **given, xtc_exempt_token_ids=exempt))
 
 
 def test_xtc_without_a_seed_takes_fresh_entropy():

@@ -143,7 +143,8 @@ def obvious_typical(ids, masses, surprises, p):
 
 @given(row=rows, params=filter_params)
 def test_survivors(row, params):
-    params |= {"dynatemp_range": 0.0, "smoothing_factor": 0.0, "mirostat": 0}  # test_adaptive.py tests these
+    off = {"dynatemp_range": 0.0, "smoothing_factor": 0.0, "mirostat": 0, "adaptive_target": -1.0}
+    params |= off  # test_adaptive.py and test_adaptive_p.py test these
     if params["temperature"] == 0:
         masses, surprises = [2**S] * len(row), [0] * len(row)
     else:

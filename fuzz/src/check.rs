@@ -86,9 +86,9 @@ fn bits<T: Element>(row: &[T]) -> Vec<u32> {
     row.iter().map(|x| x.raw()).collect()
 }
 
-/// The words of a draw. No filter of a case is random.
+/// The words of a draw. The one of the filters is made of the other one.
 fn words(draw: u64) -> Words {
-    Words { draw, filter: 0 }
+    Words { draw, filter: draw.rotate_left(29) }
 }
 
 struct Sample;
@@ -98,7 +98,7 @@ impl Check for Sample {
         let context = &edits.context();
         let sample = |isa, scratch: &mut Scratch| recipe::sample(isa, row, params, context, words(*word), scratch);
         let Some(wide) = valid(edited(row, params, context), |isa, scratch| sample(isa, scratch).err()) else { return };
-        let want = oracle::sample(&wide, params, *word);
+        let want = oracle::sample(&wide, params, words(*word));
         let mut scratch = Scratch::default();
         for isa in Isa::available() {
             assert_eq!(sample(isa, &mut scratch), Ok(want), "{}, {params:?}, {edits:?}", isa.name());
@@ -120,17 +120,16 @@ fn leave_other_changes<T: Element>(isa: Isa, row: &[T], params: &Params, context
 struct Candidates;
 
 impl Check for Candidates {
-    fn check<T: Element>(row: &[T], Case { params, edits, .. }: &Case) {
-        let context = &edits.context();
-        let candidates =
-            |isa, scratch: &mut Scratch| recipe::candidates(isa, row, params, context, Words::default(), scratch);
+    fn check<T: Element>(row: &[T], Case { params, edits, word, .. }: &Case) {
+        let (context, words) = (&edits.context(), words(*word));
+        let candidates = |isa, scratch: &mut Scratch| recipe::candidates(isa, row, params, context, words, scratch);
         let mask_logits = |isa, out: &mut [T], scratch: &mut Scratch| {
-            recipe::mask_logits(isa, row, params, context, Words::default(), out, scratch)
+            recipe::mask_logits(isa, row, params, context, words, out, scratch)
         };
         let edited = edited(row, params, context);
         valid(edited.clone(), |isa, scratch| mask_logits(isa, &mut row.to_vec(), scratch).err());
         let Some(wide) = valid(edited, |isa, scratch| candidates(isa, scratch).err()) else { return };
-        let (ids, masses) = oracle::survivors(&wide, params);
+        let (ids, masses) = oracle::survivors(&wide, params, words.filter);
         let total = masses.iter().sum::<u64>() as f64;
         let probs: Vec<f64> = masses.iter().map(|&mass| mass as f64 / total).collect();
         let mut masked = vec![T::NEG_INFINITY; row.len()];

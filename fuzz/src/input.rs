@@ -1,8 +1,8 @@
 //! Turns the fuzzer's bytes into a row of logits, parameters, a context and a random word.
 //!
 //! Every sequence of bytes is an input. The first 32 bytes are a header whose fields have fixed places. If the last of them is
-//! odd, the next 30 bytes are a second header, with the penalties, biases, token ids and bitmask that change the row. The rest
-//! are commands that append to the row. Most values of a field stand for something that is hard for a sampler, so that random
+//! odd, the next 30 bytes are a second header, with the penalties, biases, token ids and bitmask that change the row. If its
+//! second bit is set, the next 49 bytes are another header, with the other filters. The rest are commands that append to the row. Most values of a field stand for something that is hard for a sampler, so that random
 //! bytes make hard rows: ties, banned blocks, subnormals, adjacent floats, and lengths around multiples of a block.
 
 use std::collections::HashSet;
@@ -135,7 +135,9 @@ impl Bytes<'_> {
 pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
     let (header, commands) = bytes.split_at(bytes.len().min(32));
     let second = if header.get(31).is_some_and(|last| last % 2 == 1) { 30 } else { 0 };
+    let third = if header.get(31).is_some_and(|last| last & 2 != 0) { 49 } else { 0 };
     let (edits, commands) = commands.split_at(commands.len().min(second));
+    let (filters, commands) = commands.split_at(commands.len().min(third));
     let (mut header, mut edits) = (Bytes(header), Bytes(edits));
     let flags = header.byte();
     // Only one input in eight may have NaN and +inf, because a row that has one is refused, and tests nothing else.
@@ -172,9 +174,48 @@ pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
         output_ids: token_ids(&mut edits, size, longest),
     };
     params.penalty_window = count(window[0] as u8, window[1], edits.prompt_ids.len() + edits.output_ids.len());
+    set_filters(&mut params, &mut Bytes(filters), size, raw);
     params.validate().ok()?;
     let k = (count(header.byte(), raw & 0xffff, size) as usize).min(size);
     Some((row, Case { params, edits, word, k, operation }))
+}
+
+/// Sets the filters of the third header. The first two bytes say which are on, so that many inputs have only a few.
+fn set_filters(params: &mut Params, bytes: &mut Bytes, size: usize, raw: u64) {
+    let on = bytes.unsigned(2);
+    let mut share = |filter: u32, off: f64| {
+        let (kind, value) = (bytes.byte(), bytes.unsigned(2));
+        if on >> filter & 1 == 1 { share(kind, value, size, raw, off) } else { off }
+    };
+    let [epsilon_cutoff, top_a, eta_cutoff, top_h] = [0, 1, 2, 3].map(|filter| share(filter, 0.0));
+    let tfs = share(4, 1.0);
+    let (xtc_probability, xtc_threshold) = (share(5, 0.0), share(5, 0.1));
+    // These are in other ranges.
+    let top_n_sigma = share(6, 0.0) * 4.0;
+    let (dynatemp_range, dynatemp_exponent) = (share(7, 0.0) * 2.0, share(7, 0.5) * 2.0);
+    let (smoothing_factor, smoothing_curve) = (share(8, 0.0), 1.0 + 2.0 * share(8, 0.0));
+    let (adaptive_target, adaptive_average) = (share(9, -1.0), share(9, 0.5));
+    let (kind, value) = (bytes.byte(), bytes.unsigned(2));
+    *params = Params {
+        epsilon_cutoff,
+        top_a,
+        eta_cutoff,
+        top_n_sigma,
+        tfs,
+        top_h,
+        xtc_probability,
+        xtc_threshold,
+        dynatemp_range,
+        dynatemp_exponent,
+        smoothing_factor,
+        smoothing_curve,
+        adaptive_target,
+        adaptive_average: Some(adaptive_average),
+        mirostat: if on >> 10 & 1 == 1 { 1 + on % 2 } else { 0 },
+        mirostat_mu: Some(f64::from(bytes.unsigned(2) as i16) / 1024.0), // from -32 to 32
+        min_tokens_to_keep: if on >> 11 & 1 == 1 { count(kind, value, size) } else { 1 },
+        ..*params
+    };
 }
 
 fn temperature(kind: u8, value: u64, raw: u64) -> f64 {

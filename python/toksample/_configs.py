@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from toksample._orders import STEPS, SWITCHES, steps
-from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, TRANSFORMERS, VLLM, Option, Refused, System
+from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, TRANSFORMERS, VLLM, Alone, Option, Refused, System
 from toksample._text import show
 
 Made = TypeVar("Made")
@@ -146,7 +146,9 @@ class ExchangesConfigs:
         on, it looks at the last 64 tokens.
 
         The ``order`` is that of llama.cpp, which filters first and divides by the temperature last. A list of ``samplers``
-        becomes an order of its own, and what is not in the list is left out, as in llama.cpp. A list must have the penalties
+        becomes an order of its own, and what is not in the list is left out, as in llama.cpp; ``adaptive_target`` is left out
+        where there is no list, too. With ``mirostat`` llama.cpp applies the temperature, mirostat and the biases alone, and
+        the rest is left out, so that the ``order`` is ``("temperature", "mirostat")``. A list must have the penalties
         before the filters if a penalty is on. llama.cpp counts the tokens of the prompt for the frequency and the presence
         penalty, toksample does not. The ``dry_sequence_breakers`` of llama.cpp are texts, for which toksample would need the
         tokenizer. So DRY is an error, unless they are ``[""]``, which stands for none.
@@ -180,22 +182,25 @@ class ExchangesConfigs:
         """Return the fields of a request to the server of llama.cpp.
 
         They are also keywords of ``create_completion`` of llama-cpp-python, as far as it has the methods. It has no
-        ``samplers``, which is there only if the ``order`` is not that of llama.cpp, and no ``repeat_last_n``, which is there
-        only if a penalty is on. If DRY is on, ``dry_sequence_breakers`` is ``[""]``, because the server has some by default. A
-        bias of -inf stays one; for the server, which reads JSON, write False in its place. If the ``order`` is None, the
-        server takes its own, which divides by the temperature last.
+        ``samplers``, which is there only if the ``order`` does not give the same as that of llama.cpp or if adaptive-p is on;
+        no ``repeat_last_n``, which is there only if a penalty is on; and no ``adaptive_target``. Its ``mirostat_mode`` is not
+        the ``mirostat`` of the server. If DRY is on, ``dry_sequence_breakers`` is ``[""]``, because the server has some by
+        default. A bias of -inf stays one; for the server, which reads JSON, write False in its place.
 
         Raises
         ------
         ValueError
-            For a parameter or a step of the order that llama.cpp does not have, or that it cannot express.
+            For a parameter or a step of the order that llama.cpp does not have, or that it cannot express, and for a filter
+            or a penalty that is on together with mirostat.
 
         Examples
         --------
         >>> toksample.SamplingParams(temperature=0.7, top_k=50).to_llama_cpp()
         {'temperature': 0.7, 'top_k': 50, 'top_p': 1.0, 'min_p': 0.0, 'typical_p': 1.0, 'top_n_sigma': -1.0,
-         'dynatemp_range': 0.0, 'xtc_probability': 0.0, 'repeat_penalty': 1.0, 'frequency_penalty': 0.0,
-         'presence_penalty': 0.0, 'dry_multiplier': 0.0}
+         'dynatemp_range': 0.0, 'xtc_probability': 0.0, 'mirostat': 0, 'adaptive_target': -1.0, 'repeat_penalty': 1.0,
+         'frequency_penalty': 0.0, 'presence_penalty': 0.0, 'dry_multiplier': 0.0}
+        >>> toksample.SamplingParams(temperature=0.7, top_p=0.9).to_llama_cpp()["samplers"]
+        ['penalties', 'dry', 'temperature', 'top_k', 'top_p', 'min_p', 'typ_p', 'top_n_sigma', 'xtc']
         """
         return write(LLAMA_CPP, self)
 
@@ -311,15 +316,18 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
     for name, value in fields.items():
         if name not in system.names:
             _unknown(system, name, value)
-    listed = _listed_samplers(system, fields)
+    alone = _alone(system, fields)
+    listed = None if alone is not None else _listed_samplers(system, fields)
     for refused in system.refused:
-        if _is_listed(refused, listed):
+        if _is_listed(system, refused, listed):
             _check_off(system, refused.theirs, fields.get(refused.theirs), refused.off)
     samples = system.switch is None or _is_on(system, system.switch, fields.get(system.switch))
     found: list[tuple[Option, Any]] = []
     names: set[str] = set()
     for option in system.options:
-        if option.ours == "order" or not _is_listed(option, listed):
+        if option.ours == "order" or not _is_listed(system, option, listed):
+            continue
+        if alone is not None and option.theirs not in {alone.name, *alone.beside}:
             continue
         value = fields.get(option.theirs)
         if option.is_filter and system.switch is not None:
@@ -337,6 +345,8 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
             names.add(option.ours)
     if any(option.ours == "temperature" and value == 0 for option, value in found):
         found = [(option, value) for option, value in found if option.ours == "temperature" or not option.is_filter]
+    if alone is not None:
+        return found, alone.order
     return found, system.order if listed is None else _order_of_samplers(system, listed, found)
 
 
@@ -369,9 +379,18 @@ def _listed_samplers(system: System, fields: Mapping[Any, Any]) -> list[str] | N
     return list(names)
 
 
-def _is_listed(one: Option | Refused, listed: list[str] | None) -> bool:
-    """Whether a list of samplers, if there is one, has the one that a field belongs to."""
-    return listed is None or one.sampler is None or one.sampler in listed
+def _is_listed(system: System, one: Option | Refused, listed: list[str] | None) -> bool:
+    """Whether the system applies the sampler that a field belongs to: that of its own list, if there is no other."""
+    if one.sampler is None:
+        return True
+    return one.sampler not in system.only_if_listed if listed is None else one.sampler in listed
+
+
+def _alone(system: System, fields: Mapping[Any, Any]) -> Alone | None:
+    """Give the method that takes the place of all samplers, if it is on."""
+    if system.alone is None:
+        return None
+    return None if _is_one_of(fields.get(system.alone.name), (None, 0)) else system.alone
 
 
 def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Option, Any]]) -> Order:
@@ -391,7 +410,8 @@ def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Opti
             raise ValueError(f"samplers of {system.noun} must {rule}, got {show(listed)}")
         last = name
     order = tuple(step_of[listed[place]] for place in places)
-    return system.order if order == tuple(system.sampler_of) else order
+    own = [step for step, name in system.sampler_of.items() if name in listed or name not in system.only_if_listed]
+    return system.order if order == tuple(own) else order
 
 
 def _value_of(system: System, option: Option, value: Any) -> Any:
@@ -466,6 +486,7 @@ _ALSO_OFF: dict[str, tuple[object, ...]] = {
     "begin_suppress_tokens": ((),),
     "eos_token_ids": ((),),
     "dry_sequence_breakers": ((),),
+    "xtc_exempt_token_ids": ((),),
 }
 """Values of SamplingParams that mean off, besides None and the default."""
 
@@ -496,7 +517,9 @@ def write(system: System, params: Any) -> dict[str, Any]:
         why = f"because {system.noun} does not have it"
         raise ValueError(f"{name} must be {show(defaults[name])}, {why}, got {show(keywords[name])}")
     result: dict[str, Any] = {} if system.switch is None else {system.switch: not is_greedy}
-    if not is_greedy and not _is_same_order(keywords["order"], system.order, off):
+    if not is_greedy and system.alone is not None and system.alone.name not in off:
+        _check_alone(system, system.alone, keywords, defaults, off)
+    elif not is_greedy and not _is_same_order(system, keywords["order"], off):
         result |= _write_order(system, keywords["order"], off)
     for option in system.options:
         ours = keywords[option.ours]
@@ -521,15 +544,41 @@ def write(system: System, params: Any) -> dict[str, Any]:
     return result
 
 
-def _is_same_order(order: Order, own: str | None, off: set[str]) -> bool:
-    """Whether an order has the steps of another one in its order, apart from those that are off. None may be any order."""
-    return order is None or _steps_in_effect(order, off) == _steps_in_effect(own, off)
+def _is_same_order(system: System, order: Order, off: set[str]) -> bool:
+    """Whether an order does the same as that of the system. None leaves it to a system that cannot be told another one."""
+    if system.list_of_samplers is None:
+        return order is None or _steps_in_effect(order, off) == _steps_in_effect(system.order, off)
+    on = _steps_in_effect(order, off)
+    is_listed = all(system.sampler_of.get(step) not in system.only_if_listed for step in on)
+    return is_listed and on == _steps_in_effect(system.order, off)
 
 
 def _steps_in_effect(order: Order, off: set[str]) -> list[str]:
-    """Give the steps that apply something that is on."""
+    """Give the steps that apply something that is on.
+
+    A temperature comes after steps that give the same before and after it.
+    """
     on = {step for name, step in SWITCHES.items() if name not in off}
-    return [step for step in steps(order) if STEPS[step] not in off or step in on]
+    result = [step for step in steps(order) if STEPS[step] not in off or step in on]
+    for place, step in enumerate(result[1:]):
+        is_either = result[place] == "temperature" and "dynatemp_range" in off
+        if is_either and step in ("top_k", "top_k_with_ties", "top_n_sigma"):
+            result[place : place + 2] = step, "temperature"
+    return result
+
+
+def _check_alone(
+    system: System, alone: Alone, keywords: Mapping[str, Any], defaults: Mapping[str, Any], off: set[str]
+) -> None:
+    """See that nothing else is on beside a method that takes the place of all samplers."""
+    why = f"where {alone.name} is on in {system.noun}"
+    for option in system.options:
+        if option.ours not in {"order", alone.name, *off} and option.theirs not in alone.beside:
+            raise ValueError(
+                f"{option.ours} must be {show(defaults[option.ours])} {why}, got {show(keywords[option.ours])}"
+            )
+    if _steps_in_effect(keywords["order"], off) != _steps_in_effect(alone.order, off):
+        raise ValueError(f"order must be None or {show(alone.order)} {why}, got {show(keywords['order'])}")
 
 
 def _write_order(system: System, order: Order, off: set[str]) -> dict[str, list[str]]:
@@ -541,5 +590,10 @@ def _write_order(system: System, order: Order, off: set[str]) -> dict[str, list[
         rule = own if option is None else f"{own}, or have steps among {', '.join(system.sampler_of)}"
         raise ValueError(f"order must be {rule} in {system.noun}, got {show(order)}")
     edits = [one.sampler for one in system.options if one.sampler is not None and not one.is_filter]
-    filters = [system.sampler_of[step] for step in steps(order) if step in system.sampler_of]
+    filters = [
+        system.sampler_of[step]
+        for step in steps(order)
+        if step in system.sampler_of
+        and (STEPS[step] not in off or system.sampler_of[step] not in system.only_if_listed)
+    ]
     return {option.theirs: [*dict.fromkeys(edits), *filters]}

@@ -17,8 +17,8 @@ __all__ = [
     "candidates",
     "draw",
     "draw_with_logprobs",
+    "draw_with_odds",
     "draw_with_receipt",
-    "draw_with_surprise",
     "get_num_threads",
     "isa",
     "log_softmax",
@@ -58,15 +58,16 @@ def sample(logits: object, parameters: Mapping[str, object]) -> Any: ...
 def draw(
     logits: object, params: Params, seed: int, position: int, inputs: dict[str, Any] | None, num_threads: object
 ) -> Any: ...
-def draw_with_surprise(
+def draw_with_odds(
     logits: object,
     params: Params,
     mu: object,
+    average: object,
     seed: int,
     position: int,
     inputs: dict[str, Any] | None,
     num_threads: object,
-) -> tuple[Any, npt.NDArray[np.float64]]: ...
+) -> tuple[Any, npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...
 def sample_with_logprobs(
     logits: object, parameters: Mapping[str, object], logprobs: object, mode: object, token_ids: object
 ) -> tuple[Any, ...]: ...
@@ -74,7 +75,6 @@ def sample_with_receipt(logits: object, parameters: Mapping[str, object]) -> Any
 def draw_with_receipt(
     logits: object,
     params: Params,
-    mu: object,
     seed: int,
     position: int,
     inputs: dict[str, Any] | None,
@@ -83,7 +83,6 @@ def draw_with_receipt(
 def draw_with_logprobs(
     logits: object,
     params: Params,
-    mu: object,
     seed: int,
     position: int,
     inputs: dict[str, Any] | None,
@@ -91,7 +90,7 @@ def draw_with_logprobs(
     logprobs: object,
     mode: object,
     token_ids: object,
-) -> tuple[tuple[Any, ...], npt.NDArray[np.float64] | None]: ...
+) -> tuple[Any, ...]: ...
 def score(logits: object, ids: object, temperature: object, num_threads: object) -> tuple[Any, Any]: ...
 def candidates(
     logits: object, parameters: Mapping[str, object]

@@ -13,11 +13,12 @@ __all__ = ["ORDERS", "STEPS", "SWITCHES", "steps"]
 
 _DEFAULT = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a"),
-    *("eta_cutoff", "top_n_sigma", "tfs", "top_h", "xtc", "mirostat"),
+    *("eta_cutoff", "top_n_sigma", "tfs", "top_h", "xtc", "mirostat", "adaptive_p"),
 )
 
 STEPS = {name: name for name in _DEFAULT} | {
     "xtc": "xtc_probability",
+    "adaptive_p": "adaptive_target",
     "top_k_with_ties": "top_k",
     "top_p_beyond": "top_p",
 }
@@ -43,7 +44,10 @@ ORDERS = {
     "sglang": ("temperature", "top_p_beyond", "top_k", "min_p"),
     # `common_params_sampling` of common/common.h, as far as toksample has the samplers. The filters come before the
     # temperature, and see the probabilities at temperature 1. Exactly k stay.
-    "llama.cpp": ("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature", "mirostat"),
+    "llama.cpp": (
+        *("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
+        *("mirostat", "adaptive_p"),
+    ),
     # `make_sampler` of mlx_lm/sample_utils.py. The filters see the probabilities at temperature 1 here too. Exactly k stay.
     "mlx-lm": ("top_p", "min_p", "xtc", "top_k", "temperature"),
 }

@@ -93,7 +93,7 @@ class SamplingParams(ExchangesConfigs):
 
     Each field takes one value, ``logit_bias`` and ``sequence_bias`` one mapping, and the lists of token ids one list, which
     is kept as a tuple. None turns a method off. The parameters that belong to a single call (``position``, ``mirostat_mu``,
-    ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
+    ``adaptive_average``, ``prompt_ids``, ``output_ids`` and ``bitmask``) are not among the fields.
 
     Raises
     ------
@@ -222,6 +222,7 @@ class SamplingParams(ExchangesConfigs):
         default=0.1,
         metadata=_share(off=0.1, metavar="P", meaning="the least probability of the tokens that xtc_probability drops"),
     )
+    xtc_exempt_token_ids: Sequence[int] | None = None
     dynatemp_range: float | None = field(
         default=0.0,
         metadata=_real(
@@ -265,6 +266,23 @@ class SamplingParams(ExchangesConfigs):
     mirostat_eta: float | None = field(
         default=0.1,
         metadata=_share(off=0.1, metavar="E", meaning="how fast mirostat corrects its aim"),
+    )
+    adaptive_target: float | None = field(
+        default=-1.0,
+        metadata=_real(
+            "in [0, 1], or -1",
+            lambda t: 0 <= t <= 1 or t == -1,
+            off=-1.0,
+            metavar="P",
+            meaning="make tokens more likely whose probability is near P, and keep that of the text near it on average; "
+            "-1 is off",
+        ),
+    )
+    adaptive_decay: float | None = field(
+        default=0.9,
+        metadata=_share(
+            off=0.9, metavar="D", meaning="how much the average of adaptive_target keeps of its past with each token"
+        ),
     )
     smoothing_factor: float | None = field(
         default=0.0,
@@ -464,9 +482,12 @@ class GenerateParameters(TypedDict, total=False):
     top_h: Real
     xtc_probability: Real
     xtc_threshold: Real
+    xtc_exempt_token_ids: IdList
     mirostat: Integer
     mirostat_tau: Real
     mirostat_eta: Real
+    adaptive_target: Real
+    adaptive_decay: Real
     smoothing_factor: Real
     smoothing_curve: Real
     min_tokens_to_keep: Integer
@@ -508,6 +529,7 @@ class Parameters(TextParameters, total=False):
 
     position: Integer
     mirostat_mu: Real
+    adaptive_average: Real
     prompt_ids: History
     output_ids: History
     bitmask: npt.ArrayLike | None
@@ -531,6 +553,7 @@ LOGPROBS_MODES = ("raw_logprobs", "raw_logits", "processed_logprobs", "processed
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingParams)} | {
     "position": 0,
     "mirostat_mu": None,
+    "adaptive_average": None,
     "prompt_ids": None,
     "output_ids": None,
     "bitmask": None,
@@ -542,6 +565,7 @@ NAMES = tuple(Parameters.__annotations__)
 _FOUND = {one.name: one.metadata["parameter"] for one in fields(SamplingParams) if one.metadata} | {
     "position": _word()["parameter"],
     "mirostat_mu": _real("in [-1e30, 1e30]", lambda mu: -1e30 <= mu <= 1e30)["parameter"],
+    "adaptive_average": _share()["parameter"],
 }
 PARAMETERS: dict[str, Parameter] = {name: _FOUND[name] for name in NAMES if name in _FOUND}
 """The table: the parameters that are numbers."""
@@ -1051,6 +1075,7 @@ RULES: dict[str, Callable[[str, object, int, bool, int], list[Any]]] = {
     "bad_words_ids": _word_lists,
     "dry_sequence_breakers": _id_lists,
     "exponential_decay_length_penalty": _decays,
+    "xtc_exempt_token_ids": _id_lists,
 }
 """How to read each rule."""
 
@@ -1065,4 +1090,4 @@ def _frozen(name: str, read: Any) -> Any:
 
 
 INPUTS = ("logit_bias", "prompt_ids", "output_ids", "bitmask", *RULES)
-"""What edits logits. The parameters that are numbers edit none by themselves."""
+"""What edits logits, or knows of some tokens. The parameters that are numbers edit none by themselves."""

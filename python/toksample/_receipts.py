@@ -42,6 +42,8 @@ class Receipt:
         temperature 0 a single token is kept, with a mass of 2**41, so that any word draws it.
     mirostat_mu : float, optional
         The limit of surprise that mirostat had, and None without mirostat.
+    adaptive_average : float, optional
+        The average that adaptive-p had, and None without adaptive-p.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class Receipt:
     start: int
     stop: int
     mirostat_mu: float | None = None
+    adaptive_average: float | None = None
 
     def __post_init__(self) -> None:
         for name in _INTEGERS:
@@ -79,8 +82,9 @@ class Receipt:
                 raise ValueError(f"version must be {VERSION}, got {show(value)}")
             if not 0 <= value < 2**64:
                 raise ValueError(f"{name} must be in [0, 2**64), got {show(value)}")
-        if self.mirostat_mu is not None:
-            object.__setattr__(self, "mirostat_mu", one("mirostat_mu", self.mirostat_mu))
+        for name in ("mirostat_mu", "adaptive_average"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, one(name, getattr(self, name)))
 
     def to_dict(self) -> dict[str, int | float | None]:
         """Return the fields by name, as plain Python numbers that any JSON writer takes.
@@ -115,7 +119,7 @@ class Receipt:
         return cls(**receipt)
 
 
-_INTEGERS = tuple(field.name for field in fields(Receipt) if field.name != "mirostat_mu")
+_INTEGERS = tuple(field.name for field in fields(Receipt) if field.type == "int")
 
 
 def of_sample(logits: object, parameters: Mapping[str, Any]) -> Any:
@@ -126,14 +130,13 @@ def of_sample(logits: object, parameters: Mapping[str, Any]) -> Any:
 def of_draw(
     logits: object,
     params: _native.Params,
-    mu: object,
     seed: int,
     position: int,
     inputs: dict[str, Any] | None,
     num_threads: int | None,
 ) -> Any:
     """Draw as a :class:`toksample.Sampler` does, and return the receipts."""
-    return _as_receipts(_native.draw_with_receipt(logits, params, mu, seed, position, inputs, num_threads))
+    return _as_receipts(_native.draw_with_receipt(logits, params, seed, position, inputs, num_threads))
 
 
 def _as_receipts(drawn: Any) -> Any:

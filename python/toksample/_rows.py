@@ -46,8 +46,8 @@ def check_tokens(native: npt.NDArray[Any]) -> None:
 # ---- parameters ------------------------------------------------------------------------------------------------------
 
 
-def numbers(parameters: Mapping[str, object], rows: int, is_batch: bool) -> list[dict[str, Any]]:
-    """Give, for each row, the parameters that are numbers, and the steps of the order. What is not given has its default."""
+def numbers(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bool) -> list[dict[str, Any]]:
+    """Give, for each row, the parameters that are numbers, and what else the filters need. What is not given is off."""
     random = int.from_bytes(os.urandom(8))
     columns: dict[str, list[Any]] = {}
     for name in PARAMETERS:
@@ -58,11 +58,14 @@ def numbers(parameters: Mapping[str, object], rows: int, is_batch: bool) -> list
             columns[name] = list(range(rows))
         elif value is None and name == "mirostat_mu":
             columns[name] = [2 * tau for tau in columns["mirostat_tau"]]
+        elif value is None and name == "adaptive_average":
+            columns[name] = columns["adaptive_target"]
         else:
             columns[name] = _column(name, value, rows, is_batch)
     order = steps(parameters.get("order"))
     check_order(order, parameters)
     columns["order"] = [order] * rows
+    columns["xtc_exempt_token_ids"] = _rule("xtc_exempt_token_ids", parameters, rows, tokens, is_batch)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -123,9 +126,9 @@ def edits(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bo
     bias_ids, bias_values, bounds = biases({} if value is None else value, rows, is_batch, tokens)
     prompts = ids_of_rows("prompt_ids", parameters, rows, tokens, is_batch)
     outputs = ids_of_rows("output_ids", parameters, rows, tokens, is_batch)
-    rules = {name: _rule(name, parameters, rows, tokens, is_batch) for name in RULES}
+    rules = {name: _rule(name, parameters, rows, tokens, is_batch) for name in RULES if name in Edits._fields}
     result = []
-    for b, row in enumerate(numbers(parameters, rows, is_batch)):
+    for b, row in enumerate(numbers(parameters, rows, tokens, is_batch)):
         bias = slice(*bounds[:2] if len(bounds) == 2 else bounds[b : b + 2])
         history = np.concatenate([prompts[b], outputs[b]])
         start = max(0, len(history) - row["penalty_window"]) if row["penalty_window"] else 0

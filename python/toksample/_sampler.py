@@ -13,9 +13,9 @@ import numpy.typing as npt
 from toksample import _native, _receipts, _rows
 from toksample._arrays import as_given
 from toksample._asks import Asks
-from toksample._logprobs import as_sampled
+from toksample._logprobs import Sampled, as_sampled
 from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
-from toksample._series import log2
+from toksample._receipts import Receipt
 
 
 class _Process:
@@ -78,6 +78,13 @@ def _as_array(ids: History) -> History:
         return ids
 
 
+def _tokens(drawn: Sampled | Receipt | list[Receipt]) -> Any:
+    """Return the tokens of a draw of which more is said."""
+    if isinstance(drawn, Sampled):
+        return drawn.tokens
+    return [receipt.token for receipt in drawn] if isinstance(drawn, list) else drawn.token
+
+
 class Sampler:
     """Draws the tokens of a text one after another: ``sampler(logits)`` returns the next one.
 
@@ -86,11 +93,12 @@ class Sampler:
     texts. A sampler that was pickled continues where it was, with the same seed and the same history.
 
     If a method is on that looks at the text so far, such as a penalty, the sampler also remembers the tokens that it draws,
-    and uses them as ``output_ids`` in later calls. If mirostat is on, it corrects ``mirostat_mu`` after each token.
+    and uses them as ``output_ids`` in later calls. If mirostat is on, it corrects ``mirostat_mu`` after each token, and with
+    adaptive-p ``adaptive_average``.
 
     Threads may share a sampler without such a method, and do not wait for each other: each call takes the next position. A
-    call that fails gives its position back, unless another thread has taken a later one meanwhile. With such a method or
-    mirostat, a sampler holds the state of one text, so use one sampler for each text.
+    call that fails gives its position back, unless another thread has taken a later one meanwhile. With such a method,
+    mirostat or adaptive-p, a sampler holds the state of one text, so use one sampler for each text.
 
     Parameters
     ----------
@@ -123,6 +131,10 @@ class Sampler:
         How surprising the next token may be, in bits: ``2 * mirostat_tau`` at first. With mirostat, each draw subtracts
         ``mirostat_eta * (surprise - mirostat_tau)``, where the surprise is that of the token among those that were kept. A
         batch has one for each row. Without mirostat it stays as it is.
+    adaptive_average : float or ndarray of float64, shape (B,), or None
+        How probable the tokens drawn so far were, on average: ``adaptive_target`` at first. Each draw makes it
+        ``adaptive_decay * adaptive_average + (1 - adaptive_decay) * p``, where p is the probability of the token among those
+        that the filters kept. None without adaptive-p.
 
     Raises
     ------
@@ -178,11 +190,16 @@ class Sampler:
         self._native_params = _native.Params({**self.params.keywords(), "seed": None})
         self._needs_history = self.params.needs_history or self.prefix_allowed_tokens_fn is not None
         self._has_mirostat = self.params.mirostat not in (None, 0)
+        self._is_adaptive = self.params.adaptive_target not in (None, -1)
 
     def reset(self) -> None:
-        """Begin a new text: position 0, no tokens drawn, the first ``mirostat_mu``, and fresh entropy if no seed was given."""
+        """Begin a new text: position 0, no tokens drawn, the state of a new one, and fresh entropy if no seed was given."""
         self.position = 0
         self.mirostat_mu: float | npt.NDArray[np.float64] = 2.0 * self._tau
+        target = self.params.adaptive_target
+        self.adaptive_average: float | npt.NDArray[np.float64] | None = (
+            float(target) if self._is_adaptive and target is not None else None
+        )
         self._history = _History()
         self._renew()
 
@@ -290,52 +307,50 @@ class Sampler:
         return allowed if is_batch else allowed[0]
 
     def _draw(self, logits: object, position: int, inputs: dict[str, Any] | None) -> Any:
-        """Draw the token at a position, and correct the aim of mirostat if that is on."""
-        if not self._has_mirostat:
+        """Draw the token at a position, and correct the state of mirostat and of adaptive-p."""
+        if not (self._has_mirostat or self._is_adaptive):
             return _native.draw(logits, self._native_params, self.seed, position, inputs, self.num_threads)
-        mu = self.mirostat_mu
-        tokens, surprises = _native.draw_with_surprise(
-            logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
+        mu, average = self.mirostat_mu, self.adaptive_average
+        tokens, surprises, probs = _native.draw_with_odds(
+            logits, self._native_params, mu, average, self.seed, position, inputs, self.num_threads
         )
-        self._correct_aim(mu, surprises, isinstance(tokens, np.ndarray))
+        is_batch = isinstance(tokens, np.ndarray)
+        if self._has_mirostat:
+            eta = 0.1 if self.params.mirostat_eta is None else float(self.params.mirostat_eta)
+            corrected = mu - eta * (surprises - self._tau)
+            self.mirostat_mu = corrected if is_batch else float(corrected[0])
+        if average is not None:
+            decay = 0.9 if self.params.adaptive_decay is None else float(self.params.adaptive_decay)
+            moved = decay * average + (1 - decay) * probs
+            self.adaptive_average = moved if is_batch else float(moved[0])
         return tokens
 
     def _draw_what_is_asked(
         self, logits: object, position: int, inputs: dict[str, Any] | None, asks: Asks
     ) -> tuple[Any, Any]:
         """Do the same where more is asked for. Return that, and the tokens."""
-        mu = self.mirostat_mu if self._has_mirostat else None
-        how = logits, self._native_params, mu, self.seed, position, inputs, self.num_threads
-        surprises: Any = None
+        params, has_state = self._native_params, self._has_mirostat or self._is_adaptive
+        if has_state:
+            state = {"mirostat_mu": self.mirostat_mu, "adaptive_average": self.adaptive_average}
+            params = _native.Params({**self.params.keywords(), "seed": None, **state})
+        how = logits, params, self.seed, position, inputs, self.num_threads
         match asks.kind():
             case "logprobs":
                 wanted = asks.logprobs, asks.logprobs_mode, asks.logprob_token_ids
-                fields, surprises = _native.draw_with_logprobs(*how, *wanted)
-                drawn: Any = as_sampled(logits, asks.logprobs_mode, fields)
-                tokens: Any = drawn.tokens
+                drawn: Any = as_sampled(logits, asks.logprobs_mode, _native.draw_with_logprobs(*how, *wanted))
             case "receipt":
                 drawn = _receipts.of_draw(*how)
-                each = drawn if isinstance(drawn, list) else [drawn]
-                surprises = np.array([log2(one.total) - log2(one.stop - one.start) for one in each])
-                tokens = np.array([one.token for one in drawn]) if isinstance(drawn, list) else drawn.token
             case _:
-                drawn = tokens = self._draw(logits, position, inputs)
-                return drawn, tokens
-        if mu is not None:
-            self._correct_aim(mu, surprises, isinstance(tokens, np.ndarray))
-        return drawn, tokens
-
-    def _correct_aim(self, mu: Any, surprises: npt.NDArray[np.float64], is_batch: bool) -> None:
-        """Correct the aim of mirostat by how surprising the tokens were."""
-        eta = 0.1 if self.params.mirostat_eta is None else float(self.params.mirostat_eta)
-        corrected = mu - eta * (surprises - self._tau)
-        self.mirostat_mu = corrected if is_batch else float(corrected[0])
+                drawn = None
+        tokens = self._draw(logits, position, inputs) if has_state or drawn is None else _tokens(drawn)
+        return (tokens if drawn is None else drawn), tokens
 
     def __repr__(self) -> str:
         return f"Sampler({self.params!r}, position={self.position})"
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("params", "prompt_ids", "prefix_allowed_tokens_fn", "num_threads", "seed", "position", "mirostat_mu")
+        of_all = ("params", "prompt_ids", "prefix_allowed_tokens_fn", "num_threads", "seed", "position")
+        names = (*of_all, "mirostat_mu", "adaptive_average")
         state = {name: getattr(self, name) for name in names}
         ids = self._history.ids
         return {**state, "output_ids": None if ids is None else ids.copy()}

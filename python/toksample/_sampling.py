@@ -184,9 +184,9 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     means off, or the default. The steps of a draw are, in this order: all bans, logit_bias, sequence_bias,
     encoder_repetition_penalty, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier,
     exponential_decay_length_penalty, smoothing_factor, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a,
-    eta_cutoff, top_n_sigma, tfs, top_h, xtc_probability, mirostat. Each works on what the one before it has left. The
-    parameter ``order`` changes the part that begins with the temperature. A row of a batch gives the same token as it would
-    alone, with its own parameters, seed, stream and position.
+    eta_cutoff, top_n_sigma, tfs, top_h, xtc_probability, mirostat, adaptive_target. Each works on what the one before it has
+    left. The parameter ``order`` changes the part that begins with the temperature. A row of a batch gives the same token as
+    it would alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -230,6 +230,14 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         In [0, 1000]. The surprise to aim at, in bits per token. None means 5.
     mirostat_eta : float
         In [0, 1]. How fast a :class:`Sampler` corrects ``mirostat_mu``. It has no effect on a single draw. None means 0.1.
+    adaptive_target : float
+        In [0, 1], or -1. Make the tokens more likely whose probability is near a target (adaptive-p, from llama.cpp). The
+        target is moved as far to the other side of it as ``adaptive_average`` is away, which a :class:`Sampler` corrects
+        after each token, so that the probability of the tokens of a text is ``adaptive_target`` on average. -1 and None are
+        off.
+    adaptive_decay : float
+        In [0, 1]. How much of ``adaptive_average`` a :class:`Sampler` keeps with each token. It has no effect on a single
+        draw. None means 0.9.
     smoothing_factor : float
         In [0, 1e30]. Before the temperature and all filters, change each logit to ``max - smoothing_factor * d**2``, where d
         is how far it was below the largest one (quadratic sampling, from text-generation-webui). 0 and None are off.
@@ -253,14 +261,18 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         probable one of them, as in text-generation-webui (XTC, "exclude top choices"). 0 and None are off.
     xtc_threshold : float
         In [0, 1]. Above 1/2, ``xtc_probability`` has no effect. None means 0.1.
+    xtc_exempt_token_ids : sequence of int, or a list with one or None for each row
+        Where ``xtc_probability`` would drop one of these tokens, it drops none at all, as text-generation-webui does for a
+        line break and the end of the text.
     min_tokens_to_keep : int
         In [0, 2**64). Each filter keeps at least this many tokens, or all if there are no more. 0, 1 and None are off.
     order : str or sequence of str
         The order of the temperature and the filters, for all rows: "toksample", which is the default, "transformers", "vllm",
         "sglang", "llama.cpp" or "mlx-lm", or a sequence of steps. A step is the name of its parameter, except "xtc", which is
-        ``xtc_probability``. "top_k_with_ties" is a top_k that keeps all tokens that tie with the k-th, and "top_p_beyond" a
-        top_p that keeps a set whose probabilities sum to more than p. Every filter that is on must have a step, and so must a
-        temperature other than 1. docs/sampling-methods.md lists the steps of each system.
+        ``xtc_probability``, and "adaptive_p", which is ``adaptive_target`` and comes last wherever it is named.
+        "top_k_with_ties" is a top_k that keeps all tokens that tie with the k-th, and "top_p_beyond" a top_p that keeps a set
+        whose probabilities sum to more than p. Every filter that is on must have a step, and so must a temperature other than
+        1. docs/sampling-methods.md lists the steps of each system.
     repetition_penalty : float
         In [1e-30, 1e30]. For each token that is in the prompt or the output, divide the logit by the penalty if the logit is
         positive, and multiply it otherwise (Keskar et al., 2019). 1 and None are off.
@@ -324,6 +336,9 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         that equal rows of a batch draw independently.
     mirostat_mu : float, optional
         In [-1e30, 1e30]. The limit of surprise for mirostat, in bits. By default it is ``2 * mirostat_tau``.
+    adaptive_average : float, optional
+        In [0, 1]. How probable the tokens before this one were, on average, for adaptive-p. By default it is
+        ``adaptive_target``.
     prompt_ids, output_ids : sequence of int or ndarray of an integer type, optional
         The token ids of the prompt, and those drawn so far: the history of the methods that look at it. For a batch, pass a
         list with such a sequence or None for each row, or an array of shape (B, T). Ids are in [0, V).
@@ -410,7 +425,8 @@ def candidates(
     Returns
     -------
     ids : ndarray of int64, shape (n,)
-        Sorted by descending logit, and by ascending id among equal logits. Banned tokens are never included.
+        Sorted by descending logit, and by ascending id among equal logits. Banned tokens are never included. The first one is
+        the most probable one, unless ``adaptive_target`` is on.
     probs : ndarray of float64, shape (n,)
         The probabilities of these tokens, which sum to 1. A token far below the others may have probability 0.
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from toksample._orders import STEPS, steps
 
-__all__ = ["LLAMA_CPP", "OPENAI", "SETTINGS", "SYSTEMS", "TRANSFORMERS", "VLLM", "Option", "Refused", "System"]
+__all__ = ["LLAMA_CPP", "OPENAI", "SETTINGS", "SYSTEMS", "TRANSFORMERS", "VLLM", "Alone", "Option", "Refused", "System"]
 
 _PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
 _FILTERS = (
@@ -30,11 +30,13 @@ _FILTERS = (
 SETTINGS: dict[str, tuple[str, ...]] = {
     "penalty_window": _PENALTIES,
     "xtc_threshold": ("xtc_probability",),
+    "xtc_exempt_token_ids": ("xtc_probability",),
     "min_tokens_to_keep": _FILTERS,
     "dynatemp_exponent": ("dynatemp_range",),
     "smoothing_curve": ("smoothing_factor",),
     "mirostat_tau": ("mirostat",),
     "mirostat_eta": ("mirostat",),
+    "adaptive_decay": ("adaptive_target",),
     "dry_base": ("dry_multiplier",),
     "dry_allowed_length": ("dry_multiplier",),
     "dry_penalty_last_n": ("dry_multiplier",),
@@ -87,6 +89,17 @@ class Refused(NamedTuple):
     """As in :class:`Option`."""
 
 
+class Alone(NamedTuple):
+    """A method that takes the place of all samplers of a system, penalties included, where it is on."""
+
+    name: str
+    """The field that switches it on, which has the same name in both systems."""
+    order: tuple[str, ...]
+    """The steps that are then applied."""
+    beside: frozenset[str]
+    """The other fields that then matter."""
+
+
 @dataclass(frozen=True, eq=False)
 class System:
     """What toksample knows of the configuration of another system."""
@@ -107,6 +120,10 @@ class System:
     """The fields of SamplingParams that the system does not have."""
     order: str | None = None
     """The order in which the system applies the temperature and the filters, by its name in `_orders`. None: not known."""
+    only_if_listed: frozenset[str] = frozenset()
+    """The samplers that the system applies only where a list of samplers has them."""
+    alone: Alone | None = None
+    """The method that takes the place of all samplers, if there is one."""
     switch: str | None = None
     """The field that is True if the system samples. Otherwise it takes the most probable token."""
     names: frozenset[str] = field(init=False)
@@ -133,7 +150,7 @@ def _filter(theirs: str, ours: str, off: tuple[object, ...] = (), default: objec
     return Option(theirs, ours, off, default, is_filter=True, **rest)
 
 
-_XTC = ("xtc_probability", "xtc_threshold")
+_XTC = ("xtc_probability", "xtc_threshold", "xtc_exempt_token_ids")
 _DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")
 _OF_TRANSFORMERS = (
     *("encoder_repetition_penalty", "no_repeat_ngram_size", "sequence_bias", "bad_words_ids"),
@@ -144,6 +161,7 @@ _OF_TRANSFORMERS = (
 _DYNATEMP = ("dynatemp_range", "dynatemp_exponent")
 _SMOOTHING = ("smoothing_factor", "smoothing_curve")
 _MIROSTAT = ("mirostat", "mirostat_tau", "mirostat_eta")
+_ADAPTIVE = ("adaptive_target", "adaptive_decay")
 
 
 def _seed(*random: int, **rest: Any) -> Option:
@@ -371,7 +389,7 @@ TRANSFORMERS = System(
     lacks=frozenset(
         {
             *("seed", "stream", "top_a", "top_n_sigma", "tfs", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT),
-            *("min_tokens_to_keep", "frequency_penalty", "presence_penalty", "penalty_window", *_DRY),
+            *(*_ADAPTIVE, "min_tokens_to_keep", "frequency_penalty", "presence_penalty", "penalty_window", *_DRY),
             "allowed_token_ids",
         }
     ),
@@ -452,7 +470,8 @@ VLLM = System(
     lacks=frozenset(
         {
             *("stream", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "top_n_sigma", "tfs", "top_h", *_XTC),
-            *(*_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "min_tokens_to_keep", "penalty_window", *_DRY, *_OF_TRANSFORMERS),
+            *(*_DYNATEMP, *_SMOOTHING, *_MIROSTAT, *_ADAPTIVE, "min_tokens_to_keep", "penalty_window", *_DRY),
+            *_OF_TRANSFORMERS,
         }
     ),
 )
@@ -463,6 +482,12 @@ VLLM = System(
 LLAMA_CPP = System(
     name="llama.cpp",
     order="llama.cpp",
+    only_if_listed=frozenset({"adaptive_p"}),
+    alone=Alone(
+        "mirostat",
+        ("temperature", "mirostat"),
+        frozenset({"temperature", "mirostat_tau", "mirostat_eta", "logit_bias", "seed"}),
+    ),
     noun="the llama.cpp request",
     options=(
         _filter("temperature", "temperature", (1.0,), 0.8, sampler="temperature"),
@@ -481,6 +506,19 @@ LLAMA_CPP = System(
         _filter("dynatemp_exponent", "dynatemp_exponent", (1.0,), 1.0),
         _filter("xtc_probability", "xtc_probability", (0.0,), sampler="xtc"),
         _filter("xtc_threshold", "xtc_threshold", (0.1,), 0.1),
+        _filter("mirostat", "mirostat", (0,), number=int),
+        _filter("mirostat_tau", "mirostat_tau", (5.0,), 5.0),
+        _filter("mirostat_eta", "mirostat_eta", (0.1,), 0.1),
+        _filter(
+            *("adaptive_target", "adaptive_target", (-1.0,)),
+            read=lambda target: None if target < 0 else target,
+            sampler="adaptive_p",
+        ),
+        _filter(
+            *("adaptive_decay", "adaptive_decay", (0.9,), 0.9),
+            rule="in [0, 0.99]",
+            holds=lambda decay: 0 <= decay <= 0.99,
+        ),
         _filter("min_keep", "min_tokens_to_keep", (), number=int, read=lambda n: n or None),
         Option("repeat_penalty", "repetition_penalty", (1.0,), sampler="penalties"),
         Option("frequency_penalty", "frequency_penalty", (0.0,), sampler="penalties"),
@@ -535,9 +573,9 @@ LLAMA_CPP = System(
         Option("samplers", "order", number=None),  # the list of samplers
     ),
     refused=(
-        Refused("mirostat", (0,)),  # called mirostat_mode in llama-cpp-python
-        Refused("mirostat_mode", (0,)),
-        Refused("adaptive_target", (-1.0,), sampler="adaptive_p"),
+        Refused(
+            "mirostat_mode", (0,)
+        ),  # of llama-cpp-python, which leaves out the temperature with it, but not the penalties
         Refused("tfs_z", (1.0,)),
         Refused("ignore_eos", (False,)),  # it bans the tokens that end a text
         Refused("grammar", ("",)),
@@ -583,15 +621,12 @@ LLAMA_CPP = System(
             # How the request is processed.
             *("cache_prompt", "id_slot", "n_keep", "n_discard", "n_cache_reuse", "lora", "backend_sampling"),
             *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
-            # Settings of methods that are refused unless they are off.
-            *("mirostat_tau", "mirostat_eta", "adaptive_decay"),
         }
     ),
-    # Mirostat is refused above, because in llama.cpp it turns off the other filters and the penalties.
     lacks=frozenset(
         {
-            *("stream", "epsilon_cutoff", "eta_cutoff", "top_a", "tfs", "top_h", *_SMOOTHING, *_MIROSTAT),
-            *("allowed_token_ids", "min_new_tokens", "eos_token_ids", *_OF_TRANSFORMERS),
+            *("stream", "epsilon_cutoff", "eta_cutoff", "top_a", "tfs", "top_h", *_SMOOTHING),
+            *("xtc_exempt_token_ids", "allowed_token_ids", "min_new_tokens", "eos_token_ids", *_OF_TRANSFORMERS),
         }
     ),
 )
@@ -655,7 +690,7 @@ OPENAI = System(
     lacks=frozenset(
         {
             *("stream", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "top_n_sigma", "tfs"),
-            *("top_h", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT, "min_tokens_to_keep"),
+            *("top_h", *_XTC, *_DYNATEMP, *_SMOOTHING, *_MIROSTAT, *_ADAPTIVE, "min_tokens_to_keep"),
             *("repetition_penalty", "penalty_window", *_DRY),
             *("allowed_token_ids", "min_new_tokens", "eos_token_ids", *_OF_TRANSFORMERS),
         }

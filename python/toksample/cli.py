@@ -199,6 +199,7 @@ _ID_OPTIONS = {
     "bad_words_ids": _IdOption(
         "never let these tokens follow one another; may be given more than once", needs_history=True, is_repeated=True
     ),
+    "xtc_exempt_token_ids": _IdOption("let xtc_probability drop nothing where it would drop one of these tokens"),
     "dry_sequence_breakers": _IdOption("tokens that no repeated sequence contains", needs_history=True),
 }
 
@@ -418,7 +419,8 @@ class _Stopwatch:
 
     def sampler(self, logits: Any, logit_bias: dict[int, float] | None = None, **wanted: Any) -> int | Sampled:
         position, output_ids = self._sampler.position, self._sampler.output_ids
-        params = {**self._sampler.params.keywords(), "mirostat_mu": self._sampler.mirostat_mu}
+        state = {"mirostat_mu": self._sampler.mirostat_mu, "adaptive_average": self._sampler.adaptive_average}
+        params = self._sampler.params.keywords() | state
         if logit_bias is not None:  # at the steps that must not end the text
             logit_bias = {**(params["logit_bias"] or {}), **logit_bias}
         start = time.perf_counter_ns()

@@ -67,8 +67,8 @@ class _SamplingLogitsProcessor:
     Raises
     ------
     ValueError, TypeError
-        If a parameter is out of range or of the wrong type, or if mirostat is on. In ``generate``, also if the scores of a row
-        have NaN or +inf, or have only -inf, and in the cases that the notes name.
+        If a parameter is out of range or of the wrong type, or if mirostat or adaptive-p is on. In ``generate``, also if the
+        scores of a row have NaN or +inf, or have only -inf, and in the cases that the notes name.
 
     See Also
     --------
@@ -121,10 +121,10 @@ class _SamplingLogitsProcessor:
         if logprobs is not None:
             wanted_logprobs(logprobs, logprobs_mode, None, 1, False, MAX_TOKENS)  # checks them
         self.logprobs, self.logprobs_mode = logprobs, logprobs_mode
-        if self.params.mirostat not in (None, 0):
-            raise ValueError(
-                f"mirostat must be 0 in a SamplingLogitsProcessor, which keeps no state, got {self.params.mirostat}"
-            )
+        for name, off in (("mirostat", 0), ("adaptive_target", -1)):
+            if getattr(self.params, name) not in (None, off):
+                why = "in a SamplingLogitsProcessor, which keeps no state"
+                raise ValueError(f"{name} must be {off} {why}, got {getattr(self.params, name)}")
         self.reset()
 
     @classmethod

@@ -30,17 +30,42 @@ pub struct Drawn {
     pub start: u64,
     /// The mass of the token: how long the interval is.
     pub mass: u64,
+    /// How probable it was.
+    pub odds: Odds,
+}
+
+/// How probable a token was before adaptive-p, if that is on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Odds {
+    /// The mass of the token.
+    pub mass: u64,
+    /// The mass of all tokens that were kept.
+    pub total: u64,
+}
+
+impl Odds {
+    /// Returns the probability.
+    pub fn probability(self) -> f64 {
+        self.mass as f64 / self.total as f64
+    }
+
+    /// Returns the negated binary logarithm of the probability. A token without a mass, which adaptive-p may draw, counts as
+    /// one of the smallest mass.
+    pub fn surprise(self) -> f64 {
+        log2(self.total) - log2(self.mass.max(1))
+    }
 }
 
 impl Drawn {
-    /// The only token that is kept, which every word draws.
-    pub fn only(token: usize) -> Drawn {
-        Drawn { token, total: 1 << S, start: 0, mass: 1 << S }
+    /// A token whose interval of the line begins at `start`.
+    #[inline(always)]
+    pub fn new(token: usize, total: u64, start: u64, mass: u64) -> Drawn {
+        Drawn { token, total, start, mass, odds: Odds { mass, total } }
     }
 
-    /// Returns how surprising the token is among those that were kept: its probability there, as the negated binary logarithm.
-    pub fn surprise(self) -> f64 {
-        log2(self.total) - log2(self.mass)
+    /// The only token that is kept, which every word draws.
+    pub fn only(token: usize) -> Drawn {
+        Drawn::new(token, 1 << S, 0, 1 << S)
     }
 }
 
@@ -92,7 +117,7 @@ pub fn from_row<R: Row>(row: &R, mass: Mass, ledger: &Ledger, word: u64) -> Opti
                 let hit = find(masses.into_iter(), first - high_before)?;
                 let other = find(masses.into_iter(), last - low_before)?;
                 let (token, start) = (index * BLOCK + hit.place, first - hit.into);
-                return (hit.place == other.place).then_some(Drawn { token, total: low_total, start, mass: hit.mass });
+                return (hit.place == other.place).then_some(Drawn::new(token, low_total, start, hit.mass));
             }
             low_before += low;
             high_before += high;

@@ -24,6 +24,7 @@
 //! The rules rely on what a compiled read can do, which is to return the old bits, the new bits or a mixture of them. The
 //! tests are `changing_rows` in `recipe.rs` and `tests/test_soundness.py`.
 
+pub mod adaptive;
 pub mod argmax;
 pub mod candidates;
 pub mod draw;

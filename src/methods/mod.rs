@@ -2,11 +2,12 @@
 //!
 //! - A method that changes logits, of some tokens or of all, is a function from a logit, and what is known of its token, to
 //!   the new logit.
-//! - A filter drops tokens. It sees only the `State` (`search/`).
+//! - A filter drops tokens, or gives those that are left other masses. It sees only the `State` (`search/`).
 //!
 //! No method knows another. The bitmask is not here, because it is applied in the first pass over the row (`row.rs`). Methods
 //! that only ban tokens are lines of `find.rs`.
 
+mod adaptive_p;
 mod dry;
 mod encoder_repetition_penalty;
 mod epsilon_cutoff;
@@ -95,16 +96,18 @@ pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token, Option<Extra>) -> f32
 }
 
 /// Applies the temperature and the filters in their order, at a temperature that is not 0. Returns which tokens are kept, or
-/// None if all are, and what their masses are. `word` is the random word of the filters.
+/// None if all are, and what their masses are. `word` is the random word of the filters, and `xtc_exempt` has the tokens that
+/// XTC must not drop.
 #[inline(always)]
 pub(crate) fn keep<R: Row>(
     row: &R,
     params: &Params,
     word: u64,
+    xtc_exempt: &[u32],
     search: &mut Search,
 ) -> Result<(Mass, Option<Kept>), RowError> {
     if params.order.is_some() || params.min_tokens_to_keep > 1 {
-        return keep_in_order(State::all(*row, 1.0, search), params, word);
+        return keep_in_order(State::all(*row, 1.0, search), params, word, xtc_exempt);
     }
     let is_dynamic = params.dynatemp_range > 0.0;
     let mut state = State::all(*row, if is_dynamic { 1.0 } else { params.temperature }, search);
@@ -122,8 +125,9 @@ pub(crate) fn keep<R: Row>(
     top_n_sigma::apply(params.top_n_sigma, &mut state)?;
     tfs::apply(params.tfs, &mut state)?;
     top_h::apply(params.top_h, &mut state)?;
-    xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?;
+    xtc::apply(params, word, xtc_exempt, &mut state)?;
     mirostat::apply(params, &mut state)?;
+    adaptive_p::apply(params, &mut state)?;
     Ok(state.kept())
 }
 
@@ -132,6 +136,7 @@ fn keep_in_order<R: Row>(
     mut state: State<'_, R>,
     params: &Params,
     word: u64,
+    xtc_exempt: &[u32],
 ) -> Result<(Mass, Option<Kept>), RowError> {
     state.keep_in_any_case(usize::try_from(params.min_tokens_to_keep).unwrap_or(usize::MAX));
     for step in params.order.unwrap_or(Steps::DEFAULT).iter() {
@@ -150,10 +155,12 @@ fn keep_in_order<R: Row>(
             Step::TopNSigma => top_n_sigma::apply(params.top_n_sigma, &mut state)?,
             Step::Tfs => tfs::apply(params.tfs, &mut state)?,
             Step::TopH => top_h::apply(params.top_h, &mut state)?,
-            Step::Xtc => xtc::apply(params.xtc_probability, params.xtc_threshold, word, &mut state)?,
+            Step::Xtc => xtc::apply(params, word, xtc_exempt, &mut state)?,
             Step::Mirostat => mirostat::apply(params, &mut state)?,
+            Step::AdaptiveP => (), // see below
         }
         state.end_step();
     }
+    adaptive_p::apply(params, &mut state)?;
     Ok(state.kept())
 }

@@ -281,37 +281,43 @@ pub(super) fn draw<'py>(
     })
 }
 
-/// Draws tokens for a `Sampler` with mirostat, whose aim for each row is `mu`. Returns the tokens, and an array with the
-/// surprise of each.
+/// Draws tokens for a `Sampler` that has a state: the aim of mirostat for each row and, with adaptive-p, the average. Returns
+/// the tokens, and arrays with the surprise and the probability of each.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn draw_with_surprise<'py>(
+pub(super) fn draw_with_odds<'py>(
     logits: &Bound<'py, PyAny>,
     params: &Bound<'py, Parameters>,
     mu: &Bound<'py, PyAny>,
+    average: Option<&Bound<'py, PyAny>>,
     seed: u64,
     position: u64,
     inputs: Option<&Bound<'py, PyDict>>,
     num_threads: Option<&Bound<'py, PyAny>>,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     guarded(|| {
         let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
         let (parameters, mu) = (params.get(), Reals::mirostat_mu(mu)?);
+        let average = average.map(Reals::adaptive_average).transpose()?;
         let (logits, inputs) = parameters.read_logits_with(inputs, logits)?;
         let shape = logits.shape;
         parameters.check(py, shape)?;
         mu.check(shape)?;
-        let mu = mu.values();
-        let (mut tokens, mut surprises) = (zeros::<i64>(py, &[shape.rows])?, zeros::<f64>(py, &[shape.rows])?);
+        average.iter().try_for_each(|average| average.check(shape))?;
+        let (mu, average) = (mu.values(), average.map(Reals::values));
+        let mut tokens = zeros::<i64>(py, &[shape.rows])?;
+        let (mut surprises, mut probs) = (zeros::<f64>(py, &[shape.rows])?, zeros::<f64>(py, &[shape.rows])?);
         with_element!(logits, |T| {
             let _pins = (pin(&logits)?, inputs.pin()?);
             let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
-            let written = slice_of_new(&mut tokens).iter_mut().zip(slice_of_new(&mut surprises));
-            for_each_row::<T, _>(py, shape, rows, wanted, written, |row, b, (token, surprise), scratch| {
-                let params = Params { mirostat_mu: Some(mu.get(b)), ..parameters.get(b) };
+            let odds = slice_of_new(&mut surprises).iter_mut().zip(slice_of_new(&mut probs));
+            let written = slice_of_new(&mut tokens).iter_mut().zip(odds);
+            for_each_row::<T, _>(py, shape, rows, wanted, written, |row, b, (token, (surprise, prob)), scratch| {
+                let average = average.as_ref().map(|average| average.get(b));
+                let params = Params { mirostat_mu: Some(mu.get(b)), adaptive_average: average, ..parameters.get(b) };
                 let (context, words) = (contexts.get(b), parameters.words(b, seed, position));
                 let drawn = recipe::sample_with_interval(isa, row, &params, &context, words, scratch)?;
-                (*token, *surprise) = (drawn.token as i64, drawn.surprise());
+                (*token, *surprise, *prob) = (drawn.token as i64, drawn.odds.surprise(), drawn.odds.probability());
                 Ok(())
             })?;
         });
@@ -319,7 +325,7 @@ pub(super) fn draw_with_surprise<'py>(
             true => tokens.into_any(),
             false => slice_of_new(&mut tokens)[0].into_pyobject(py)?.into_any(),
         };
-        Ok((tokens, surprises.into_any()))
+        Ok((tokens, surprises.into_any(), probs.into_any()))
     })
 }
 

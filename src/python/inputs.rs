@@ -49,7 +49,11 @@ impl<P> PerRow<P> {
 
 impl<'py> Inputs<'py> {
     /// Reads the inputs from pairs of a name and a value. May run Python code.
-    pub(super) fn read(given: &[(&'static str, Py<PyAny>)], py: Python<'py>, shape: Shape) -> PyResult<Self> {
+    pub(super) fn read<'a>(
+        given: impl Iterator<Item = &'a (&'static str, Py<PyAny>)>,
+        py: Python<'py>,
+        shape: Shape,
+    ) -> PyResult<Self> {
         let mut inputs = Inputs::default();
         for (name, value) in given {
             let value = value.bind(py);

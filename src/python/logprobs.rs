@@ -11,7 +11,6 @@ use super::inputs::Inputs;
 use super::parameters::{Parameters, Reals, read_threads};
 use crate::error::{RowError, reserve};
 use crate::logprobs::{Logprobs, Mode};
-use crate::params::Params;
 use crate::recipe;
 
 /// What a caller wants to know of each row.
@@ -90,7 +89,6 @@ type Given<'py> = (Bound<'py, PyArrayDyn<i64>>, Bound<'py, PyArrayDyn<f64>>);
 /// The places of one row in them.
 struct Places<'a> {
     token: &'a mut i64,
-    surprise: &'a mut f64,
     logprobs: Logprobs<'a>,
 }
 
@@ -119,7 +117,7 @@ impl<'py> Results<'py> {
     }
 
     /// Returns the places of each row.
-    fn places<'a>(&'a mut self, mode: Mode, surprises: &'a mut [f64]) -> Result<Vec<Places<'a>>, RowError> {
+    fn places<'a>(&'a mut self, mode: Mode) -> Result<Vec<Places<'a>>, RowError> {
         let tokens = slice_of_new(&mut self.tokens);
         let rows = tokens.len();
         let mut top_ids = split(slice_of_new(&mut self.top_ids), rows);
@@ -132,11 +130,11 @@ impl<'py> Results<'py> {
         let each = tokens.iter_mut().zip(slice_of_new(&mut self.logprobs)).zip(slice_of_new(&mut self.ranks));
         let mut places = Vec::new();
         reserve(&mut places, rows)?;
-        for (((token, logprob), rank), surprise) in each.zip(surprises) {
+        for ((token, logprob), rank) in each {
             let (top_ids, top_logprobs) = (top_ids(), top_logprobs());
             let (given_ids, given_logprobs) = (&*given_ids(), given_logprobs());
             let logprobs = Logprobs { mode, logprob, rank, top_ids, top_logprobs, given_ids, given_logprobs };
-            places.push(Places { token, surprise, logprobs });
+            places.push(Places { token, logprobs });
         }
         Ok(places)
     }
@@ -173,62 +171,44 @@ struct Draws<'a, 'py> {
     inputs: Inputs<'py>,
     seed: u64,
     position: u64,
-    /// The aims of mirostat, if the caller has them.
-    mu: Option<Reals<'a, 'py>>,
     threads: Option<usize>,
     mark: bool,
 }
 
-/// Draws a token from each row. Returns the fields of `Sampled`, and the surprise of each token, which is 0 where the caller has
-/// no aims.
+/// Draws a token from each row. Returns the fields of `Sampled`.
 fn draw_and_describe<'py>(
     given: &Bound<'py, PyAny>,
     logits: Logits<'py>,
     draws: Draws<'_, 'py>,
     wanted: &Wanted,
-) -> PyResult<(Bound<'py, PyAny>, Vec<f64>)> {
+) -> PyResult<Bound<'py, PyAny>> {
     let (py, isa, shape) = (given.py(), current_isa()?, logits.shape);
-    let Draws { parameters, inputs, seed, position, mu, threads, mark } = draws;
+    let Draws { parameters, inputs, seed, position, threads, mark } = draws;
     parameters.check(py, shape)?;
-    if let Some(mu) = &mu {
-        mu.check(shape)?;
-    }
-    let mu = mu.map(Reals::values);
     // Rows of float64 were edited before they were rounded, so the raw ones are read again.
     let raw = if logits.is_edited && !wanted.mode.is_processed { Some(Logits::read(given)?) } else { None };
     if raw.as_ref().is_some_and(|raw| (raw.shape, raw.element) != (shape, logits.element)) {
         return Err(value_error("logits must keep their shape and type during the call, got an array that changed"));
     }
     let mut results = Results::new(py, shape, wanted)?;
-    let mut surprises = Vec::new();
-    reserve(&mut surprises, shape.rows).map_err(row_error)?;
-    surprises.resize(shape.rows, 0.0);
     with_element!(logits, |T| {
         let _pins = (pin(&logits)?, raw.as_ref().map(pin).transpose()?, inputs.pin()?);
         let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
         let raw = raw.as_ref().map(Logits::rows::<T>).transpose()?;
-        let places = results.places(wanted.mode, &mut surprises).map_err(row_error)?;
+        let places = results.places(wanted.mode).map_err(row_error)?;
         for_each_row::<T, _>(py, shape, rows, threads, places.into_iter(), |row, b, mut places, scratch| {
-            let mut params = parameters.get(b);
-            if let Some(mu) = &mu {
-                params = Params { mirostat_mu: Some(mu.get(b)), ..params };
-            }
             let drawn = recipe::sample_with_logprobs(
                 isa,
                 row,
                 raw.map(|raw| T::slice(raw.row(b))),
-                &params,
+                &parameters.get(b),
                 &contexts.get(b),
                 parameters.words(b, seed, position),
                 places.logprobs.lend(),
-                mu.is_some(),
                 scratch,
             );
             match drawn {
-                Ok(drawn) => {
-                    *places.token = drawn.token as i64;
-                    *places.surprise = if mu.is_some() { drawn.surprise() } else { 0.0 };
-                }
+                Ok(id) => *places.token = id as i64,
                 Err(error) if error == RowError::OutOfMemory || !mark => return Err(error),
                 Err(_) => {
                     *places.token = -1;
@@ -238,7 +218,7 @@ fn draw_and_describe<'py>(
             Ok(())
         })?;
     });
-    Ok((results.into_fields(py, shape)?, surprises))
+    results.into_fields(py, shape)
 }
 
 /// Draws tokens and describes them. Returns the fields of `Sampled`.
@@ -257,19 +237,17 @@ pub(super) fn sample_with_logprobs<'py>(
         let wanted = Wanted::read(logprobs, mode, token_ids, logits.shape)?;
         let seed = parameters.fresh_seed(logits.shape)?;
         let (threads, mark) = (how.threads, how.mark);
-        let draws = Draws { parameters: &parameters, inputs, seed, position: 0, mu: None, threads, mark };
-        Ok(draw_and_describe(given, logits, draws, &wanted)?.0)
+        let draws = Draws { parameters: &parameters, inputs, seed, position: 0, threads, mark };
+        draw_and_describe(given, logits, draws, &wanted)
     })
 }
 
-/// Does the same for a `Sampler`, whose parameters were read when it was created. For one with mirostat, whose aim for each row
-/// is `mu`, also returns an array with the surprise of each token.
+/// Does the same for a `Sampler`, whose parameters were read when it was created.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn draw_with_logprobs<'py>(
     logits: &Bound<'py, PyAny>,
     params: &Bound<'py, Parameters>,
-    mu: Option<&Bound<'py, PyAny>>,
     seed: u64,
     position: u64,
     inputs: Option<&Bound<'py, PyDict>>,
@@ -277,20 +255,13 @@ pub(super) fn draw_with_logprobs<'py>(
     logprobs: &Bound<'py, PyAny>,
     mode: &Bound<'py, PyAny>,
     token_ids: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (given, parameters, threads) = (logits, params.get(), read_threads(num_threads)?);
-        let (py, has_aims, mu) = (logits.py(), mu.is_some(), mu.map(Reals::mirostat_mu).transpose()?);
         let (logits, inputs) = parameters.read_logits_with(inputs, given)?;
         let wanted = Wanted::read(logprobs, mode, token_ids, logits.shape)?;
-        let draws = Draws { parameters, inputs, seed, position, mu, threads, mark: false };
-        let (fields, found) = draw_and_describe(given, logits, draws, &wanted)?;
-        if !has_aims {
-            return Ok((fields, None));
-        }
-        let mut surprises = zeros::<f64>(py, &[found.len()])?;
-        slice_of_new(&mut surprises).copy_from_slice(&found);
-        Ok((fields, Some(surprises.into_any())))
+        let draws = Draws { parameters, inputs, seed, position, threads, mark: false };
+        draw_and_describe(given, logits, draws, &wanted)
     })
 }
 

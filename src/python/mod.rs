@@ -50,8 +50,8 @@ mod _native {
     use super::dlpack::bfloat16_as_bits;
     #[pymodule_export]
     use super::functions::{
-        Counter, after_fork, argmax, available_isas, before_fork, candidates, draw, draw_with_surprise,
-        get_num_threads, isa, log_softmax, look_up_once, mask_logits, sample, set_num_threads, softmax, top_k,
+        Counter, after_fork, argmax, available_isas, before_fork, candidates, draw, draw_with_odds, get_num_threads,
+        isa, log_softmax, look_up_once, mask_logits, sample, set_num_threads, softmax, top_k,
     };
     #[pymodule_export]
     use super::logprobs::{draw_with_logprobs, sample_with_logprobs, score};

@@ -15,8 +15,8 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyString};
 use super::arrays::{Logits, Shape, is_numpy_scalar};
 use super::errors::{call_check, guarded, value_error};
 use super::inputs::{INPUTS, Inputs};
-use super::rules::RULES;
-use crate::params::{Parameter, Params, Set, TABLE, is_mu, is_temperature};
+use super::rules::{OF_FILTERS, RULES};
+use crate::params::{Parameter, Params, Set, TABLE, is_mu, is_share, is_temperature};
 use crate::rng::{Words, words};
 use crate::steps::{Step, Steps};
 
@@ -202,7 +202,8 @@ impl Parameters {
 
 /// What may be named beside the parameters of [`TABLE`]: which random word to draw with, in which order to apply the filters,
 /// and how to make the call.
-const OTHERS: [&str; 8] = ["seed", "position", "stream", "order", "mirostat_mu", "errors", "num_threads", "out"];
+const OTHERS: [&str; 9] =
+    ["seed", "position", "stream", "order", "mirostat_mu", "adaptive_average", "errors", "num_threads", "out"];
 
 /// All names. Those that most calls use come first, as they are looked for in this order.
 fn all_names() -> impl Iterator<Item = Name> {
@@ -285,7 +286,7 @@ impl Parameters {
                 Name::Other(name @ ("seed" | "position" | "stream")) => parameters.set_word(name, &value)?,
                 Name::Input(name) => parameters.set_input(name, &value),
                 Name::Other("order") => parameters.set_order(&value)?,
-                Name::Other("mirostat_mu") => parameters.set_mu(&value)?,
+                Name::Other(name @ ("mirostat_mu" | "adaptive_average")) => parameters.set_state(name, &value)?,
                 Name::Other(_) => return Err(Name::unexpected(&key)),
             }
         }
@@ -301,7 +302,7 @@ impl Parameters {
             match Name::of(&key)? {
                 Name::Parameter(parameter) => parameters.set(parameter, &value)?,
                 Name::Other("order") => parameters.set_order(&value)?,
-                Name::Other("mirostat_mu") => parameters.set_mu(&value)?,
+                Name::Other(name @ ("mirostat_mu" | "adaptive_average")) => parameters.set_state(name, &value)?,
                 Name::Other("errors") => how.mark = read_errors(&value)?,
                 Name::Other("num_threads") => how.threads = read_threads(value.is_none().not().then_some(&value))?,
                 Name::Other("out") => how.out = value.is_none().not().then_some(value),
@@ -333,17 +334,21 @@ impl Parameters {
         Ok(())
     }
 
-    /// Reads the aim of mirostat.
+    /// Reads a part of the state of a method: the aim of mirostat or the average of adaptive-p.
     #[cold]
-    fn set_mu(&mut self, given: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn set_state(&mut self, name: &'static str, given: &Bound<'_, PyAny>) -> PyResult<()> {
         if given.is_none() {
             return Ok(());
         }
-        match read::<f64>("mirostat_mu", given, is_mu)? {
-            PerRow::One(value) => self.params.mirostat_mu = Some(value),
+        let set: fn(&mut Params, f64) = match name {
+            "mirostat_mu" => |params, value| params.mirostat_mu = Some(value),
+            _ => |params, value| params.adaptive_average = Some(value),
+        };
+        match read::<f64>(name, given, if name == "mirostat_mu" { is_mu } else { is_share })? {
+            PerRow::One(value) => set(&mut self.params, value),
             PerRow::Many(values) => {
-                let values = Column::Real(values, |params, value| params.mirostat_mu = Some(value));
-                self.columns.push(Many { name: "mirostat_mu", given: given.clone().unbind(), values });
+                let values = Column::Real(values, set);
+                self.columns.push(Many { name, given: given.clone().unbind(), values });
             }
         }
         Ok(())
@@ -409,8 +414,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Reads the logits and the inputs. There are no inputs left if they were already applied to the logits. May run Python
-    /// code.
+    /// Reads the logits and the inputs. Inputs that were already applied to the logits are left out. May run Python code.
     #[inline]
     pub(super) fn read_logits<'py>(&self, logits: &Bound<'py, PyAny>) -> PyResult<(Logits<'py>, Inputs<'py>)> {
         if self.inputs.is_empty() {
@@ -451,7 +455,8 @@ impl Parameters {
             Ok(Some(dict))
         };
         let logits = Logits::read_to_edit(logits, as_dict)?;
-        let inputs = if logits.is_edited { Inputs::default() } else { Inputs::read(inputs, py, logits.shape)? };
+        let is_left = |name: &str| !logits.is_edited || OF_FILTERS.contains(&name);
+        let inputs = Inputs::read(inputs.iter().filter(|(name, _)| is_left(name)), py, logits.shape)?;
         Ok((logits, inputs))
     }
 
@@ -524,6 +529,11 @@ impl<'a, 'py> Reals<'a, 'py> {
     /// Reads the aims of mirostat. May run Python code.
     pub(super) fn mirostat_mu(given: &'a Bound<'py, PyAny>) -> PyResult<Self> {
         Ok(Reals { name: "mirostat_mu", given, values: read("mirostat_mu", given, is_mu)? })
+    }
+
+    /// Reads the averages of adaptive-p. May run Python code.
+    pub(super) fn adaptive_average(given: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        Ok(Reals { name: "adaptive_average", given, values: read("adaptive_average", given, is_share)? })
     }
 
     /// Returns an error unless there is one value for all rows, or one for each row.

@@ -7,7 +7,7 @@ use super::arrays::{Logits, with_element};
 use super::errors::{guarded, row_error};
 use super::functions::{current_isa, for_each_row, pin};
 use super::inputs::Inputs;
-use super::parameters::{Parameters, PerRow, Reals, read_threads};
+use super::parameters::{Parameters, read_threads};
 use crate::error::{RowError, reserve};
 use crate::isa::Isa;
 use crate::kernels::draw::target;
@@ -25,12 +25,14 @@ struct Receipt {
     start: u64,
     stop: u64,
     mirostat_mu: Option<f64>,
+    adaptive_average: Option<f64>,
 }
 
 impl Receipt {
     fn into_tuple(self, py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        let Receipt { token, place: [seed, stream, position], word, total, target, start, stop, mirostat_mu } = self;
-        (token, seed, stream, position, word, total, target, start, stop, mirostat_mu).into_pyobject(py)
+        let Receipt { token, place: [seed, stream, position], word, total, target, start, stop, .. } = self;
+        let (mu, average) = (self.mirostat_mu, self.adaptive_average);
+        (token, seed, stream, position, word, total, target, start, stop, mu, average).into_pyobject(py)
     }
 }
 
@@ -38,8 +40,6 @@ impl Receipt {
 struct Draw<'a> {
     isa: Isa,
     parameters: &'a Parameters,
-    /// The aim of mirostat, if it is not among the parameters.
-    mu: Option<PerRow<f64>>,
     seed: u64,
     position: u64,
     threads: Option<usize>,
@@ -58,10 +58,7 @@ impl Draw<'_> {
             let _pins = (pin(logits)?, inputs.pin()?);
             let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
             for_each_row::<T, _>(py, shape, rows, self.threads, receipts.iter_mut(), |row, b, receipt, scratch| {
-                let mut params = self.parameters.get(b);
-                if let Some(mu) = &self.mu {
-                    params.mirostat_mu = Some(mu.get(b));
-                }
+                let params = self.parameters.get(b);
                 let place @ [seed, stream, position] = self.parameters.place(b, self.seed, self.position);
                 let words = words(seed, stream, position);
                 let drawn = recipe::sample_with_interval(self.isa, row, &params, &contexts.get(b), words, scratch);
@@ -75,6 +72,7 @@ impl Draw<'_> {
                         start: drawn.start,
                         stop: drawn.start + drawn.mass,
                         mirostat_mu: mu_in_use(&params),
+                        adaptive_average: average_in_use(&params),
                     }),
                     Err(error) if error == RowError::OutOfMemory || !self.mark => return Err(error),
                     Err(_) => None,
@@ -96,6 +94,11 @@ fn mu_in_use(params: &Params) -> Option<f64> {
     (params.mirostat != 0).then(|| params.mirostat_mu.unwrap_or(2.0 * params.mirostat_tau))
 }
 
+/// Returns the average that adaptive-p has, if it is on.
+fn average_in_use(params: &Params) -> Option<f64> {
+    (params.adaptive_target >= 0.0).then(|| params.adaptive_average.unwrap_or(params.adaptive_target))
+}
+
 /// Draws like `sample`.
 #[pyfunction]
 pub(super) fn sample_with_receipt<'py>(
@@ -109,17 +112,16 @@ pub(super) fn sample_with_receipt<'py>(
         parameters.check(py, logits.shape)?;
         let seed = parameters.fresh_seed(logits.shape)?;
         let (threads, mark) = (how.threads, how.mark);
-        let draw = Draw { isa, parameters: &parameters, mu: None, seed, position: 0, threads, mark };
+        let draw = Draw { isa, parameters: &parameters, seed, position: 0, threads, mark };
         draw.run(py, &logits, &inputs)
     })
 }
 
-/// Draws for a `Sampler`, like `draw` or, with `mu`, like `draw_with_surprise`.
+/// Draws for a `Sampler`, like `draw`.
 #[pyfunction]
 pub(super) fn draw_with_receipt<'py>(
     logits: &Bound<'py, PyAny>,
     params: &Bound<'py, Parameters>,
-    mu: Option<&Bound<'py, PyAny>>,
     seed: u64,
     position: u64,
     inputs: Option<&Bound<'py, PyDict>>,
@@ -127,13 +129,10 @@ pub(super) fn draw_with_receipt<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (py, isa, threads) = (logits.py(), current_isa()?, read_threads(num_threads)?);
-        let (parameters, mu) = (params.get(), mu.map(Reals::mirostat_mu).transpose()?);
+        let parameters = params.get();
         let (logits, inputs) = parameters.read_logits_with(inputs, logits)?;
         parameters.check(py, logits.shape)?;
-        if let Some(mu) = &mu {
-            mu.check(logits.shape)?;
-        }
-        let draw = Draw { isa, parameters, mu: mu.map(Reals::values), seed, position, threads, mark: false };
+        let draw = Draw { isa, parameters, seed, position, threads, mark: false };
         draw.run(py, &logits, &inputs)
     })
 }

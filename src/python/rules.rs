@@ -10,7 +10,7 @@ use super::errors::{call_check, value_error};
 use crate::context;
 
 /// The names of the rules.
-pub(super) const RULES: [&str; 10] = [
+pub(super) const RULES: [&str; 11] = [
     "allowed_token_ids",
     "suppress_tokens",
     "begin_suppress_tokens",
@@ -21,7 +21,11 @@ pub(super) const RULES: [&str; 10] = [
     "bad_words_ids",
     "dry_sequence_breakers",
     "exponential_decay_length_penalty",
+    "xtc_exempt_token_ids",
 ];
+
+/// The rules of filters, which do not edit logits.
+pub(super) const OF_FILTERS: [&str; 1] = ["xtc_exempt_token_ids"];
 
 /// What a rule says for all rows, or for each of them. It is empty if the rule was not given.
 type Each<P> = Vec<Option<P>>;
@@ -39,6 +43,7 @@ pub(super) struct Rules {
     bad_words_ids: Each<Vec<Vec<u32>>>,
     dry_sequence_breakers: Each<Vec<u32>>,
     exponential_decay_length_penalty: Each<(u64, f64)>,
+    xtc_exempt_token_ids: Each<Vec<u32>>,
 }
 
 impl Rules {
@@ -54,6 +59,7 @@ impl Rules {
             "sequence_bias" => self.sequence_bias = each(name, given, shape)?,
             "bad_words_ids" => self.bad_words_ids = words(name, given, shape)?,
             "dry_sequence_breakers" => self.dry_sequence_breakers = ids(name, given, shape)?,
+            "xtc_exempt_token_ids" => self.xtc_exempt_token_ids = ids(name, given, shape)?,
             _ => self.exponential_decay_length_penalty = each(name, given, shape)?,
         }
         Ok(())
@@ -72,6 +78,7 @@ impl Rules {
             bad_words_ids: list_of_row(&self.bad_words_ids, row),
             dry_sequence_breakers: list_of_row(&self.dry_sequence_breakers, row),
             exponential_decay_length_penalty: of_row(&self.exponential_decay_length_penalty, row).copied(),
+            xtc_exempt_token_ids: list_of_row(&self.xtc_exempt_token_ids, row),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{Kept, Search, not_banned_key};
 use crate::error::RowError;
-use crate::kernels::draw::Drawn;
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix;
@@ -11,25 +10,23 @@ use crate::logprobs::{Logprobs, Numbers};
 use crate::row::Row;
 
 impl Search {
-    /// Returns the token that the word draws from the kept tokens (from all, if that is None), after describing it. Its interval
-    /// is exact if `with_interval`.
+    /// Returns the token that the word draws from the kept tokens (from all, if that is None), after describing it.
     pub fn draw_and_describe<R: Row>(
         &mut self,
         row: &R,
         mass: Mass,
         kept: Option<Kept>,
         word: u64,
-        with_interval: bool,
         logprobs: &mut Logprobs<'_>,
-    ) -> Result<Drawn, RowError> {
+    ) -> Result<usize, RowError> {
         let mode = logprobs.mode;
         let is_of_kept = mode.is_processed || kept.is_none() && mass.temperature() == 1.0;
-        let is_exact = with_interval || is_of_kept && !mode.is_logits;
+        let is_exact = is_of_kept && !mode.is_logits;
         let drawn = match kept {
             Some(kept) => self.draw(row, mass, kept, word)?,
             None => self.draw_from_all(row, mass, word, is_exact)?,
         };
-        let (token, total) = (drawn.token, (is_of_kept && is_exact).then_some(drawn.total));
+        let (token, total) = (drawn.token, is_exact.then_some(drawn.total));
         match kept {
             _ if !mode.is_processed => self.describe_in_row(row, token, total, logprobs)?,
             None => self.describe_in_prefix(row, mass, u64::MAX, total, token, logprobs)?,
@@ -40,7 +37,7 @@ impl Search {
                 self.describe_in_list(row, mass, last, token, logprobs)?;
             }
         }
-        Ok(drawn)
+        Ok(token)
     }
 
     /// Describes a token of a row at temperature 1. `total` is the mass of the row, if that is known.

@@ -39,6 +39,11 @@ impl List {
         &self.masses
     }
 
+    /// Gives the masses to a method that replaces them.
+    pub fn masses_to_replace(&mut self) -> &mut [u64] {
+        &mut self.masses
+    }
+
     /// Gives the list to a pass that fills it with keys of its own, which are to be weighed afterwards.
     pub fn keys_to_fill(&mut self) -> &mut Vec<u64> {
         self.masses.clear();
@@ -107,6 +112,14 @@ impl List {
             while others.next_if(|other| order::id(**other) < order::id(*key)).is_some() {}
             others.next_if(|other| *other == key).is_none()
         });
+    }
+
+    /// True if one of these tokens is listed, and comes before a key in the total order.
+    pub fn has_any_before(&self, key: u64, ids: &[u32]) -> bool {
+        ids.iter().any(|&id| {
+            let place = self.keys.binary_search_by_key(&(id as usize), |&key| order::id(key));
+            place.is_ok_and(|place| self.keys[place] < key)
+        })
     }
 
     /// Returns the key of the `count`-th token in the total order, or a key after all others if there are fewer.
@@ -184,7 +197,7 @@ impl List {
         let total = masses().sum();
         let target = draw::target(word, total);
         let hit = draw::find(masses(), target)?;
-        Some(Drawn { token: order::id(self.keys[hit.place]), total, start: target - hit.into, mass: hit.mass })
+        Some(Drawn::new(order::id(self.keys[hit.place]), total, target - hit.into, hit.mass))
     }
 
     /// Sorts the tokens up to `last` into the total order, drops the others, and computes the masses again.
@@ -193,6 +206,16 @@ impl List {
         self.truncate(last);
         self.keys.sort_unstable();
         self.weigh::<I>(mass);
+    }
+
+    /// Sorts the tokens into the total order, with the masses that they have.
+    pub fn sort_with_masses(&mut self) {
+        self.work_pairs.clear();
+        self.work_pairs.extend(self.keys.iter().copied().zip(self.masses.iter().copied()));
+        self.work_pairs.sort_unstable();
+        for ((key, mass), &pair) in self.keys.iter_mut().zip(&mut self.masses).zip(&self.work_pairs) {
+            (*key, *mass) = pair;
+        }
     }
 
     /// Sorts the keys, without their masses, and returns them.

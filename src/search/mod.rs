@@ -24,7 +24,7 @@ use crate::kernels::order::{self, Prefix, down_to};
 use crate::kernels::spread::{self, Spread};
 use crate::kernels::surprise::{self, Moments};
 use crate::kernels::top_p::Share;
-use crate::kernels::{prefix, tail, top_k, top_p};
+use crate::kernels::{adaptive, prefix, tail, top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::Row;
@@ -37,6 +37,8 @@ pub(crate) struct Search {
     passes: Passes,
     /// The tokens that a filter dropped from a prefix that is too long for a list.
     dropped: List,
+    /// The mass that the listed tokens had together before a method gave them others, which they keep.
+    before: Option<u64>,
     work_maxima: Vec<f32>,
 }
 
@@ -122,6 +124,7 @@ impl<'a, R: Row> State<'a, R> {
     #[inline(always)]
     pub fn all(row: R, temperature: f64, search: &'a mut Search) -> Self {
         search.passes.begin();
+        search.before = None;
         let mass = Mass::new(row.maximum(), temperature);
         let first = 1 << S;
         let (fewest, last_of_fewest, was_listed) = (1, order::START, false);
@@ -481,8 +484,23 @@ impl<'a, R: Row> State<'a, R> {
         Ok(())
     }
 
-    /// Drops all tokens with at least the share `p` of the mass of what was kept, but not the last one of them.
-    pub fn drop_before_last_of(&mut self, p: f64) -> Result<(), RowError> {
+    /// Gives the kept tokens the masses of adaptive-p around a center. No method may come after this one.
+    pub fn reweigh(&mut self, center: f64) -> Result<(), RowError> {
+        self.narrow_list();
+        self.list_kept();
+        let list = &mut self.search.list;
+        let total = list.total();
+        if total == 0 {
+            return Err(RowError::Changed); // the tokens that are kept have a mass
+        }
+        R::Isa::run(|| adaptive::reweigh(list.masses_to_replace(), total, center));
+        self.search.before = Some(total);
+        Ok(())
+    }
+
+    /// Drops all tokens with at least the share `p` of the mass of what was kept, but not the last one of them. If one of them
+    /// is exempt, nothing is dropped.
+    pub fn drop_before_last_of(&mut self, p: f64, exempt: &[u32]) -> Result<(), RowError> {
         self.narrow_list();
         if self.fewest > 1 {
             self.list_kept();
@@ -502,11 +520,15 @@ impl<'a, R: Row> State<'a, R> {
                 dropped.fill(&self.row, self.mass, reach.min(last), usize::MAX);
                 stays = last_up_to(dropped, u64::MAX);
                 dropped.retain(|key| key < stays);
+                if dropped.has_any_before(stays, exempt) {
+                    return Ok(());
+                }
                 Kept::Without { weighed }
             }
             _ => {
                 stays = last_up_to(list, reach);
-                if list.keys().iter().filter(|&&key| key >= stays).count() < self.fewest {
+                let left = list.keys().iter().filter(|&&key| key >= stays).count();
+                if left < self.fewest || list.has_any_before(stays, exempt) {
                     return Ok(());
                 }
                 list.retain(|key| key >= stays);
@@ -722,6 +744,11 @@ impl Search {
         }
     }
 
+    /// Returns the mass that the tokens that are kept had before adaptive-p, if that is on.
+    pub fn before(&self) -> Option<u64> {
+        self.before
+    }
+
     /// Returns the mass of the whole row.
     #[inline(always)]
     pub fn total<R: Row>(&mut self, row: &R, mass: Mass) -> u64 {
@@ -736,7 +763,10 @@ impl Search {
             Some(Kept::Without { weighed }) => self.list_without(row, weighed),
             None => self.list_prefix(row, order::end(row.tokens())),
         };
-        self.list.sort::<R::Isa>(last, mass);
+        match self.before {
+            None => self.list.sort::<R::Isa>(last, mass),
+            Some(_) => self.list.sort_with_masses(),
+        }
         (self.list.keys(), self.list.masses())
     }
 

@@ -155,6 +155,6 @@ impl Passes {
         let rest = self.between.up_to(weighed.last);
         let dropped = dropped.into_iter().flat_map(|dropped| dropped.up_to(u64::MAX));
         let hit = self.blocks.find(row, mass, weighed.last, target, rest, dropped)?;
-        Some(Drawn { token: hit.place, total, start: target - hit.into, mass: hit.mass })
+        Some(Drawn::new(hit.place, total, target - hit.into, hit.mass))
     }
 }

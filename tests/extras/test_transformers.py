@@ -222,9 +222,11 @@ def test_wrong_logprobs():
         SamplingLogitsProcessor(logprobs=1, logprobs_mode="raw")
 
 
-def test_mirostat_is_refused():
+def test_methods_with_a_state_are_refused():
     with pytest.raises(ValueError, match=r"^mirostat must be 0 in a SamplingLogitsProcessor"):
         SamplingLogitsProcessor(mirostat=2)
+    with pytest.raises(ValueError, match=r"^adaptive_target must be -1 in a SamplingLogitsProcessor"):
+        SamplingLogitsProcessor(adaptive_target=0.5)
 
 
 def test_typical_p_is_that_of_transformers():

@@ -61,6 +61,7 @@ CALLS = (
     _sample("dynatemp_range", temperature=0.7, dynatemp_range=0.5, top_k=50),
     _sample("mirostat-1", temperature=0.7, mirostat=1),
     _sample("mirostat-2", temperature=0.7, mirostat=2),
+    _sample("adaptive_target", temperature=0.7, min_p=0.02, adaptive_target=0.3),
     _sample("smoothing_factor", temperature=0.7, smoothing_factor=0.3, top_k=50),
     _sample("repetition_penalty", about="1,000 tokens", **_PENALIZED, repetition_penalty=1.2),
     _sample("frequency_penalty", about="1,000 tokens", **_PENALIZED, frequency_penalty=0.5),

@@ -5,6 +5,7 @@
 | `masses.py` | the exact mass of a token, and the total order |
 | `edits.py` | what changes the logits first |
 | `filters.py` | which tokens survive |
+| `adaptive_p.py` | the masses that adaptive-p gives them |
 | `drawing.py` | the random words, and the token that a word hits |
 | `logprobs.py` | how likely a token is, and its rank |
 | `functions.py` | the functions of the package |
@@ -23,6 +24,7 @@ short and says what the method is. The one idea is the exact mass:
    (:func:`philox4x64`).
 """
 
+from toksample.reference.adaptive_p import weigh_adaptive_p
 from toksample.reference.drawing import draw, draw_word, filter_word, philox4x64
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
@@ -64,5 +66,6 @@ __all__ = [
     "survivors",
     "top_k",
     "verify",
+    "weigh_adaptive_p",
     "weight",
 ]

@@ -1,4 +1,4 @@
-"""Which tokens survive: smoothing, temperature and the filters."""
+"""Which tokens survive, and with which masses: smoothing, temperature and the filters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from toksample._orders import ORDERS
 from toksample._series import exp2, ln, log2
+from toksample.reference.adaptive_p import weigh_adaptive_p
 from toksample.reference.masses import Ids, Masses, Row, S, dot, entropy, mass, order, sigma, surprise
 
 # ---- smoothing, which changes all logits -------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ def keep_mirostat_v1(surprises: Ids, mu: float, vocabulary: int) -> tuple[int, i
         factor = 1.0 / ln(vocabulary)  # the limit of the other
     else:
         factor = excess / (1.0 - exp2(min(max(-excess * log2(vocabulary), -1000.0), 1000.0)))
-    power = (mu + log2(round(factor * 2**56)) - 56) / s
+    power = (mu + (log2(round(factor * 2**56)) - 56)) / s
     return 0, min(int(exp2(min(max(power, 0.0), 62.0))), len(surprises))
 
 
@@ -269,6 +270,7 @@ class Filters(NamedTuple):
     top_h: float = 0.0
     xtc_probability: float = 0.0
     xtc_threshold: float = 0.1
+    xtc_exempt_token_ids: list[int] | tuple[int, ...] = ()
     min_tokens_to_keep: int = 1
     dynatemp_range: float = 0.0
     dynatemp_exponent: float = 1.0
@@ -276,6 +278,8 @@ class Filters(NamedTuple):
     smoothing_curve: float = 1.0
     mirostat: int = 0
     mirostat_mu: float = 10.0
+    adaptive_target: float = -1.0
+    adaptive_average: float = 0.0
     word: int = 0
     """The random word of the filters."""
     order: tuple[str, ...] = ORDERS["toksample"]
@@ -349,6 +353,8 @@ def keep(row: Row, filters: Filters) -> tuple[Kept, float]:
     temperature = 1.0
     kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64), len(row)).at(temperature)
     for step in filters.order:
+        if step == "adaptive_p":  # which comes last in any order
+            continue
         if step == "temperature":
             temperature = kept.temperature(filters)
             kept = kept.at(temperature)
@@ -356,7 +362,8 @@ def keep(row: Row, filters: Filters) -> tuple[Kept, float]:
         start, stop = STEPS[step](kept, filters)
         fewest = min(filters.min_tokens_to_keep, len(kept.ids))
         if step == "xtc":
-            start = start if stop - start >= fewest else 0
+            drops_exempt = np.isin(kept.ids[:start], filters.xtc_exempt_token_ids).any()
+            start = 0 if drops_exempt or stop - start < fewest else start
         elif step != "typical_p":  # which keeps the nearest ones in any case
             stop = max(stop, fewest)
         kept = kept.part(start, stop)
@@ -364,6 +371,6 @@ def keep(row: Row, filters: Filters) -> tuple[Kept, float]:
 
 
 def survivors(row: Row, filters: Filters) -> tuple[Ids, Masses]:
-    """Return the ids that the filters keep, in the total order, and their masses."""
+    """Return the ids that the filters keep, in the total order, and the masses by which one of them is drawn."""
     kept, _ = keep(row, filters)
-    return kept.ids, kept.masses
+    return kept.ids, weigh_adaptive_p(kept.masses, filters.adaptive_target, filters.adaptive_average)

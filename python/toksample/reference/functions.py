@@ -74,7 +74,7 @@ def for_each_row(
 ) -> Any:
     """Call a function on each row and its parameters, and return what it gives: one thing, or one for each token."""
     rows, is_batch = edited_rows(logits, parameters)
-    each = numbers(parameters, len(rows), is_batch)
+    each = numbers(parameters, len(rows), rows.shape[1], is_batch)
     if errors == "raise":
         raise_row_errors(rows, is_batch)
     result = np.full(rows.shape if is_wide else len(rows), mark, dtype)
@@ -184,7 +184,7 @@ def sample(
 
 def _sample_with_logprobs(logits: object, parameters: Mapping[str, object], asks: Asks, errors: str) -> Sampled:
     rows, is_batch = edited_rows(logits, parameters)
-    each = numbers(parameters, len(rows), is_batch)
+    each = numbers(parameters, *rows.shape, is_batch)
     top, is_processed, is_logits, given = wanted_logprobs(*asks[:3], len(rows), is_batch, rows.shape[1])
     given_ids = np.empty((len(rows), 0), np.int64) if given is None else given
     raw = rows if is_processed else edited_rows(logits, {})[0]
@@ -222,7 +222,7 @@ def score(
     """See :func:`toksample.score`."""
     parameters = {"temperature": temperature}
     rows, is_batch = edited_rows(logits, parameters)
-    each = numbers(parameters, len(rows), is_batch)
+    each = numbers(parameters, *rows.shape, is_batch)
     tokens = ids_to_score(ids, len(rows), is_batch, rows.shape[1])
     raise_row_errors(rows, is_batch)
     scored = [
@@ -239,7 +239,6 @@ def _receipt_of_row(row: Row, params: dict[str, Any]) -> Receipt:
     seed, stream, position = params["seed"], params["stream"], params["position"]
     word = draw_word(seed, stream, position)
     drawn = draw_interval(*survivors(row, _filters(params)), word)
-    mu = params["mirostat_mu"] if params["mirostat"] else None
     return Receipt(
         VERSION,
         drawn.token,
@@ -251,7 +250,8 @@ def _receipt_of_row(row: Row, params: dict[str, Any]) -> Receipt:
         target=drawn.target,
         start=drawn.start,
         stop=drawn.stop,
-        mirostat_mu=mu,
+        mirostat_mu=params["mirostat_mu"] if params["mirostat"] else None,
+        adaptive_average=params["adaptive_average"] if params["adaptive_target"] >= 0 else None,
     )
 
 
@@ -261,7 +261,7 @@ def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, n
     rows, is_batch = edited_rows(logits, parameters)
     if is_batch:
         raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
-    (params,) = numbers(parameters, 1, is_batch)
+    (params,) = numbers(parameters, 1, rows.shape[1], is_batch)
     raise_row_errors(rows, is_batch)
     ids, masses = survivors(rows[0], _filters(params))
     return ids, masses.astype(np.float64) / float(int(masses.sum()))

@@ -35,7 +35,7 @@ def verify(
     **parameters
         As in :func:`toksample.sample`. If a method looks at the text, pass ``prompt_ids`` and ``output_ids`` as they were
         before the draw, also with ``params``. A ``seed``, a ``stream`` and a ``position`` that are given must be those of the
-        receipt, and so must a ``mirostat_mu``; those that are not given are taken from the receipt.
+        receipt, and so must ``mirostat_mu`` and ``adaptive_average``; those that are not given are taken from the receipt.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def verify(
             where = f" (row {b})" if is_batch else ""
             raise ValueError(f"token must be in [0, {shape[-1]}), got {one.token}{where}")
     given = _parameters(params, parameters)
-    for name in ("seed", "stream", "position", "mirostat_mu"):
+    for name in ("seed", "stream", "position", "mirostat_mu", "adaptive_average"):
         if given.get(name) is None:
             each = [getattr(one, name) for one in receipts]
             if any(value is not None for value in each):

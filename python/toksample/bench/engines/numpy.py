@@ -80,6 +80,7 @@ def numpy_sample(
     xtc_threshold: float = 0.1,
     dynatemp_range: float = 0.0,
     mirostat: int = 0,
+    adaptive_target: float = -1.0,
     smoothing_factor: float = 0.0,
     **edits: Any,
 ) -> int:
@@ -139,6 +140,9 @@ def numpy_sample(
     if mirostat:
         places = numpy_mirostat(probs / probs.sum(), mirostat)
         probs, ids = probs[places], ids[places]
+    if adaptive_target >= 0:  # for the first token of a text
+        distances = np.abs(probs / probs.sum() - adaptive_target) / 0.3
+        probs = np.where(probs > 0, np.exp(-10 * distances**2 / (1 + distances)), 0)
     return int(rng.choice(ids, p=probs / probs.sum()))
 
 
