@@ -709,6 +709,7 @@ def test_generate_errors(keywords, error, message):
         ("toksample._configs", 14),
         ("toksample._generation_config", 7),
         ("toksample._stop_strings", 3),
+        ("toksample._speculation", 2),
     ],
 )
 def test_examples(module, least):

@@ -18,6 +18,7 @@ from toksample._native import available_isas, isa
 from toksample._parameters import SamplingParams
 from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
+from toksample._speculation import Verified, verify_draft
 from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
 
@@ -25,6 +26,7 @@ __all__ = [
     "GenerationConfig",
     "Sampler",
     "SamplingParams",
+    "Verified",
     "__version__",
     "argmax",
     "available_isas",
@@ -39,6 +41,7 @@ __all__ = [
     "set_num_threads",
     "softmax",
     "top_k",
+    "verify_draft",
 ]
 
 _native.look_up_once()

@@ -7,6 +7,7 @@
 | `filters.py` | which tokens survive |
 | `drawing.py` | the random words, and the token that a word hits |
 | `functions.py` | the functions of the package |
+| `speculation.py` | which tokens of a draft are kept, and what comes after them |
 
 What the compiled kernels return is equal to what is returned here: not close, equal. Nothing here is fast; each function is
 short and says what the method is. The one idea is the exact mass:
@@ -35,6 +36,7 @@ from toksample.reference.functions import (
     top_k,
 )
 from toksample.reference.masses import S, mass, order, surprise, weight
+from toksample.reference.speculation import verify_draft
 
 __all__ = [
     "Filters",
@@ -56,5 +58,6 @@ __all__ = [
     "surprise",
     "survivors",
     "top_k",
+    "verify_draft",
     "weight",
 ]
