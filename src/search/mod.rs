@@ -718,10 +718,9 @@ impl Search {
 
     /// Returns the mass of the tokens that are kept.
     pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
-        let Some(kept) = kept else { return self.total(row, mass) };
-        match self.weigh(row, mass, kept) {
-            (Kept::Without { .. }, total) => total.saturating_sub(self.dropped.total()),
-            (_, total) => total,
+        match kept {
+            Some(kept) => self.weigh(row, mass, kept).1,
+            None => self.total(row, mass),
         }
     }
 
