@@ -17,7 +17,7 @@ use toksample::rng::Words;
 /// The number of tokens of a row.
 const V: usize = 262_144;
 /// The random word of the draws.
-const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0 };
+const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: 0, replace: 0 };
 
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `python/` | the Python bindings: arrays and parameters in, tokens and errors out |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
+//! | `speculation.rs` | whether the token of a draft is accepted, and what comes instead |
 //! | `recipe.rs` | what `sample`, `candidates`, `mask_logits` … do with one row, compiled for each instruction set |
 //! | `methods/` | the methods, one file for each: some change logits, and the others, the filters, drop tokens |
 //! | `search/` | finds which tokens survive the filters, from a list (`list.rs`) or by passes (`passes.rs`), and draws one |
@@ -40,6 +41,7 @@ mod repeats;
 pub mod rng;
 mod row;
 mod search;
+pub mod speculation;
 pub mod steps;
 
 pub use kernels::mass::MAX_TOKENS;

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from rows import DTYPES, assert_same, batches, cast, generators, ordered_params, words
+from scipy.special import softmax
+from test_distribution import LEAST_P, p_value
 
 import toksample
 from toksample import SamplingParams, reference
@@ -148,6 +150,183 @@ def test_threads_change_nothing():
         assert_verified(toksample.verify_draft(rows, drafted, seed=1, num_threads=threads), want)
 
 
+# ---- rejection ---------------------------------------------------------------------------------------------------------
+
+FILTERS = [
+    {},
+    {"temperature": 0.0},
+    {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    {"temperature": 1.5, "top_p": 0.9},
+    {"temperature": 2.0, "top_p": 0.9999},
+    {"temperature": 1.0, "top_k": 20_000},
+    {"temperature": 1.5, "top_k": 20_000, "typical_p": 0.2},
+    {"temperature": 100.0, "xtc_probability": 1.0, "xtc_threshold": 1 / 40_000},
+    {"temperature": 100.0, "top_k": 20_000, "xtc_probability": 1.0, "xtc_threshold": 1 / 40_000},
+    {"temperature": 1.0, "smoothing_factor": 0.1, "min_p": 0.001},
+    {"temperature": 0.7, "repetition_penalty": 1.2, "frequency_penalty": 0.1},
+]
+
+
+def drawn_or_any(rng, rows, params, word):
+    """Return for each row a token that the parameters keep: the one that a seed draws, or any of them."""
+    tokens = []
+    for b, row in enumerate(rows):
+        ids, probs = reference.candidates(row, **params, **word | {"position": word["position"] + b})
+        tokens.append(int(rng.choice(ids[probs > 0])))
+    return tokens
+
+
+@dtypes
+@given(batch=batches, params=ordered_params, other=ordered_params, rng=generators, word=words)
+def test_rejection_of_kernels(dtype, batch, params, other, rng, word):
+    params, other = (
+        {name: value for name, value in one.items() if name not in ("mirostat", "mirostat_mu")}
+        for one in (params, other)
+    )
+    word["position"] = min(word["position"], 2**64 - len(batch))
+    rows = cast(batch, dtype)
+    kind = rng.integers(0, 3)
+    if kind == 0:
+        draft_rows = cast(batch[:-1] + rng.normal(scale=0.1, size=batch[:-1].shape).astype(np.float32), dtype)
+    else:
+        draft_rows = cast(batch[1:] if kind == 1 else batch[:-1], DTYPES[rng.integers(0, 4)])
+    other = other if rng.random() < 0.5 else params
+    drafted = drawn_or_any(rng, draft_rows, other, word)
+    if drafted and rng.random() < 0.1:
+        drafted[rng.integers(0, len(drafted))] = int(rng.integers(0, rows.shape[1]))
+    keywords = {
+        "mode": "rejection",
+        "draft_logits": draft_rows,
+        "draft_params": SamplingParams(**other),
+        **params,
+        **word,
+    }
+    assert_same(outcome(toksample, rows, drafted, keywords), outcome(reference, rows, drafted, keywords))
+
+
+def outcome(module, rows, drafted, keywords):
+    """Return what a call returns, or the text of its error."""
+    try:
+        result = module.verify_draft(rows, drafted, **keywords)
+    except ValueError as error:
+        return str(error)
+    return result.tokens, result.accepted
+
+
+def next_tokens(module, target_rows, target, drafted, draft_rows, draft):
+    """Return what comes at each place of a draft, after the first token that is not accepted as well."""
+    if module is reference:
+        rows = [reference.speculation.kept_rows(*one) for one in ((target_rows, target), (draft_rows, draft))]
+        return reference.speculation.tokens_by_rejection(*rows, np.int64(drafted))
+    return toksample._native.verify(target_rows, target, np.int64(drafted), draft_rows, draft, None)
+
+
+@pytest.mark.parametrize("apart", [0, 1, 4])
+@pytest.mark.parametrize("place", range(len(FILTERS)))
+def test_rejection_of_real_rows(real_batch, place, apart):
+    """Compare the tokens at all places, those after a rejection as well."""
+    params, draft = FILTERS[place], FILTERS[(place + apart) % len(FILTERS)]
+    rng = np.random.default_rng(4)
+    target_rows = real_batch[[0, 1, 2, 3, 4, 5]]
+    draft_rows = target_rows[:5] + rng.normal(scale=0.5, size=target_rows[:5].shape).astype(np.float32)
+    draft_rows[4] = target_rows[0]  # a draft of another text
+    history = {"prompt_ids": [[1, 2, 3]] * 6, "output_ids": [[5, 6]] * 6}
+    for seed in range(3):
+        word = {"seed": seed, "stream": 1}
+        target = {**params, **word, **history, "position": np.arange(6)}
+        own = {**draft, **word, "position": np.arange(5), **{name: ids[:5] for name, ids in history.items()}}
+        drafted = toksample.sample(draft_rows, **own)
+        arguments = target_rows, target, drafted, draft_rows, own
+        assert_same(next_tokens(toksample, *arguments), next_tokens(reference, *arguments))
+
+
+def small_rows():
+    rng = np.random.default_rng(5)
+    row = (2 * rng.standard_normal(40)).astype(np.float32)
+    return {
+        "good": (row, row + rng.normal(scale=0.3, size=40).astype(np.float32)),
+        "the same": (row, row),
+        "bad": (row, (2 * rng.standard_normal(40)).astype(np.float32)),
+        "adversarial": (row, -row),  # the most probable tokens of one are the least probable of the other
+        "uniform": (row, np.zeros(40, np.float32)),
+        "without what is likely": (row, np.where(row > np.sort(row)[-5], -np.inf, row)),
+        "disjoint": (np.where(np.arange(40) < 20, row, -np.inf), np.where(np.arange(40) < 20, -np.inf, row)),
+    }
+
+
+WAYS = {
+    "no parameters": ({}, {}),
+    "filters": ({"temperature": 0.8, "top_p": 0.9}, {"temperature": 0.8, "top_p": 0.9}),
+    "other filters": ({"temperature": 0.8, "top_p": 0.95}, {"temperature": 1.3, "top_k": 7}),
+    "greedy draft": ({"temperature": 0.8}, {"temperature": 0.0}),
+    "greedy target": ({"temperature": 0.0}, {"temperature": 0.8}),
+    "both greedy": ({"temperature": 0.0}, {"temperature": 0.0}),
+    "xtc": ({"xtc_probability": 0.5, "xtc_threshold": 0.05}, {"xtc_probability": 0.5, "xtc_threshold": 0.05}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("rows", small_rows().values(), ids=small_rows().keys())
+def test_rejection_gives_the_distribution_of_the_target(rows, way):
+    """The chi-square test of test_distribution.py, on tokens of drafts that were drawn with the same seed and position."""
+    (row, draft_row), (params, draft) = rows, way
+    tokens, accepted, places = [], [], 2_000
+    for seed in range(60):
+        word = {"seed": seed, "stream": 3, "position": np.arange(places, dtype=np.uint64)}
+        draft_rows = np.broadcast_to(draft_row, (places, 40))
+        drafted = toksample.sample(draft_rows, **draft, **word)
+        target = {**params, **word, "position": np.arange(places + 1, dtype=np.uint64)}
+        target_rows = np.broadcast_to(row, (places + 1, 40))
+        got = next_tokens(toksample, target_rows, target, drafted, draft_rows, {**draft, **word})[:-1]
+        tokens.append(got)
+        accepted.append(got == drafted)
+    tokens, want, of_draft = np.concatenate(tokens), distribution(row, params), distribution(draft_row, draft)
+    assert tokens.min() >= 0
+    if np.count_nonzero(want) == 1:
+        assert np.all(tokens == want.argmax())
+    else:
+        assert p_value(tokens, want) > LEAST_P
+        biased = want**1.05 / (want**1.05).sum()
+        assert p_value(tokens, biased) < 1e-6
+    if "xtc_probability" not in params:  # which decides about the target and the draft by the same word
+        rate = np.minimum(want, of_draft).sum()
+        assert abs(np.mean(accepted) - rate) < 5 * np.sqrt(rate * (1 - rate) / np.size(accepted)) + 1e-9
+
+
+def distribution(row, params):
+    """Return the probabilities of all tokens; with XTC, the mean of those with it and without it."""
+    probs = np.zeros(len(row))
+    for xtc in (0.0, 1.0):
+        ids, each = reference.candidates(row, **params | {"xtc_probability": xtc})
+        probs[ids] += each * abs(1 - xtc - params.get("xtc_probability", 0.0))
+    return probs
+
+
+@modules
+def test_rejection_gives_texts_of_the_target(module):
+    """The pairs of tokens of whole texts, through the public function, have their joint distribution."""
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(size=4).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    draft_first, draft_second = rng.normal(size=4).astype(np.float32), rng.normal(size=(4, 4)).astype(np.float32)
+    keywords = {"temperature": 0.9, "stream": 2}
+    count = 10_000 if module is toksample else 1_000
+    pairs = []
+    for seed in range(count):
+        word = {"seed": seed, **keywords}
+        a = toksample.sample(draft_first, position=0, **word)
+        b = toksample.sample(draft_second[a], position=1, **word)
+        rows = np.stack([first, second[a], second[4]])
+        drafts = np.stack([draft_first, draft_second[a]])
+        text = module.verify_draft(rows, [a, b], mode="rejection", draft_logits=drafts, **word).tokens.tolist()
+        if len(text) == 1:
+            text += module.verify_draft(
+                second[text], [], mode="rejection", draft_logits=drafts[:0], **word
+            ).tokens.tolist()
+        pairs.append(text[0] * 4 + text[1])
+    want = softmax(first / 0.9)[:, None] * np.stack([softmax(row / 0.9) for row in second[:4]])
+    assert p_value(np.array(pairs), want.ravel()) > LEAST_P
+
+
 # ---- errors ------------------------------------------------------------------------------------------------------------
 
 ROWS = np.zeros((3, V), np.float32)
@@ -179,11 +358,80 @@ ROWS = np.zeros((3, V), np.float32)
         ((ROWS, [1, 2]), {"params": {"top_k": 3}}, TypeError, "params must be a SamplingParams"),
         ((ROWS, [1, 2]), {"topk": 3}, TypeError, "unexpected keyword argument 'topk'; did you mean 'top_k'"),
         ((ROWS, [1, 2]), {"bitmask": np.zeros((2, 1), np.int32)}, ValueError, "bitmask must"),
+        ((ROWS, [1, 2]), {"mode": "Rejection"}, ValueError, "mode must be 'same_text' or 'rejection', got 'Rejection'"),
+        ((ROWS, [1, 2]), {"mode": None}, ValueError, "mode must be 'same_text' or 'rejection', got None"),
+        ((ROWS, [1, 2]), {"draft_logits": ROWS[1:]}, ValueError, "draft_logits must be None where mode is 'same_text'"),
+        ((ROWS, [1, 2]), {"draft_params": PARAMS}, ValueError, "draft_params must be None where mode is 'same_text'"),
+        ((ROWS, [1, 2]), {"mode": "rejection"}, ValueError, "draft_logits must be given where mode is 'rejection'"),
     ],
 )
 def test_errors(module, arguments, keywords, error, message):
     with pytest.raises(error, match=message):
         module.verify_draft(*arguments, **keywords)
+
+
+def with_value(value):
+    rows = np.zeros((2, V), np.float32)
+    rows[1, 3] = value
+    return rows
+
+
+@modules
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        (
+            {"draft_logits": ROWS},
+            ValueError,
+            r"draft_logits must be of shape \(k, V\), which is \(2, 30\), got shape \(3, 30\)",
+        ),
+        ({"draft_logits": ROWS[0]}, ValueError, r"draft_logits must be of shape \(k, V\), got shape \(30,\)"),
+        ({"draft_logits": ROWS[1:, 1:]}, ValueError, r"draft_logits must be of shape .* got shape \(2, 29\)"),
+        ({"draft_logits": "a"}, TypeError, "draft_logits must be"),
+        (
+            {"draft_logits": with_value(np.nan)},
+            ValueError,
+            "draft_logits must be finite or -inf, got nan at row 1, id 3",
+        ),
+        (
+            {"draft_logits": with_value(np.inf).astype(np.float64)},
+            ValueError,
+            "draft_logits must be .*, got inf at row 1",
+        ),
+        ({"draft_params": {"top_k": 1}}, TypeError, "draft_params must be a SamplingParams, got {'top_k': 1}"),
+        (
+            {"draft_params": SamplingParams(mirostat=1)},
+            ValueError,
+            "mirostat must be 0 where a draft is verified, got 1",
+        ),
+        ({"draft_params": SamplingParams(logit_bias={30: 1.0})}, ValueError, r"logit_bias must .* got 30"),
+        (
+            {"draft_logits": with_value(-np.inf)},
+            ValueError,
+            "draft_tokens must be tokens that the draft's parameters keep, got 3 at index 1",
+        ),
+        (
+            {"draft_params": SamplingParams(top_k=3)},
+            ValueError,
+            "draft_tokens must be tokens that the draft's parameters keep, got 3 at index 1",
+        ),
+        (
+            {"draft_params": SamplingParams(temperature=0)},
+            ValueError,
+            "draft_tokens must be tokens that the draft's parameters keep, got 2 at index 0",
+        ),
+    ],
+)
+def test_errors_of_rejection(module, keywords, error, message):
+    with pytest.raises(error, match=message):
+        module.verify_draft(ROWS, [2, 3], **{"mode": "rejection", "draft_logits": ROWS[1:], "seed": 1, **keywords})
+
+
+@modules
+def test_the_logits_with_an_error_are_named(module):
+    rows = np.concatenate([with_value(np.nan), ROWS[:1]])
+    with pytest.raises(ValueError, match="target_logits must be finite or -inf, got nan at row 1, id 3"):
+        module.verify_draft(rows, [2, 3], mode="rejection", draft_logits=ROWS[1:])
 
 
 def test_the_last_position():

@@ -88,7 +88,7 @@ fn bits<T: Element>(row: &[T]) -> Vec<u32> {
 
 /// The words of a draw. No filter of a case is random.
 fn words(draw: u64) -> Words {
-    Words { draw, filter: 0 }
+    Words { draw, ..Words::default() }
 }
 
 struct Sample;

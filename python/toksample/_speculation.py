@@ -25,8 +25,8 @@ class Verified:
     Attributes
     ----------
     tokens : ndarray of int64, shape (accepted + 1,)
-        The draft tokens that were accepted, and one more token that the target draws itself: the one that comes instead of the
-        first draft token that was not accepted, or the one that follows the draft if all were.
+        The draft tokens that were accepted, and one more token: the one that comes instead of the first draft token that was
+        not accepted, or the one that follows the draft if all were.
     accepted : int
         How many draft tokens were accepted.
     """
@@ -40,6 +40,9 @@ def verify_draft(
     draft_tokens: Sequence[int] | npt.NDArray[np.integer[Any]],
     params: SamplingParams | None = None,
     *,
+    mode: str = "same_text",
+    draft_logits: object = None,
+    draft_params: SamplingParams | None = None,
     position: int = 0,
     prompt_ids: History = None,
     output_ids: History = None,
@@ -50,11 +53,16 @@ def verify_draft(
     """Decide which tokens of a draft to keep, and draw the token after them.
 
     A draft is a guess of the next k tokens of a text. The target model computes the logits after each of them in one pass.
-    This function goes through the draft, and ends at the first token that is not accepted.
+    This function goes through the draft, and ends at the first token that is not accepted. There are two modes.
 
-    A draft token is accepted if it is the token that the target's own logits give for the seed, the stream and its position,
-    as in :func:`sample`. So the text is the same with any draft and without one, whatever its length; a good draft only makes
-    it come sooner.
+    With "same_text", a draft token is accepted if it is the token that the target's own logits give for the seed, the stream
+    and its position, as in :func:`sample`. So the text is the same with any draft and without one; a good draft only makes it
+    come sooner.
+
+    With "rejection", the text is another one, but it has the same distribution, and more tokens are accepted if the draft was
+    drawn at random (Leviathan et al., ICML 2023; Chen et al., 2023). If the target keeps the token with probability p and the
+    draft had it with probability q, it is accepted with probability min(1, p / q). The token that comes instead is drawn from
+    max(p - q, 0). All probabilities are integers, so that nothing is rounded.
 
     Parameters
     ----------
@@ -65,12 +73,19 @@ def verify_draft(
     params : SamplingParams, optional
         How to draw. Parameters may be given as keywords instead. Without a seed, the seed is fresh entropy. The stream is 0
         unless it is given. Mirostat must be off.
+    mode : {"same_text", "rejection"}
+        How to decide.
+    draft_logits : array_like, shape (k, V), optional
+        The logits from which each draft token was drawn. "rejection" needs them, and "same_text" takes none.
+    draft_params : SamplingParams, optional
+        How the draft tokens were drawn, for "rejection". By default, as the target's are. If it has a seed or a stream, XTC
+        takes its random word from those.
     position : int
         In [0, 2**64 - k). The position of the first draft token in its text; the others follow it.
     prompt_ids, output_ids : sequence of int, optional
         The tokens of the prompt, and those before the draft. Row i also sees the first i draft tokens.
     bitmask : array_like of int32, shape (k + 1, n), optional
-        As in :func:`sample`, for the rows of the target.
+        As in :func:`sample`, for the rows of the target. In the rows of the draft, a banned token has the logit -inf.
     num_threads : int, optional
         As in :func:`sample`.
     **parameters
@@ -84,17 +99,34 @@ def verify_draft(
     Raises
     ------
     ValueError, TypeError
-        The message names the parameter, the rule and the value.
+        The message names the parameter, the rule and the value. A draft token that the draft's own parameters do not keep is
+        such an error.
 
     Examples
     --------
     >>> target_logits = 9 * np.eye(5, dtype=np.float32)[[1, 2, 3]]  # a model that counts up: 1, 2, 3
     >>> toksample.verify_draft(target_logits, [1, 4], seed=1)
     Verified(tokens=array([1, 2]), accepted=1)
+    >>> draft_logits = np.zeros((2, 5), np.float32)  # a draft that knows nothing
+    >>> toksample.verify_draft(target_logits, [1, 4], mode="rejection", draft_logits=draft_logits, seed=1)
+    Verified(tokens=array([1, 2]), accepted=1)
     """
-    draft = read_draft(target_logits, draft_tokens, params, dict(parameters), position, prompt_ids, output_ids, bitmask)
+    draft = read_draft(
+        target_logits,
+        draft_tokens,
+        read_params(params, dict(parameters)),
+        mode,
+        draft_logits,
+        draft_params,
+        position,
+        {"prompt_ids": prompt_ids, "output_ids": output_ids},
+    )
+    target = {**draft.target, "bitmask": bitmask}
     with naming("target_logits"):
-        tokens = _native.sample(target_logits, {**draft.target, "num_threads": num_threads})
+        if mode == "same_text":
+            tokens = _native.sample(target_logits, {**target, "num_threads": num_threads})
+        else:
+            tokens = _native.verify(target_logits, target, draft.tokens, draft_logits, draft.draft, num_threads)
     return verified(tokens, draft.tokens)
 
 
@@ -104,52 +136,82 @@ class Draft(NamedTuple):
     tokens: Ids
     target: dict[str, Any]
     """The keywords with which :func:`toksample.sample` draws from the rows of the target."""
+    draft: dict[str, Any]
+    """The same for the rows of the draft."""
 
 
 def read_draft(
     target_logits: object,
     draft_tokens: object,
-    params: SamplingParams | None,
-    keywords: dict[str, Any],
+    params: SamplingParams,
+    mode: str,
+    draft_logits: object,
+    draft_params: SamplingParams | None,
     position: object,
-    prompt_ids: History,
-    output_ids: History,
-    bitmask: npt.ArrayLike | None,
+    histories: dict[str, History],
 ) -> Draft:
     """Read the arguments of :func:`verify_draft`, and raise an error if any of them is wrong."""
-    params = read_params(params, keywords)
-    if params.mirostat not in (None, 0):
-        raise ValueError(f"mirostat must be 0 where a draft is verified, got {show(params.mirostat)}")
-    with naming("target_logits"):
-        shape = as_given(target_logits)[0].shape
-    if len(shape) != 2 or shape[0] == 0:
-        raise ValueError(f"target_logits must be of shape (k + 1, V), got shape {shape}")
+    if not isinstance(mode, str) or mode not in ("same_text", "rejection"):
+        raise ValueError(f"mode must be 'same_text' or 'rejection', got {show(mode)}")
+    if mode == "rejection" and draft_logits is None:
+        raise ValueError("draft_logits must be given where mode is 'rejection', got None")
+    for name, value in (("draft_logits", draft_logits), ("draft_params", draft_params)):
+        if mode == "same_text" and value is not None:
+            raise ValueError(f"{name} must be None where mode is 'same_text', got {show(value)}")
+    if draft_params is not None and not isinstance(draft_params, SamplingParams):
+        raise TypeError(f"draft_params must be a SamplingParams, got {show(draft_params)}")
+    for each in (params, draft_params or params):
+        if each.mirostat not in (None, 0):
+            raise ValueError(f"mirostat must be 0 where a draft is verified, got {show(each.mirostat)}")
+    rows, size = _shape("target_logits", target_logits, "(k + 1, V)")
+    count = rows - 1
+    if count < 0:
+        raise ValueError(f"target_logits must be of shape (k + 1, V), got shape {(rows, size)}")
     tokens, prompt, output = (
-        token_ids(name, ids, 1, False, shape[1])[0]
-        for name, ids in (("draft_tokens", draft_tokens), ("prompt_ids", prompt_ids), ("output_ids", output_ids))
+        token_ids(name, ids, 1, False, size)[0] for name, ids in {"draft_tokens": draft_tokens, **histories}.items()
     )
-    count = len(tokens)
-    if count != shape[0] - 1:
-        rule = f"{shape[0] - 1}, one for each row of target_logits but the last"
-        raise ValueError(f"draft_tokens must be {rule}, got {count}")
+    if len(tokens) != count:
+        raise ValueError(
+            f"draft_tokens must be {count}, one for each row of target_logits but the last, got {len(tokens)}"
+        )
+    if draft_logits is not None and (shape := _shape("draft_logits", draft_logits, "(k, V)")) != (count, size):
+        raise ValueError(f"draft_logits must be of shape (k, V), which is {(count, size)}, got shape {shape}")
     first = one("position", position)
     if first + count >= 2**64:
         raise ValueError(f"position must be in [0, 2**64 - {count}), got {first}")
-    target = {
-        **params.keywords(),
-        "seed": secrets.randbits(64) if params.seed is None else params.seed,
-        "stream": 0 if params.stream is None else params.stream,
-        "position": np.uint64(first) + np.arange(count + 1, dtype=np.uint64),
-        "bitmask": bitmask,
-    }
-    if params.needs_history:
-        target["prompt_ids"] = [prompt] * (count + 1)
-        target["output_ids"] = [np.concatenate([output, tokens[:i]]) for i in range(count + 1)]
-    return Draft(tokens, target)
+    positions = np.uint64(first) + np.arange(rows, dtype=np.uint64)
+    outputs = [np.concatenate([output, tokens[:i]]) for i in range(rows)]
+
+    def keywords(params: SamplingParams, rows: int, seed: int, stream: int) -> dict[str, Any]:
+        found = params.keywords()
+        found["seed"] = seed if params.seed is None else params.seed
+        found["stream"] = stream if params.stream is None else params.stream
+        found["position"] = positions[:rows]
+        if params.needs_history:
+            found |= {"prompt_ids": [prompt] * rows, "output_ids": outputs[:rows]}
+        return found
+
+    target = keywords(params, rows, secrets.randbits(64), 0)
+    return Draft(tokens, target, keywords(draft_params or params, count, target["seed"], target["stream"]))
+
+
+def _shape(name: str, logits: object, rule: str) -> tuple[int, int]:
+    """Return the shape of logits that are a batch."""
+    with naming(name):
+        shape = as_given(logits)[0].shape
+    if len(shape) != 2:
+        raise ValueError(f"{name} must be of shape {rule}, got shape {shape}")
+    return shape
 
 
 def verified(tokens: Ids, draft_tokens: Ids) -> Verified:
-    """Return the tokens that the rows give, up to the first that is not the draft's."""
+    """Return the tokens that come at each place, up to the first that is not the draft's."""
+    unknown = np.flatnonzero(tokens == -1)
+    if unknown.size:
+        i = int(unknown[0])
+        raise ValueError(
+            f"draft_tokens must be tokens that the draft's parameters keep, got {draft_tokens[i]} at index {i}"
+        )
     different = np.flatnonzero(tokens[:-1] != draft_tokens)
     accepted = int(different[0]) if different.size else draft_tokens.size
     return Verified(tokens[: accepted + 1].copy(), accepted)

@@ -17,7 +17,7 @@ use crate::isa::Isa;
 use crate::params::Params;
 use crate::recipe::{self, Scratch};
 
-fn current_isa() -> PyResult<Isa> {
+pub(super) fn current_isa() -> PyResult<Isa> {
     Isa::current().map_err(value_error)
 }
 
@@ -140,7 +140,7 @@ fn without_gil<R: Send>(py: Python<'_>, logits: usize, work: impl FnOnce() -> R 
 
 /// Runs `run` on each row, together with the item of `writes` that the row's result is written to. If `run` fails for some
 /// rows, returns an error that names them.
-fn for_each_row<'a, T: ArrayElement, W: Send>(
+pub(super) fn for_each_row<'a, T: ArrayElement, W: Send>(
     py: Python<'_>,
     shape: Shape,
     rows: Rows<'a, T::Stored>,
@@ -170,7 +170,7 @@ fn for_each_row<'a, T: ArrayElement, W: Send>(
 }
 
 /// Stops numpy from resizing the logits, if the GIL will be released.
-fn pin<'py>(logits: &Logits<'py>) -> PyResult<Option<Pin<'py>>> {
+pub(super) fn pin<'py>(logits: &Logits<'py>) -> PyResult<Option<Pin<'py>>> {
     (logits.shape.logits() > FEW).then(|| logits.pin()).transpose()
 }
 

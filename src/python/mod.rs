@@ -5,6 +5,7 @@
 //! | file | its one job |
 //! |---|---|
 //! | `functions.rs` | the functions of the module `_native` |
+//! | `speculation.rs` | the function that verifies a draft |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `rules.rs` | rules for some of the tokens |
@@ -37,6 +38,7 @@ mod functions;
 mod inputs;
 mod parameters;
 mod rules;
+mod speculation;
 
 use pyo3::prelude::*;
 
@@ -51,4 +53,6 @@ mod _native {
     };
     #[pymodule_export]
     use super::parameters::Parameters;
+    #[pymodule_export]
+    use super::speculation::verify;
 }

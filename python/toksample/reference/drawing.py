@@ -33,6 +33,16 @@ def filter_word(seed: int, stream: int, position: int) -> int:
     return philox4x64((seed, 0), (position, stream, 0, 0))[1]
 
 
+def accept_word(seed: int, stream: int, position: int) -> int:
+    """Return the random 64-bit word that decides whether a draft token is accepted: the third one."""
+    return philox4x64((seed, 0), (position, stream, 0, 0))[2]
+
+
+def replace_word(seed: int, stream: int, position: int) -> int:
+    """Return the random 64-bit word that draws what comes instead of a draft token, or after the draft: the last one."""
+    return philox4x64((seed, 0), (position, stream, 0, 0))[3]
+
+
 def draw(ids: Ids, masses: Masses, word: int) -> int:
     """Return the first id, in id order, whose running mass exceeds the point of the mass line that the word hits."""
     by_id = np.argsort(ids)

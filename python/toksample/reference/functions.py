@@ -84,7 +84,8 @@ def for_each_row(
     return result if is_batch else result[0]
 
 
-def _filters(params: Mapping[str, Any]) -> Filters:
+def filters_of(params: Mapping[str, Any]) -> Filters:
+    """Return the filters of a row, with their random word."""
     word = filter_word(params["seed"], params["stream"], params["position"])
     return Filters(word=word, **{name: params[name] for name in Filters._fields if name != "word"})
 
@@ -160,7 +161,7 @@ def sample(
 
     def draw_from_row(row: Row, params: dict[str, Any]) -> int:
         word = draw_word(params["seed"], params["stream"], params["position"])
-        return draw(*survivors(row, _filters(params)), word)
+        return draw(*survivors(row, filters_of(params)), word)
 
     errors_mode(errors)
     tokens = for_each_row(draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
@@ -177,7 +178,7 @@ def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, n
         raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
     (params,) = numbers(parameters, 1, is_batch)
     raise_row_errors(rows, is_batch)
-    ids, masses = survivors(rows[0], _filters(params))
+    ids, masses = survivors(rows[0], filters_of(params))
     return ids, masses.astype(np.float64) / float(int(masses.sum()))
 
 
@@ -186,7 +187,7 @@ def mask_logits(logits: object, *, num_threads: int | None = None, **parameters:
     """See :func:`toksample.mask_logits`."""
 
     def is_kept(row: Row, params: dict[str, Any]) -> npt.NDArray[np.bool_]:
-        return np.isin(np.arange(len(row)), survivors(row, _filters(params))[0])
+        return np.isin(np.arange(len(row)), survivors(row, filters_of(params))[0])
 
     kept = for_each_row(is_kept, logits, parameters, dtype=np.bool_)
     given = as_given(logits)[0]
