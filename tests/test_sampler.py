@@ -704,12 +704,13 @@ def test_generate_errors(keywords, error, message):
         ("toksample", 3),
         ("toksample._sampling", 9),
         ("toksample._sampler", 5),
-        ("toksample._generate", 2),
+        ("toksample._generate", 5),
         ("toksample._parameters", 2),
         ("toksample._configs", 14),
         ("toksample._generation_config", 7),
         ("toksample._stop_strings", 3),
-        ("toksample._speculation", 2),
+        ("toksample._speculation", 3),
+        ("toksample._prompt_lookup", 4),
     ],
 )
 def test_examples(module, least):

@@ -150,6 +150,165 @@ def test_threads_change_nothing():
         assert_verified(toksample.verify_draft(rows, drafted, seed=1, num_threads=threads), want)
 
 
+# ---- generate ----------------------------------------------------------------------------------------------------------
+
+
+class Model:
+    """The target as a model for a draft. It counts its calls."""
+
+    def __init__(self, give=lambda rows: rows):
+        self.calls = 0
+        self.give = give
+
+    def __call__(self, ids, logits_to_keep=1):
+        self.calls += 1
+        ids = list(ids)
+        rows = target_rows(ids[: len(ids) - logits_to_keep + 1], ids[len(ids) - logits_to_keep + 1 :])
+        return self.give(rows)
+
+
+@pytest.mark.parametrize("draft", DRAFTS.values(), ids=DRAFTS.keys())
+@pytest.mark.parametrize("k", [0, 1, 3, 12])
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {},
+        {"temperature": 0},
+        {"mirostat": 2, "mirostat_tau": 3.0, "mirostat_eta": 0.7},
+        {"presence_penalty": 1.0, "repetition_penalty": 1.2, "xtc_probability": 0.5, "xtc_threshold": 0.05},
+        {"min_new_tokens": 20, "stop_token_ids": [4, 7, 9]},
+        {"stop_token_ids": [3, 8, 15, 22]},
+        {"max_new_tokens": 1},
+        {"max_new_tokens": 0},
+    ],
+    ids=lambda keywords: next(iter(keywords), "none"),
+)
+def test_generate_yields_the_same_text(draft, k, keywords):
+    keywords = {"max_new_tokens": 30, "seed": 2, "stream": 5, **keywords}
+    alone, helped = Model(), Model()
+    want = list(toksample.generate(alone, [1, 2], **keywords))
+    truth = [*want, *range(V)]
+    got = list(toksample.generate(helped, [1, 2], draft=lambda ids: draft(ids, k, truth[len(ids) - 2 :]), **keywords))
+    assert got == want
+    if draft is good and not keywords.get("stop_token_ids"):
+        assert helped.calls == -(-len(want) // (k + 1))
+    assert helped.calls <= alone.calls
+
+
+def test_generate_with_a_sampler_of_another_kind():
+    class Largest:
+        def __call__(self, logits):
+            return int(np.argmax(logits))
+
+    want = list(toksample.generate(Model(), [1, 2], Largest(), max_new_tokens=9))
+    truth = [1, 2, *want]
+    draft = lambda ids: truth[len(ids) : len(ids) + 4]  # noqa: E731
+    assert list(toksample.generate(Model(), [1, 2], Largest(), draft=draft, max_new_tokens=9)) == want
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda rows: rows[None],
+        lambda rows: rows.tolist(),
+        lambda rows: [rows.tolist()],
+        lambda rows: rows.astype(np.float64),
+        lambda rows: memoryview(rows),
+    ],
+)
+def test_the_model_may_return_rows_of_any_kind(give):
+    keywords = {"max_new_tokens": 20, "seed": 2, "temperature": 0.5}
+    want = list(toksample.generate(Model(), [1, 2], **keywords))
+    truth = [1, 2, *want]
+    draft = lambda ids: np.int64(truth[len(ids) : len(ids) + 3])  # noqa: E731
+    assert list(toksample.generate(Model(give), [1, 2], draft=draft, **keywords)) == want
+
+
+@pytest.mark.parametrize(
+    ("give", "shape"),
+    [
+        (lambda rows: rows[-1], r"\(30,\)"),
+        (lambda rows: rows[1:], r"\(2, 30\)"),
+        (lambda rows: np.stack([rows, rows]), r"\(2, 3, 30\)"),
+        (lambda rows: None, r"\(\)"),
+    ],
+)
+def test_a_model_that_returns_other_steps(give, shape):
+    tokens = toksample.generate(Model(give), [1, 2], draft=lambda ids: [3, 4], seed=1)
+    rule = r"logits must be of shape \(3, V\) or \(1, 3, V\), for logits_to_keep=3, got shape "
+    with pytest.raises(ValueError, match=rule + shape):
+        next(tokens)
+
+
+@pytest.mark.parametrize(
+    ("draft", "error", "message"),
+    [
+        (lambda ids: None, TypeError, "draft must return a sequence of token ids, got None"),
+        (lambda ids: 3, TypeError, "draft must return a sequence of token ids, got 3"),
+        (lambda ids: [1.5], TypeError, r"draft must return a sequence of token ids, got \[1.5\]"),
+        (lambda ids: "ab", TypeError, "draft must return a sequence of token ids, got 'ab'"),
+        (lambda ids: [1, -1], ValueError, r"draft must return token ids >= 0, got \[1, -1\]"),
+    ],
+)
+def test_a_draft_that_returns_no_token_ids(draft, error, message):
+    with pytest.raises(error, match=message):
+        next(toksample.generate(Model(), [1, 2], draft=draft))
+
+
+def test_a_draft_must_be_callable():
+    with pytest.raises(TypeError, match=r"draft must be callable, got \[1\]"):
+        toksample.generate(Model(), [1, 2], draft=[1])
+
+
+# ---- prompt lookup -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ngram", "tokens", "ids", "want"),
+    [
+        (1, 2, [], []),
+        (1, 2, [7], []),
+        (1, 2, [7, 8], []),
+        (1, 2, [7, 8, 9, 7], [8, 9]),
+        (1, 3, [7, 1, 2, 7, 3, 4, 7], [3, 4, 7]),  # the last occurrence
+        (2, 9, [1, 2, 3, 4, 1, 2], [3, 4, 1, 2, 3, 4, 1, 2, 3]),
+        (2, 2, [1, 2, 3, 5, 2], []),
+        (3, 1, [1, 2, 3, 9, 2, 3], []),
+        (3, 1, [1, 2, 3, 9, 1, 2, 3], [9]),
+        (3, 4, [5, 5, 5], []),
+        (3, 4, [5, 5, 5, 5], [5, 5, 5, 5]),
+    ],
+)
+def test_prompt_lookup(ngram, tokens, ids, want):
+    draft = toksample.PromptLookup(ngram=ngram, tokens=tokens)
+    assert draft(ids) == draft(np.array(ids, np.int64)) == want
+
+
+def test_prompt_lookup_of_a_text_that_repeats_itself():
+    calls = []
+
+    def model(ids, logits_to_keep):
+        calls.append(logits_to_keep)
+        return np.eye(10, dtype=np.float32)[(np.array(ids[-logits_to_keep:]) + 1) % 10]  # counts up
+
+    keywords = {"temperature": 0, "draft": toksample.PromptLookup(), "max_new_tokens": 40}
+    assert list(toksample.generate(model, list(range(10)) * 2, **keywords)) == [i % 10 for i in range(40)]
+    assert calls == [9, 9, 9, 9, 4]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"ngram": 0}, ValueError, "ngram must be >= 1, got 0"),
+        ({"tokens": 0}, ValueError, "tokens must be >= 1, got 0"),
+        ({"tokens": 1.5}, TypeError, "tokens must be an integer, got 1.5"),
+    ],
+)
+def test_errors_of_prompt_lookup(keywords, error, message):
+    with pytest.raises(error, match=message):
+        toksample.PromptLookup(**keywords)
+
+
 # ---- rejection ---------------------------------------------------------------------------------------------------------
 
 FILTERS = [

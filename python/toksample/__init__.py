@@ -16,6 +16,7 @@ from toksample._generate import generate
 from toksample._generation_config import GenerationConfig
 from toksample._native import available_isas, isa
 from toksample._parameters import SamplingParams
+from toksample._prompt_lookup import PromptLookup
 from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
 from toksample._speculation import Verified, verify_draft
@@ -24,6 +25,7 @@ from toksample._version import __version__
 
 __all__ = [
     "GenerationConfig",
+    "PromptLookup",
     "Sampler",
     "SamplingParams",
     "Verified",

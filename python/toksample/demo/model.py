@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toksample._parameters import count
 from toksample._progress import Progress
 from toksample.demo.gguf_file import Floats, GGUFFile
 from toksample.demo.tokenizer import Tokenizer
@@ -135,8 +136,10 @@ class Gemma:
             self._cached_ids = np.empty(0, np.int64)
             self._cache = np.empty((config.block_count, 2, config.head_count_kv, 0, config.key_length), np.float32)
 
-    def __call__(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> Floats:
-        """Return the logits of the token that follows `token_ids`.
+    def __call__(
+        self, token_ids: Sequence[int] | NDArray[np.integer[Any]], logits_to_keep: int | None = None
+    ) -> Floats:
+        """Return the logits of the token that follows `token_ids`, or of those that follow each of the last ids.
 
         The answer depends only on the ids, but its cost also depends on the last call: the ids that both calls begin with are
         not computed again, so a text that grows by one token costs one token. (The last bits of the answer may depend on how
@@ -146,29 +149,34 @@ class Gemma:
         ----------
         token_ids : sequence of int
             At least 1 and at most `context_length` ids, each in [0, vocab_size).
+        logits_to_keep : int, optional
+            In [1, len(token_ids)]. Return the logits that follow each of so many last ids, in the order of the ids.
 
         Returns
         -------
-        ndarray of float32, shape (vocab_size,)
+        ndarray of float32, shape (vocab_size,) or (logits_to_keep, vocab_size)
             A new array of unnormalized logits.
 
         Raises
         ------
         ValueError, TypeError
-            If the ids are not such a sequence.
+            If the ids are not such a sequence, or `logits_to_keep` not such a number.
         """
         ids = self._checked(token_ids)
+        steps = 1 if logits_to_keep is None else count("logits_to_keep", logits_to_keep, ids.size)
         with self._lock:
-            known = min(_common_prefix(ids, self._cached_ids), ids.size - 1)  # the last token is always computed
+            known = min(_common_prefix(ids, self._cached_ids), ids.size - steps)  # those ids are always computed
             self._cached_ids = self._cached_ids[:known]
             self._reserve(ids.size)
+            last = np.empty((0, self._config.embedding_length), np.float32)
             for first in range(known, ids.size, PROMPT_BLOCK):
                 block = ids[first : first + PROMPT_BLOCK]
-                state = self._forward(block, first)
+                last = np.concatenate([last, self._forward(block, first)])[-steps:]
                 self._cached_ids = ids[: first + block.size]
-            final = _rms_norm(state[-1], self._output_norm, self._config.layer_norm_rms_epsilon)
-            logits: Floats = self._embedding @ final
-            return logits
+            final = _rms_norm(last, self._output_norm, self._config.layer_norm_rms_epsilon)
+            # The product with a vector is another one in BLAS, which is faster for a single step.
+            logits: Floats = (self._embedding @ final[0])[None] if steps == 1 else final @ self._embedding.T
+            return logits[0] if logits_to_keep is None else logits
 
     def _checked(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         ids = np.array(token_ids)
