@@ -399,6 +399,8 @@ mod changing_rows {
     use super::*;
     use crate::context::Rules;
     use crate::lanes::{LANES, lanes, max};
+    use crate::race::race;
+    use crate::rng::Place;
     use crate::speculation::{self, Source};
     use crate::steps::{Step, Steps};
 
@@ -530,6 +532,8 @@ mod changing_rows {
                         let part = Part { mass: 1 << S, total: 1 << S };
                         count(speculation::next(isa, &source, &source, 0, part, &mut scratch).err());
                         count(speculation::next_after(isa, &source, &mut scratch).err());
+                        let place = Place { seed: draw, stream: filter, position: accept };
+                        count(race(isa, &source, place, &mut scratch).err());
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }
                     count(softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());

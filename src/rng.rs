@@ -41,6 +41,17 @@ pub struct Words {
     pub replace: u64,
 }
 
+/// The place of a token in all texts: what its random words are a function of.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The run.
+    pub seed: u64,
+    /// The text within the run.
+    pub stream: u64,
+    /// The place of the token in its text.
+    pub position: u64,
+}
+
 /// Returns the random words of a token: `philox4x64(key=(seed, 0), counter=(position, stream, 0, 0))`.
 #[inline]
 pub fn words(seed: u64, stream: u64, position: u64) -> Words {

@@ -41,7 +41,7 @@ impl<T: Logit> Source<'_, T> {
     }
 
     /// Returns the ids and masses of the tokens that the parameters keep, in the order of the ids.
-    fn masses(&self, isa: Isa, scratch: &mut Scratch) -> Result<Vec<(usize, u64)>, RowError> {
+    pub fn masses(&self, isa: Isa, scratch: &mut Scratch) -> Result<Vec<(usize, u64)>, RowError> {
         recipe::masses(isa, self.row, &self.params, &self.context, self.words, scratch)
     }
 }

@@ -10,13 +10,14 @@ from toksample._parameters import NAMES
 
 ROOT = Path(__file__).parent.parent
 METHODS = ROOT / "docs" / "sampling-methods.md"
+SPECULATION = ROOT / "docs" / "speculation.md"
 
 
 def blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", METHODS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [ROOT / "README.md", METHODS, SPECULATION], ids=lambda path: path.name)
 def test_examples(path):
     names = {"model": lambda ids: np.eye(8, dtype=np.float32)[(ids[-1] + 1) % 8], "prompt_ids": [2], "np": np}
     checked = 0

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from rows import DTYPES, assert_same, batches, cast, generators, ordered_params, words
 from scipy.special import softmax
+from scipy.stats import chi2_contingency
 from test_distribution import LEAST_P, p_value
 
 import toksample
@@ -12,6 +13,19 @@ from toksample import SamplingParams, reference
 
 V = 30
 PARAMS = SamplingParams(temperature=1.2, top_p=0.95, seed=3, stream=8)
+FILTERS = [
+    {},
+    {"temperature": 0.0},
+    {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    {"temperature": 1.5, "top_p": 0.9},
+    {"temperature": 2.0, "top_p": 0.9999},
+    {"temperature": 1.0, "top_k": 20_000},
+    {"temperature": 1.5, "top_k": 20_000, "typical_p": 0.2},
+    {"temperature": 100.0, "xtc_probability": 1.0, "xtc_threshold": 1 / 40_000},
+    {"temperature": 100.0, "top_k": 20_000, "xtc_probability": 1.0, "xtc_threshold": 1 / 40_000},
+    {"temperature": 1.0, "smoothing_factor": 0.1, "min_p": 0.001},
+    {"temperature": 0.7, "repetition_penalty": 1.2, "frequency_penalty": 0.1},
+]
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 modules = pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
 
@@ -26,12 +40,18 @@ def target_rows(ids, drafted):
     return np.stack([target([*ids, *drafted[:i]]) for i in range(len(drafted) + 1)])
 
 
-def text_without_draft(params, length, prompt=(1, 2)):
-    sampler = toksample.Sampler(params, prompt_ids=list(prompt))
-    ids = list(prompt)
-    for _ in range(length):
-        ids.append(sampler(target(ids)))
-    return ids[len(prompt) :]
+def text_without_draft(mode, params, length, prompt):
+    sampler = toksample.Sampler(params, prompt_ids=prompt)
+    text = []
+    for position in range(length):
+        logits = target([*prompt, *text])
+        if mode == "same_text":
+            text.append(sampler(logits))
+        else:
+            history = {"prompt_ids": prompt, "output_ids": text}
+            result = reference.verify_draft(logits[None], [], params, mode=mode, position=position, **history)
+            text += result.tokens.tolist()
+    return text
 
 
 def good(ids, k, truth):
@@ -59,6 +79,7 @@ def assert_verified(got, want):
 
 
 @modules
+@pytest.mark.parametrize("mode", ["same_text", "race"])
 @pytest.mark.parametrize("draft", DRAFTS.values(), ids=DRAFTS.keys())
 @pytest.mark.parametrize("k", [0, 1, 2, 5, 11])
 @pytest.mark.parametrize(
@@ -72,16 +93,16 @@ def assert_verified(got, want):
     ],
     ids=lambda keywords: next(iter(keywords)),
 )
-def test_the_text_is_the_same_with_any_draft(module, draft, k, keywords):
+def test_the_text_is_the_same_with_any_draft(module, mode, draft, k, keywords):
     params = SamplingParams(**keywords, seed=3, stream=8)
     length, prompt = 24, [1, 2]
-    truth = text_without_draft(params, length + k + 1, prompt)
+    truth = text_without_draft(mode, params, length + k + 1, prompt)
     text, accepted = [], 0
     while len(text) < length:
         ids, n = [*prompt, *text], len(text)
         drafted = draft(ids, k, truth[n:])
         result = module.verify_draft(
-            target_rows(ids, drafted), drafted, params, position=n, prompt_ids=prompt, output_ids=text
+            target_rows(ids, drafted), drafted, params, mode=mode, position=n, prompt_ids=prompt, output_ids=text
         )
         assert result.tokens.dtype == np.int64
         assert len(result.tokens) == result.accepted + 1
@@ -148,6 +169,88 @@ def test_threads_change_nothing():
     assert want.accepted == 39
     for threads in (2, 3, None):
         assert_verified(toksample.verify_draft(rows, drafted, seed=1, num_threads=threads), want)
+
+
+# ---- race --------------------------------------------------------------------------------------------------------------
+
+
+def race(module, rows, params, word):
+    """Return the winner of each row, by a call without draft tokens for each."""
+    calls = ((row[None], word | {"position": word["position"] + i}) for i, row in enumerate(rows))
+    return [int(module.verify_draft(row, [], mode="race", **params, **one).tokens[0]) for row, one in calls]
+
+
+@dtypes
+@given(batch=batches, params=ordered_params, rng=generators, word=words)
+def test_race_of_kernels(dtype, batch, params, rng, word):
+    params = {name: value for name, value in params.items() if name not in ("mirostat", "mirostat_mu")}
+    word["position"] = min(word["position"], 2**64 - len(batch))
+    rows = cast(batch, dtype)
+    won = race(reference, rows, params, word)
+    drafted = won[:-1]
+    drafted[rng.integers(0, len(rows)) :] = []
+    drafted += rng.integers(0, rows.shape[1], len(rows) - 1 - len(drafted)).tolist()
+    got = toksample.verify_draft(rows, drafted, mode="race", **params, **word)
+    assert got.tokens.tolist() == won[: got.accepted + 1]
+    assert_verified(got, reference.verify_draft(rows, drafted, mode="race", **params, **word))
+
+
+@pytest.mark.parametrize("place", range(11))
+def test_race_of_real_rows(real_batch, place):
+    history = {"prompt_ids": [1, 2, 3], "output_ids": [5, 6]}
+    for row in real_batch[[place % 6, (place + 1) % 6]]:
+        call = {"mode": "race", **FILTERS[place], **history, "seed": 7, "stream": 2, "position": 2**40}
+        assert_verified(toksample.verify_draft(row[None], [], **call), reference.verify_draft(row[None], [], **call))
+
+
+def races(row, params, count, seed=0):
+    """Return the winners of many races in one row."""
+    rows = np.broadcast_to(row, (2_000, len(row)))
+    calls = (
+        {**params, "seed": seed, "stream": stream, "position": np.arange(2_000, dtype=np.uint64)}
+        for stream in range(count // 2_000)
+    )
+    return np.concatenate([toksample._native.draw_by_race(rows, call, None) for call in calls])
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"temperature": 0.7, "top_p": 0.9}, {"temperature": 3.0, "min_p": 0.05}], ids=repr
+)
+@pytest.mark.parametrize("size", [12, 40, 1_000])
+def test_a_race_gives_the_distribution_of_the_row(params, size):
+    row = (2 * np.random.default_rng(size).standard_normal(size)).astype(np.float32)
+    tokens, want = races(row, params, 200_000), distribution(row, params)
+    assert p_value(tokens, want) > LEAST_P
+    assert p_value(tokens, want**1.2 / (want**1.2).sum()) < 1e-6
+
+
+def test_races_are_independent_of_one_another_and_of_draws():
+    row = np.zeros(5, np.float32)
+    tokens = races(row, {}, 200_000)
+    drawn = np.concatenate(
+        [
+            toksample.sample(np.broadcast_to(row, (2_000, 5)), seed=0, stream=stream, position=np.arange(2_000))
+            for stream in range(100)
+        ]
+    )
+    for other in (drawn, np.roll(tokens, 1), np.roll(tokens, 2_000), races(row, {}, 200_000, seed=1)):
+        table = np.zeros((5, 5))
+        np.add.at(table, (tokens, other), 1)
+        assert chi2_contingency(table).pvalue > LEAST_P
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 2.0])
+def test_a_race_accepts_as_many_tokens_as_it_should(noise):
+    """Compare with the probability that two exponential races with the same clocks have the same winner."""
+    rng = np.random.default_rng(3)
+    row = (2 * rng.standard_normal(300)).astype(np.float32)
+    other = row + rng.normal(scale=noise, size=300).astype(np.float32)
+    p, q = distribution(row, {}), distribution(other, {})
+    want = sum(1 / np.maximum(p / p[x], q / q[x]).sum() for x in range(300))
+    rate = np.mean(races(row, {}, 40_000) == races(other, {}, 40_000))
+    assert abs(rate - want) < 5 * np.sqrt(want * (1 - want) / 40_000)
+    inverse = np.maximum(np.minimum(p.cumsum(), q.cumsum()) - np.maximum(p.cumsum() - p, q.cumsum() - q), 0).sum()
+    assert inverse < 0.8 * rate  # what a draw with the same word would give
 
 
 # ---- generate ----------------------------------------------------------------------------------------------------------
@@ -310,20 +413,6 @@ def test_errors_of_prompt_lookup(keywords, error, message):
 
 
 # ---- rejection ---------------------------------------------------------------------------------------------------------
-
-FILTERS = [
-    {},
-    {"temperature": 0.0},
-    {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
-    {"temperature": 1.5, "top_p": 0.9},
-    {"temperature": 2.0, "top_p": 0.9999},
-    {"temperature": 1.0, "top_k": 20_000},
-    {"temperature": 1.5, "top_k": 20_000, "typical_p": 0.2},
-    {"temperature": 100.0, "xtc_probability": 1.0, "xtc_threshold": 1 / 40_000},
-    {"temperature": 100.0, "top_k": 20_000, "xtc_probability": 1.0, "xtc_threshold": 1 / 40_000},
-    {"temperature": 1.0, "smoothing_factor": 0.1, "min_p": 0.001},
-    {"temperature": 0.7, "repetition_penalty": 1.2, "frequency_penalty": 0.1},
-]
 
 
 def drawn_or_any(rng, rows, params, word):
@@ -517,10 +606,21 @@ ROWS = np.zeros((3, V), np.float32)
         ((ROWS, [1, 2]), {"params": {"top_k": 3}}, TypeError, "params must be a SamplingParams"),
         ((ROWS, [1, 2]), {"topk": 3}, TypeError, "unexpected keyword argument 'topk'; did you mean 'top_k'"),
         ((ROWS, [1, 2]), {"bitmask": np.zeros((2, 1), np.int32)}, ValueError, "bitmask must"),
-        ((ROWS, [1, 2]), {"mode": "Rejection"}, ValueError, "mode must be 'same_text' or 'rejection', got 'Rejection'"),
-        ((ROWS, [1, 2]), {"mode": None}, ValueError, "mode must be 'same_text' or 'rejection', got None"),
+        (
+            (ROWS, [1, 2]),
+            {"mode": "Rejection"},
+            ValueError,
+            "mode must be 'same_text', 'race' or 'rejection', got 'Rejec",
+        ),
+        ((ROWS, [1, 2]), {"mode": None}, ValueError, "mode must be 'same_text', 'race' or 'rejection', got None"),
         ((ROWS, [1, 2]), {"draft_logits": ROWS[1:]}, ValueError, "draft_logits must be None where mode is 'same_text'"),
         ((ROWS, [1, 2]), {"draft_params": PARAMS}, ValueError, "draft_params must be None where mode is 'same_text'"),
+        (
+            (ROWS, [1, 2]),
+            {"draft_logits": ROWS[1:], "mode": "race"},
+            ValueError,
+            "draft_logits must be None where mode is 'race'",
+        ),
         ((ROWS, [1, 2]), {"mode": "rejection"}, ValueError, "draft_logits must be given where mode is 'rejection'"),
     ],
 )

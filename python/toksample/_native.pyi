@@ -16,6 +16,7 @@ __all__ = [
     "bfloat16_as_bits",
     "candidates",
     "draw",
+    "draw_by_race",
     "draw_with_surprise",
     "get_num_threads",
     "isa",
@@ -70,6 +71,7 @@ def mask_logits(logits: object, parameters: Mapping[str, object], num_threads: o
 def softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def log_softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def top_k(logits: object, k: object, num_threads: object) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]: ...
+def draw_by_race(logits: object, parameters: Mapping[str, object], num_threads: object) -> npt.NDArray[np.int64]: ...
 def verify(
     target_logits: object,
     target_parameters: Mapping[str, object],

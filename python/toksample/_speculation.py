@@ -53,11 +53,16 @@ def verify_draft(
     """Decide which tokens of a draft to keep, and draw the token after them.
 
     A draft is a guess of the next k tokens of a text. The target model computes the logits after each of them in one pass.
-    This function goes through the draft, and ends at the first token that is not accepted. There are two modes.
+    This function goes through the draft, and ends at the first token that is not accepted. There are three modes.
 
     With "same_text", a draft token is accepted if it is the token that the target's own logits give for the seed, the stream
     and its position, as in :func:`sample`. So the text is the same with any draft and without one; a good draft only makes it
     come sooner.
+
+    With "race", a draft token is accepted if it wins the target's race, in which each token has a random word of its own
+    (Daliri et al., 2024). Again no draft changes the text, but it is not the text of :func:`sample`. A draft that was drawn in
+    the same way is right more often: a call without draft tokens, with the draft's logits and the same seed, stream and
+    position, draws its next token.
 
     With "rejection", the text is another one, but it has the same distribution, and more tokens are accepted if the draft was
     drawn at random (Leviathan et al., ICML 2023; Chen et al., 2023). If the target keeps the token with probability p and the
@@ -73,10 +78,10 @@ def verify_draft(
     params : SamplingParams, optional
         How to draw. Parameters may be given as keywords instead. Without a seed, the seed is fresh entropy. The stream is 0
         unless it is given. Mirostat must be off.
-    mode : {"same_text", "rejection"}
+    mode : {"same_text", "race", "rejection"}
         How to decide.
     draft_logits : array_like, shape (k, V), optional
-        The logits from which each draft token was drawn. "rejection" needs them, and "same_text" takes none.
+        The logits from which each draft token was drawn. "rejection" needs them, and the other modes take none.
     draft_params : SamplingParams, optional
         How the draft tokens were drawn, for "rejection". By default, as the target's are. If it has a seed or a stream, XTC
         takes its random word from those.
@@ -125,6 +130,8 @@ def verify_draft(
     with naming("target_logits"):
         if mode == "same_text":
             tokens = _native.sample(target_logits, {**target, "num_threads": num_threads})
+        elif mode == "race":
+            tokens = _native.draw_by_race(target_logits, target, num_threads)
         else:
             tokens = _native.verify(target_logits, target, draft.tokens, draft_logits, draft.draft, num_threads)
     return verified(tokens, draft.tokens)
@@ -137,7 +144,7 @@ class Draft(NamedTuple):
     target: dict[str, Any]
     """The keywords with which :func:`toksample.sample` draws from the rows of the target."""
     draft: dict[str, Any]
-    """The same for the rows of the draft."""
+    """The same for the rows of the draft, for rejection."""
 
 
 def read_draft(
@@ -151,13 +158,13 @@ def read_draft(
     histories: dict[str, History],
 ) -> Draft:
     """Read the arguments of :func:`verify_draft`, and raise an error if any of them is wrong."""
-    if not isinstance(mode, str) or mode not in ("same_text", "rejection"):
-        raise ValueError(f"mode must be 'same_text' or 'rejection', got {show(mode)}")
+    if not isinstance(mode, str) or mode not in ("same_text", "race", "rejection"):
+        raise ValueError(f"mode must be 'same_text', 'race' or 'rejection', got {show(mode)}")
     if mode == "rejection" and draft_logits is None:
         raise ValueError("draft_logits must be given where mode is 'rejection', got None")
     for name, value in (("draft_logits", draft_logits), ("draft_params", draft_params)):
-        if mode == "same_text" and value is not None:
-            raise ValueError(f"{name} must be None where mode is 'same_text', got {show(value)}")
+        if mode != "rejection" and value is not None:
+            raise ValueError(f"{name} must be None where mode is {mode!r}, got {show(value)}")
     if draft_params is not None and not isinstance(draft_params, SamplingParams):
         raise TypeError(f"draft_params must be a SamplingParams, got {show(draft_params)}")
     for each in (params, draft_params or params):
@@ -180,7 +187,6 @@ def read_draft(
     if first + count >= 2**64:
         raise ValueError(f"position must be in [0, 2**64 - {count}), got {first}")
     positions = np.uint64(first) + np.arange(rows, dtype=np.uint64)
-    outputs = [np.concatenate([output, tokens[:i]]) for i in range(rows)]
 
     def keywords(params: SamplingParams, rows: int, seed: int, stream: int) -> dict[str, Any]:
         found = params.keywords()
@@ -188,10 +194,13 @@ def read_draft(
         found["stream"] = stream if params.stream is None else params.stream
         found["position"] = positions[:rows]
         if params.needs_history:
-            found |= {"prompt_ids": [prompt] * rows, "output_ids": outputs[:rows]}
+            found["prompt_ids"] = [prompt] * rows
+            found["output_ids"] = [np.concatenate([output, tokens[:i]]) for i in range(rows)]
         return found
 
     target = keywords(params, rows, secrets.randbits(64), 0)
+    if mode != "rejection":
+        return Draft(tokens, target, {})
     return Draft(tokens, target, keywords(draft_params or params, count, target["seed"], target["stream"]))
 
 

@@ -5,7 +5,7 @@
 //! | file | its one job |
 //! |---|---|
 //! | `functions.rs` | the functions of the module `_native` |
-//! | `speculation.rs` | the function that verifies a draft |
+//! | `speculation.rs` | the functions that verify a draft |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `rules.rs` | rules for some of the tokens |
@@ -54,5 +54,5 @@ mod _native {
     #[pymodule_export]
     use super::parameters::Parameters;
     #[pymodule_export]
-    use super::speculation::verify;
+    use super::speculation::{draw_by_race, verify};
 }

@@ -1,4 +1,4 @@
-//! The function that verifies a draft by rejection.
+//! The functions that verify a draft: by rejection, and by a race.
 
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
@@ -7,10 +7,11 @@ use pyo3::types::PyDict;
 
 use super::arrays::{ArrayElement, Logits, Rows, slice_of_new, with_element, zeros};
 use super::errors::{guarded, value_error};
-use super::functions::{current_isa, for_each_row, pin};
+use super::functions::{current_isa, for_each_row, pin, tokens};
 use super::inputs::Contexts;
 use super::parameters::{Parameters, read_threads};
-use crate::recipe::Part;
+use crate::race::race;
+use crate::recipe::{Part, Scratch};
 use crate::speculation::{Source, next, next_after};
 
 /// Returns, for each place of a draft, the draft token if it is accepted, and otherwise the token that comes instead. The last
@@ -61,6 +62,27 @@ pub(super) fn verify<'py>(
     })
 }
 
+/// Returns the token that wins the race in each row. Seeds, streams and positions are given.
+#[pyfunction]
+pub(super) fn draw_by_race<'py>(
+    logits: &Bound<'py, PyAny>,
+    parameters: &Bound<'py, PyDict>,
+    num_threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    guarded(|| {
+        let (py, isa, wanted) = (logits.py(), current_isa()?, read_threads(num_threads)?);
+        let parameters = Parameters::read(parameters)?;
+        let (logits, inputs) = parameters.read_logits(logits)?;
+        parameters.check(py, logits.shape)?;
+        with_element!(logits, |T| {
+            let run = |row: &[T], b, contexts: &Contexts<'_>, scratch: &mut Scratch| {
+                race(isa, &source(row, b, &parameters, contexts), parameters.place(b, 0, 0), scratch)
+            };
+            tokens::<T>(py, &logits, &inputs, wanted, None, run, false)
+        })
+    })
+}
+
 /// Returns an error unless the logits and the tokens of the draft still fit together. `_speculation.py` has checked them, but
 /// another thread may have changed them since.
 fn check_shapes(target: &Logits<'_>, draft: &Logits<'_>, drafted: &[usize]) -> PyResult<()> {
@@ -99,11 +121,11 @@ impl<'a, T: ArrayElement> Sources<'a, T> {
     }
 
     fn get(&self, row: usize) -> Source<'a, T> {
-        Source {
-            row: T::slice(self.rows.row(row)),
-            params: self.parameters.get(row),
-            context: self.contexts.get(row),
-            words: self.parameters.words(row, 0, 0), // which are given
-        }
+        source(T::slice(self.rows.row(row)), row, self.parameters, &self.contexts)
     }
+}
+
+/// What the token of one row is drawn from. Its seed and its position are given.
+fn source<'a, T>(row: &'a [T], b: usize, parameters: &Parameters, contexts: &Contexts<'a>) -> Source<'a, T> {
+    Source { row, params: parameters.get(b), context: contexts.get(b), words: parameters.words(b, 0, 0) }
 }

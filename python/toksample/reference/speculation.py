@@ -14,7 +14,7 @@ from toksample._parameters import History, SamplingParams, TextParameters
 from toksample._rows import numbers, raise_row_errors
 from toksample._sampler import read_params
 from toksample._speculation import Verified, naming, read_draft, verified
-from toksample.reference.drawing import accept_word, draw, replace_word
+from toksample.reference.drawing import accept_word, draw, race, replace_word
 from toksample.reference.filters import survivors
 from toksample.reference.functions import edited_rows, filters_of, sample
 from toksample.reference.masses import Ids, Masses
@@ -123,6 +123,9 @@ def verify_draft(
         if mode == "same_text":
             return verified(sample(target_logits, **target), draft.tokens)
         target_rows = kept_rows(target_logits, target)
+        if mode == "race":
+            tokens = [race(*row.kept, *row.words) for row in target_rows]
+            return verified(np.array(tokens, np.int64), draft.tokens)
     with naming("draft_logits"):
         draft_rows = kept_rows(draft_logits, draft.draft)
     return verified(tokens_by_rejection(target_rows, draft_rows, draft.tokens), draft.tokens)
