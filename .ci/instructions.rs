@@ -12,18 +12,20 @@ use toksample::isa::Isa;
 use toksample::logit::Logit;
 use toksample::logprobs::{Logprobs, Mode};
 use toksample::params::Params;
+use toksample::race::race;
 use toksample::recipe::{self, Scratch};
-use toksample::rng::Words;
+use toksample::rng::{Place, Words};
+use toksample::speculation::{self, Source};
 
 /// The number of tokens of a row.
 const V: usize = 262_144;
 /// The random word of the draws.
-const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0 };
+const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: 0, replace: 0 };
 
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 36] = [
+const CASES: [(&str, Case); 41] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -64,6 +66,11 @@ const CASES: [(&str, Case); 36] = [
     ("sample top_k=50 top_p=0.9 logprobs=5, processed", |n| sample_with_logprobs(n, filters(0.7, 50, 0.9, 0.0), true)),
     ("score", |n| score(n, &typical())),
     ("score, bfloat16", |n| score(n, &bfloat16(typical()))),
+    ("verify top_k=50 top_p=0.9, accepted", |n| verify(n, &typical(), filters(0.7, 50, 0.9, 0.0))),
+    ("verify top_k=50 top_p=0.9, replaced", |n| verify(n, &reversed(), filters(0.7, 50, 0.9, 0.0))),
+    ("verify, replaced", |n| verify(n, &reversed(), filters(0.7, 0, 1.0, 0.0))),
+    ("race top_k=50 top_p=0.9", |n| run_race(n, filters(0.7, 50, 0.9, 0.0))),
+    ("race", |n| run_race(n, filters(0.7, 0, 1.0, 0.0))),
 ];
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
@@ -71,6 +78,11 @@ const CASES: [(&str, Case); 36] = [
 /// Has the shape of a model's logits: nearly normal with mean -4 and standard deviation 5, but with a heavier upper tail.
 fn typical() -> Vec<f32> {
     normals().map(|z| 5.0 * z * (1.0 + z.max(0.0) / 20.0) - 4.0).collect()
+}
+
+/// The same logits for other tokens.
+fn reversed() -> Vec<f32> {
+    typical().into_iter().rev().collect()
 }
 
 fn nearly_flat() -> Vec<f32> {
@@ -128,6 +140,27 @@ fn argmax<T: Logit>(repeats: usize, row: &[T]) {
 
 fn sample<T: Logit>(repeats: usize, row: &[T], params: Params) {
     repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, &Context::default(), WORDS, scratch));
+}
+
+/// Verifies by rejection the most probable token of a draft, for the target `typical`.
+fn verify(repeats: usize, draft: &[f32], params: Params) {
+    let row = typical();
+    let (target, draft) = (source(&row, params), source(draft, params));
+    repeat(repeats, |isa, scratch| {
+        let token = recipe::argmax(isa, draft.row, scratch)?;
+        let part = draft.part(isa, token, scratch)?;
+        speculation::next(isa, &target, &draft, token, part, scratch)
+    });
+}
+
+fn run_race(repeats: usize, params: Params) {
+    let row = typical();
+    let place = Place { seed: 1, stream: 2, position: 3 };
+    repeat(repeats, |isa, scratch| race(isa, &source(&row, params), place, scratch));
+}
+
+fn source(row: &[f32], params: Params) -> Source<'_, f32> {
+    Source { row, params, context: Context::default(), words: WORDS }
 }
 
 /// Draws with penalties, for the history in the context.

@@ -6,6 +6,8 @@
 //! |---|---|
 //! | `python/` | the Python bindings: arrays and parameters in, tokens and errors out |
 //! | `batch.rs` | runs a function over the rows of a batch, on several threads |
+//! | `race.rs` | draws a token by a race, so that a draft and its target agree more often |
+//! | `speculation.rs` | whether the token of a draft is accepted, and what comes instead |
 //! | `recipe.rs` | what `sample`, `candidates`, `mask_logits` … do with one row, compiled for each instruction set |
 //! | `methods/` | the methods, one file for each: some change logits, and the others, the filters, drop tokens |
 //! | `search/` | finds which tokens survive the filters, from a list (`list.rs`) or by passes (`passes.rs`), and draws one |
@@ -37,11 +39,13 @@ pub mod logit;
 pub mod logprobs;
 mod methods;
 pub mod params;
+pub mod race;
 pub mod recipe;
 mod repeats;
 pub mod rng;
 mod row;
 mod search;
+pub mod speculation;
 pub mod steps;
 
 pub use kernels::mass::MAX_TOKENS;

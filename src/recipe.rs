@@ -12,7 +12,7 @@ use crate::context::{Context, Rules};
 use crate::error::{RowError, reserve};
 use crate::isa::{Isa, per_isa};
 pub use crate::kernels::draw::{Drawn, Odds};
-use crate::kernels::mass::Mass;
+use crate::kernels::mass::{Mass, S};
 use crate::kernels::order;
 use crate::kernels::softmax::LogProbability;
 use crate::kernels::{argmax, map, softmax};
@@ -151,6 +151,44 @@ pub fn candidates<T: Logit>(
     Ok((ids, probs))
 }
 
+/// A token's part of the mass of the tokens that the parameters keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part {
+    /// The mass of the token, which is 0 if it is not kept.
+    pub mass: u64,
+    /// The mass of all tokens that are kept.
+    pub total: u64,
+}
+
+/// Returns a token's part of the mass of the tokens that the parameters keep.
+pub fn weigh<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    token: usize,
+    scratch: &mut Scratch,
+) -> Result<Part, RowError> {
+    let mut part = Part::default();
+    keep_and(isa, row, params, context, words, Then::Weigh(token, &mut part), scratch)?;
+    Ok(part)
+}
+
+/// Returns the ids and masses of the tokens that the parameters keep, in the order of the ids.
+pub fn masses<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    scratch: &mut Scratch,
+) -> Result<Vec<(usize, u64)>, RowError> {
+    let mut masses = Vec::new();
+    keep_and(isa, row, params, context, words, Then::ListMasses(&mut masses), scratch)?;
+    Ok(masses)
+}
+
 /// Fills `out` with the row as it is in memory, and with -inf in place of each token that the parameters drop.
 pub fn mask_logits<T: Logit>(
     isa: Isa,
@@ -172,6 +210,10 @@ enum Then<'a, T> {
     Describe(&'a mut usize, Logprobs<'a>),
     /// List their ids and probabilities.
     List(&'a mut Vec<i64>, &'a mut Vec<f64>),
+    /// Find the part that a token has of their mass.
+    Weigh(usize, &'a mut Part),
+    /// List their ids and masses, in the order of the ids.
+    ListMasses(&'a mut Vec<(usize, u64)>),
     /// Write their logits to a row of -inf.
     Mask(&'a mut [T]),
 }
@@ -215,6 +257,8 @@ fn keep_smoothed_and<T: Logit>(
         Then::Draw(drawn, with_interval) => keep_and(Then::Draw(drawn, with_interval), scratch)?,
         Then::Describe(token, logprobs) => keep_and(Then::Describe(token, logprobs), scratch)?,
         Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
+        Then::Weigh(token, part) => keep_and(Then::Weigh(token, part), scratch)?,
+        Then::ListMasses(masses) => keep_and(Then::ListMasses(masses), scratch)?,
         Then::Mask(out) => {
             let (mut ids, mut probs) = (Vec::new(), Vec::new());
             keep_and(Then::List(&mut ids, &mut probs), scratch)?;
@@ -290,6 +334,8 @@ fn keep_of_row_and<R: Row>(
                 }
             }
             Then::List(ids, probs) => (*ids, *probs) = (vec![id as i64], vec![1.0]),
+            Then::Weigh(token, part) => *part = Part { mass: u64::from(token == id) << S, total: 1 << S },
+            Then::ListMasses(masses) => *masses = vec![(id, 1 << S)],
             Then::Mask(out) => {
                 out.fill(R::Logit::NEG_INFINITY);
                 out[id] = row.stored()[id];
@@ -322,6 +368,19 @@ fn keep_of_row_and<R: Row>(
             for (&key, &mass) in keys.iter().zip(masses) {
                 ids.push(order::id(key) as i64);
                 probs.push(mass as f64 / total);
+            }
+        }
+        Then::Weigh(token, part) => {
+            *part = Part { mass: search.mass_of(&row, mass, kept, token), total: search.total_of(&row, mass, kept) };
+            if part.total == 0 {
+                return Err(RowError::Changed); // the tokens that are kept have a mass
+            }
+        }
+        Then::ListMasses(listed) => {
+            let (keys, masses) = search.survivors_by_id(&row, mass, kept);
+            reserve(listed, keys.len())?;
+            for (&key, &mass) in keys.iter().zip(masses) {
+                listed.push((order::id(key), mass));
             }
         }
         Then::Mask(out) => search.mask(&row, kept, out),
@@ -404,6 +463,9 @@ mod changing_rows {
     use super::*;
     use crate::lanes::{LANES, lanes, max};
     use crate::logprobs::Mode;
+    use crate::race::race;
+    use crate::rng::Place;
+    use crate::speculation::{self, Source};
     use crate::steps::{Step, Steps};
 
     thread_local! {
@@ -557,10 +619,17 @@ mod changing_rows {
                 let (mut wide, mut out) = (vec![0.0; row.len()], row.clone());
                 for params in params {
                     for context in [Context::default(), changed] {
-                        let words = Words { draw: random(1 << 40) << 24, filter: random(1 << 40) << 24 };
+                        let [draw, filter, accept, replace] = [(); 4].map(|()| random(1 << 40) << 24);
+                        let words = Words { draw, filter, accept, replace };
                         count(sample_with_interval(isa, &row, &params, &context, words, &mut scratch).err());
                         count(describe_some(isa, &row, &params, &context, words, &mut scratch).err());
                         count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
+                        let source = Source { row: &row, params, context, words };
+                        let part = Part { mass: 1 << S, total: 1 << S };
+                        count(speculation::next(isa, &source, &source, 0, part, &mut scratch).err());
+                        count(speculation::next_after(isa, &source, &mut scratch).err());
+                        let place = Place { seed: draw, stream: filter, position: accept };
+                        count(race(isa, &source, place, &mut scratch).err());
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }
                     count(score(isa, &row, row.len() / 2, params.temperature, &mut scratch).err());

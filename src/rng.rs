@@ -35,13 +35,28 @@ pub struct Words {
     pub draw: u64,
     /// The word of the filter that is random itself.
     pub filter: u64,
+    /// The word that decides whether a token of a draft is accepted.
+    pub accept: u64,
+    /// The word that draws what comes instead of a token of a draft, or after the draft.
+    pub replace: u64,
 }
 
-/// Returns the random words of a token: `philox4x64(key=(seed, 0), counter=(position, stream, 0, 0))[:2]`.
+/// The place of a token in all texts: what its random words are a function of.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The run.
+    pub seed: u64,
+    /// The text within the run.
+    pub stream: u64,
+    /// The place of the token in its text.
+    pub position: u64,
+}
+
+/// Returns the random words of a token: `philox4x64(key=(seed, 0), counter=(position, stream, 0, 0))`.
 #[inline]
 pub fn words(seed: u64, stream: u64, position: u64) -> Words {
-    let [draw, filter, _, _] = philox4x64([seed, 0], [position, stream, 0, 0]);
-    Words { draw, filter }
+    let [draw, filter, accept, replace] = philox4x64([seed, 0], [position, stream, 0, 0]);
+    Words { draw, filter, accept, replace }
 }
 
 #[cfg(test)]

@@ -362,6 +362,18 @@ def test_a_sampler_corrects_the_aim(version, kind, size):
     assert mu != 6.0
 
 
+@pytest.mark.parametrize("size", [5, 1000, 20_011])
+def test_the_aim_where_a_later_step_drops_tokens(size):
+    """The surprise is that among the tokens which are left, however they were found."""
+    row = make_rows(np.random.default_rng(size), "normal", 1, size)[0]
+    given = {"mirostat": 2, "xtc_probability": 1.0, "xtc_threshold": 1e-3, "order": ("temperature", "mirostat", "xtc")}
+    sampler = Sampler(**given, mirostat_eta=1.0, seed=4)
+    sampler.mirostat_mu = 30.0
+    token = sampler(row)
+    surprise = surprise_of(row, token, **given, mirostat_mu=30.0, seed=4)
+    assert sampler.mirostat_mu == pytest.approx(30.0 - (surprise - 5.0), abs=1e-9)
+
+
 def test_a_text_has_the_surprise_that_mirostat_aims_at():
     row = (np.random.default_rng(0).standard_normal(5000) * 1.5).astype(np.float32)
     for version in (1, 2):

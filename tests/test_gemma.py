@@ -147,6 +147,29 @@ def test_only_new_tokens_are_computed(gemma: Gemma, long_ids: list[int], monkeyp
     assert computed == [10, 1, 1, 1]
 
 
+@pytest.mark.parametrize("block", [7, 512])
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_logits_of_several_steps(
+    gemma: Gemma, long_ids: list[int], monkeypatch: pytest.MonkeyPatch, block: int, steps: int
+) -> None:
+    """A pass over a draft gives the logits that its tokens give one by one, whatever was computed before."""
+    monkeypatch.setattr(gemma_module, "PROMPT_BLOCK", block)
+    ids = long_ids[:20]
+    want = [fresh_logits(gemma, ids[:end]) for end in range(len(ids) - steps + 1, len(ids) + 1)]
+    for known in (1, 15, 20):
+        gemma.reset()
+        gemma(ids[:known])
+        logits = gemma(ids, logits_to_keep=steps)
+        assert logits.shape == (steps, gemma.vocab_size)
+        np.testing.assert_allclose(logits, np.stack(want), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("steps", "error"), [(0, ValueError), (4, ValueError), (1.0, TypeError)])
+def test_steps_that_there_are_not(gemma: Gemma, steps: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="logits_to_keep must be "):
+        gemma([1, 2, 3], logits_to_keep=steps)
+
+
 def test_logits_belong_to_the_caller(gemma: Gemma, long_ids: list[int]) -> None:
     first = gemma(long_ids[:5])
     kept = first.copy()

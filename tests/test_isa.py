@@ -37,6 +37,11 @@ def everything(rows, params, word):
         add(drawn.tokens, drawn.logprobs, drawn.ranks, drawn.top_ids, drawn.top_logprobs)
     for b, row in enumerate(rows):
         add(*toksample.candidates(row, **one_row(params | word, b)))
+    plain = {name: values for name, values in params.items() if not name.startswith("mirostat")} | word
+    add(toksample._native.draw_by_race(rows, plain, None))
+    draft = {name: values if name == "order" else values[:-1] for name, values in plain.items()}
+    drafted = toksample.sample(rows[1:], **draft)
+    add(toksample._native.verify(rows, plain, drafted, rows[1:], draft, None))
 
 rng = np.random.default_rng(99)
 for kind in sorted(KINDS):

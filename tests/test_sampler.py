@@ -704,13 +704,15 @@ def test_generate_errors(keywords, error, message):
         ("toksample", 3),
         ("toksample._sampling", 9),
         ("toksample._sampler", 5),
-        ("toksample._generate", 3),
+        ("toksample._generate", 6),
         ("toksample._logprobs", 3),
         ("toksample._scores", 4),
         ("toksample._parameters", 2),
         ("toksample._configs", 14),
         ("toksample._generation_config", 7),
         ("toksample._stop_strings", 3),
+        ("toksample._speculation", 3),
+        ("toksample._prompt_lookup", 4),
     ],
 )
 def test_examples(module, least):

@@ -88,7 +88,7 @@ fn bits<T: Element>(row: &[T]) -> Vec<u32> {
 
 /// The words of a draw. The one of the filters is made of the other one.
 fn words(draw: u64) -> Words {
-    Words { draw, filter: draw.rotate_left(29) }
+    Words { draw, filter: draw.rotate_left(29), ..Words::default() }
 }
 
 struct Sample;

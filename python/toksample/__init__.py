@@ -17,21 +17,25 @@ from toksample._generation_config import GenerationConfig
 from toksample._logprobs import Sampled
 from toksample._native import available_isas, isa
 from toksample._parameters import SamplingParams
+from toksample._prompt_lookup import PromptLookup
 from toksample._receipts import Receipt
 from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
 from toksample._scores import Scores, score
+from toksample._speculation import Verified, verify_draft
 from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
 from toksample.reference import verify
 
 __all__ = [
     "GenerationConfig",
+    "PromptLookup",
     "Receipt",
     "Sampled",
     "Sampler",
     "SamplingParams",
     "Scores",
+    "Verified",
     "__version__",
     "argmax",
     "available_isas",
@@ -48,6 +52,7 @@ __all__ = [
     "softmax",
     "top_k",
     "verify",
+    "verify_draft",
 ]
 
 _native.look_up_once()

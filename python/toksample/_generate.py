@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Unpack
@@ -16,10 +17,11 @@ from toksample._text import show
 
 
 def generate(
-    model: Callable[[list[int]], object],
+    model: Callable[..., object],
     prompt_ids: Sequence[int],
     params: SamplingParams | GenerationConfig | Callable[..., Any] | None = None,
     *,
+    draft: Callable[[list[int]], Sequence[int]] | None = None,
     max_new_tokens: int | None = None,
     min_new_tokens: int | None = None,
     stop_token_ids: Collection[int] | None = None,
@@ -35,7 +37,9 @@ def generate(
     model : callable
         Takes a list of token ids, which are the prompt and the tokens drawn so far. Returns the logits of the next token, of
         shape (V,), (1, V) or (1, 1, V). It is called once for each token. It must not keep the list, because the list grows.
-        A model with a cache only has to run the ids that are new.
+        A model with a cache only has to run the ids that are new. With a draft, it is called as ``model(ids,
+        logits_to_keep=n)``, and returns the logits of the tokens that follow each of the last n ids: of shape (n, V) or (1, n,
+        V).
     prompt_ids : sequence of int
         At least one token id, each in [0, 2**63).
     params : SamplingParams, GenerationConfig or callable, optional
@@ -43,6 +47,11 @@ def generate(
         returns a token id. Parameters may be given as keywords instead. Their ``eos_token_ids`` end the text as well, and
         methods such as ``forced_eos_token_id`` know how long it may be. Unlike the sampler that is made of parameters, one
         that is given must know the prompt already, if a penalty is to count it: ``Sampler(params, prompt_ids=prompt_ids)``.
+    draft : callable, optional
+        Takes the same list, and returns a guess of the tokens that follow: any number of ids, or none. The model then checks
+        all of them in one call, as :func:`verify_draft` does. The text is the same with any draft and without one, as far as
+        the model's logits do not depend on how many it computes at once; a good draft makes it come sooner.
+        :class:`PromptLookup` is one that needs no other model.
     max_new_tokens : int, optional
         >= 0. Stop after so many. Without it and without a config that has a limit, this is 256.
     min_new_tokens : int, optional
@@ -68,8 +77,8 @@ def generate(
     ------
     ValueError, TypeError
         At the call, for a parameter out of range, and for a config with ``stop_strings``, which need a tokenizer. While the
-        tokens are drawn, for logits of another shape, or of more than one step, or without an answer; and for a sampler that
-        does not return an integer.
+        tokens are drawn, for logits of another shape, or of another number of steps, or without an answer; for a sampler that
+        does not return an integer; and for a draft that does not return token ids.
 
     Examples
     --------
@@ -78,6 +87,13 @@ def generate(
     [3, 4, 5]
     >>> [round(drawn.logprobs, 3) for drawn in toksample.generate(model, [2], temperature=0, max_new_tokens=2, logprobs=0)]
     [-1.274, -1.274]
+
+    With a draft, the model is called twice for five tokens:
+
+    >>> model = lambda ids, logits_to_keep=1: np.eye(8, dtype=np.float32)[(np.array(ids[-logits_to_keep:]) + 1) % 8]
+    >>> draft = lambda ids: [ids[-1] + 1, ids[-1] + 2, 0]
+    >>> list(toksample.generate(model, [1], temperature=0, draft=draft, max_new_tokens=5))
+    [2, 3, 4, 5, 6]
     """
     ids = _token_ids("prompt_ids", prompt_ids)
     if not ids:
@@ -96,6 +112,8 @@ def generate(
     stops = config.stops if stop_token_ids is None else frozenset(_token_ids("stop_token_ids", stop_token_ids))
     if not isinstance(params, GenerationConfig):
         stops |= frozenset(config.eos_token_ids)  # which the parameters have
+    if draft is not None and not callable(draft):
+        raise TypeError(f"draft must be callable, got {show(draft)}")
     keywords = [*parameters, *([] if num_threads is None else ["num_threads"])]
     if given is None or isinstance(given, SamplingParams):
         prompt = np.array(ids, np.int64)  # a copy, for `ids` will grow
@@ -108,7 +126,7 @@ def generate(
     else:
         sampler = given
     wanted = {} if logprobs is None else {"logprobs": logprobs, "logprobs_mode": logprobs_mode}
-    return _tokens(model, ids, sampler, most, least, stops, wanted)
+    return _tokens(model, ids, sampler, draft, most, least, stops, wanted)
 
 
 def _token_ids(name: str, ids: Collection[int]) -> list[int]:
@@ -119,27 +137,61 @@ def _token_ids(name: str, ids: Collection[int]) -> list[int]:
 
 
 def _tokens(
-    model: Callable[[list[int]], object],
+    model: Callable[..., object],
     ids: list[int],
     sampler: Callable[..., Any],
+    draft: Callable[[list[int]], Sequence[int]] | None,
     max_new_tokens: int,
     min_new_tokens: int,
     stop_token_ids: frozenset[int],
     wanted: dict[str, Any],
 ) -> Iterator[Any]:
-    for step in range(max_new_tokens):
-        row = _one_row(model(ids))
-        bans = {"logit_bias": _bans(sampler, row, stop_token_ids)} if step < min_new_tokens else {}
-        drawn = sampler(row, **bans, **wanted)
-        try:
-            token = operator.index(drawn.tokens if wanted else drawn)
-        except (TypeError, AttributeError):
-            what = "an object with a token id as tokens" if wanted else "an integer"
-            raise TypeError(f"the sampler must return {what}, got {show(drawn)} from {show(sampler)}") from None
-        if token in stop_token_ids:
-            return
-        yield drawn if wanted else token
-        ids.append(token)
+    step = 0
+    while step < max_new_tokens:
+        # One token more than the draft comes out of a call of the model.
+        drafted = [] if draft is None else _drafted(draft, ids)[: max_new_tokens - step - 1]
+        rows = [_one_row(model(ids))] if draft is None else _rows(model, ids, drafted)
+        for row, guess in itertools.zip_longest(rows, drafted):
+            bans = {"logit_bias": _bans(sampler, row, stop_token_ids)} if step < min_new_tokens else {}
+            drawn = sampler(row, **bans, **wanted)
+            try:
+                token = operator.index(drawn.tokens if wanted else drawn)
+            except (TypeError, AttributeError):
+                what = "an object with a token id as tokens" if wanted else "an integer"
+                raise TypeError(f"the sampler must return {what}, got {show(drawn)} from {show(sampler)}") from None
+            if token in stop_token_ids:
+                return
+            yield drawn if wanted else token
+            ids.append(token)
+            step += 1
+            if token != guess:  # the logits that follow are those of another text
+                break
+
+
+def _drafted(draft: Callable[[list[int]], Sequence[int]], ids: list[int]) -> list[int]:
+    """Return the tokens of a draft."""
+    given = draft(ids)
+    try:
+        drafted = [operator.index(token) for token in given]
+    except TypeError:
+        raise TypeError(f"draft must return a sequence of token ids, got {show(given)} from {show(draft)}") from None
+    if any(token < 0 for token in drafted):
+        raise ValueError(f"draft must return token ids >= 0, got {show(given)} from {show(draft)}")
+    return drafted
+
+
+def _rows(model: Callable[..., object], ids: list[int], drafted: list[int]) -> list[Any]:
+    """Return the logits that follow the ids and each token of a draft, each of shape (V,)."""
+    steps = len(drafted) + 1
+    logits: Any = model(ids + drafted, logits_to_keep=steps)
+    shape = _shape(logits)
+    if shape is None or len(shape) not in (2, 3) or shape[:-1] not in ((steps,), (1, steps)):
+        rule = f"({steps}, V) or (1, {steps}, V), for logits_to_keep={steps}"
+        raise ValueError(f"logits must be of shape {rule}, got shape {show(shape or ())}")
+    rows = logits if isinstance(logits, (list, tuple)) or hasattr(logits, "reshape") else np.asarray(logits)
+    if len(shape) == 3:
+        rows = rows[0]
+    return [rows[i] for i in range(steps)]
 
 
 def _bans(sampler: Callable[..., Any], row: Any, stop_token_ids: frozenset[int]) -> dict[int, float]:

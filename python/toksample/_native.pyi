@@ -16,6 +16,7 @@ __all__ = [
     "bfloat16_as_bits",
     "candidates",
     "draw",
+    "draw_by_race",
     "draw_with_logprobs",
     "draw_with_odds",
     "draw_with_receipt",
@@ -31,6 +32,7 @@ __all__ = [
     "set_num_threads",
     "softmax",
     "top_k",
+    "verify",
 ]
 
 @final
@@ -99,3 +101,12 @@ def mask_logits(logits: object, parameters: Mapping[str, object], num_threads: o
 def softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def log_softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def top_k(logits: object, k: object, num_threads: object) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]: ...
+def draw_by_race(logits: object, parameters: Mapping[str, object], num_threads: object) -> npt.NDArray[np.int64]: ...
+def verify(
+    target_logits: object,
+    target_parameters: Mapping[str, object],
+    draft_tokens: npt.NDArray[np.int64],
+    draft_logits: object,
+    draft_parameters: Mapping[str, object],
+    num_threads: object,
+) -> npt.NDArray[np.int64]: ...

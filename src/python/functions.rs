@@ -178,7 +178,7 @@ pub(super) fn pin<'py>(logits: &Logits<'py>) -> PyResult<Option<Pin<'py>>> {
 
 /// Runs `run` on each row and returns the tokens as the caller gets them: an int for one row, an int64 array for a batch, or
 /// `out`.
-fn tokens<'py, T: ArrayElement>(
+pub(super) fn tokens<'py, T: ArrayElement>(
     py: Python<'py>,
     logits: &Logits<'py>,
     inputs: &Inputs<'py>,

@@ -4,9 +4,10 @@
 //!
 //! | file | its one job |
 //! |---|---|
-//! | `functions.rs` | the functions of the module `_native`, but for those of the next two |
+//! | `functions.rs` | the functions of the module `_native`, but for those of the next three |
 //! | `logprobs.rs` | the functions that say how likely tokens are |
 //! | `receipts.rs` | the functions that draw with receipts |
+//! | `speculation.rs` | the functions that verify a draft |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `rules.rs` | rules for some of the tokens |
@@ -41,6 +42,7 @@ mod logprobs;
 mod parameters;
 mod receipts;
 mod rules;
+mod speculation;
 
 use pyo3::prelude::*;
 
@@ -59,4 +61,6 @@ mod _native {
     use super::parameters::Parameters;
     #[pymodule_export]
     use super::receipts::{draw_with_receipt, sample_with_receipt};
+    #[pymodule_export]
+    use super::speculation::{draw_by_race, verify};
 }

@@ -17,7 +17,7 @@ use super::errors::{call_check, guarded, value_error};
 use super::inputs::{INPUTS, Inputs};
 use super::rules::{OF_FILTERS, RULES};
 use crate::params::{Parameter, Params, Set, TABLE, is_mu, is_share, is_temperature};
-use crate::rng::{Words, words};
+use crate::rng::{Place, Words, words};
 use crate::steps::{Step, Steps};
 
 /// One value for all rows, or one value for each row of a batch.
@@ -500,16 +500,19 @@ impl Parameters {
         getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))
     }
 
-    /// The seed, the stream and the position of a row: its own, if it has them. They have been checked.
-    pub(super) fn place(&self, row: usize, seed: u64, position: u64) -> [u64; 3] {
-        let stream = self.stream.get(row).unwrap_or(row as u64);
-        [self.seed.get(row).unwrap_or(seed), stream, self.position.get(row).unwrap_or(position)]
+    /// The random words of a row, by its own seed and position if it has them. They have been checked.
+    pub(super) fn words(&self, row: usize, seed: u64, position: u64) -> Words {
+        let Place { seed, stream, position } = self.place(row, seed, position);
+        words(seed, stream, position)
     }
 
-    /// The random words of a row.
-    pub(super) fn words(&self, row: usize, seed: u64, position: u64) -> Words {
-        let [seed, stream, position] = self.place(row, seed, position);
-        words(seed, stream, position)
+    /// The seed, the stream and the position of a row, which has its own seed and position or these.
+    pub(super) fn place(&self, row: usize, seed: u64, position: u64) -> Place {
+        Place {
+            seed: self.seed.get(row).unwrap_or(seed),
+            stream: self.stream.get(row).unwrap_or(row as u64),
+            position: self.position.get(row).unwrap_or(position),
+        }
     }
 }
 

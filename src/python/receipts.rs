@@ -13,12 +13,12 @@ use crate::isa::Isa;
 use crate::kernels::draw::target;
 use crate::params::Params;
 use crate::recipe;
-use crate::rng::words;
+use crate::rng::{Place, words};
 
 /// What a receipt says of a draw, in the order of the fields of the class in `_receipts.py`.
 struct Receipt {
     token: usize,
-    place: [u64; 3],
+    place: Place,
     word: u64,
     total: u64,
     target: u64,
@@ -30,7 +30,7 @@ struct Receipt {
 
 impl Receipt {
     fn into_tuple(self, py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        let Receipt { token, place: [seed, stream, position], word, total, target, start, stop, .. } = self;
+        let Receipt { token, place: Place { seed, stream, position }, word, total, target, start, stop, .. } = self;
         let (mu, average) = (self.mirostat_mu, self.adaptive_average);
         (token, seed, stream, position, word, total, target, start, stop, mu, average).into_pyobject(py)
     }
@@ -59,7 +59,7 @@ impl Draw<'_> {
             let (rows, contexts) = (logits.rows::<T>()?, inputs.contexts()?);
             for_each_row::<T, _>(py, shape, rows, self.threads, receipts.iter_mut(), |row, b, receipt, scratch| {
                 let params = self.parameters.get(b);
-                let place @ [seed, stream, position] = self.parameters.place(b, self.seed, self.position);
+                let place @ Place { seed, stream, position } = self.parameters.place(b, self.seed, self.position);
                 let words = words(seed, stream, position);
                 let drawn = recipe::sample_with_interval(self.isa, row, &params, &contexts.get(b), words, scratch);
                 *receipt = match drawn {

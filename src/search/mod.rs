@@ -749,6 +749,28 @@ impl Search {
         self.before
     }
 
+    /// Returns the mass of the tokens that are kept.
+    pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
+        match kept {
+            Some(kept) => self.weigh(row, mass, kept).1,
+            None => self.total(row, mass),
+        }
+    }
+
+    /// Returns the mass of a token, which is 0 if the token is not kept.
+    pub fn mass_of<R: Row>(&self, row: &R, mass: Mass, kept: Option<Kept>, id: usize) -> u64 {
+        let key = order::key(row.logit(id), id);
+        let is_kept = match kept {
+            Some(Kept::Listed { last }) => {
+                return self.list.up_to(last).find(|listed| listed.0 == key).map_or(0, |listed| listed.1);
+            }
+            Some(Kept::Long { last, .. }) => key <= last,
+            Some(Kept::Without { weighed }) => key <= weighed.last && !self.dropped.keys().contains(&key),
+            None => true,
+        };
+        if is_kept { mass.of(order::logit(key)) } else { 0 }
+    }
+
     /// Returns the mass of the whole row.
     #[inline(always)]
     pub fn total<R: Row>(&mut self, row: &R, mass: Mass) -> u64 {
@@ -757,17 +779,32 @@ impl Search {
 
     /// Returns the keys of the tokens that survive, and their masses, in the total order. Banned tokens are never among them.
     pub fn survivors<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> (&[u64], &[u64]) {
-        let last = match kept {
-            Some(Kept::Listed { last }) => last,
-            Some(Kept::Long { last, .. }) => self.list_prefix(row, last),
-            Some(Kept::Without { weighed }) => self.list_without(row, weighed),
-            None => self.list_prefix(row, order::end(row.tokens())),
-        };
+        let last = self.list_survivors(row, kept);
         match self.before {
             None => self.list.sort::<R::Isa>(last, mass),
             Some(_) => self.list.sort_with_masses(),
         }
         (self.list.keys(), self.list.masses())
+    }
+
+    /// Returns the same in the order of the ids.
+    pub fn survivors_by_id<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> (&[u64], &[u64]) {
+        let last = self.list_survivors(row, kept);
+        if self.before.is_none() {
+            self.list.truncate(last);
+            self.list.weigh::<R::Isa>(mass);
+        }
+        (self.list.keys(), self.list.masses())
+    }
+
+    /// Lists the tokens that survive, and returns the key of the last one. Tokens after it may be listed, too.
+    fn list_survivors<R: Row>(&mut self, row: &R, kept: Option<Kept>) -> u64 {
+        match kept {
+            Some(Kept::Listed { last }) => last,
+            Some(Kept::Long { last, .. }) => self.list_prefix(row, last),
+            Some(Kept::Without { weighed }) => self.list_without(row, weighed),
+            None => self.list_prefix(row, order::end(row.tokens())),
+        }
     }
 
     /// Lists the tokens up to `last` that are not banned, however many there are.

@@ -10,6 +10,7 @@
 | `logprobs.py` | how likely a token is, and its rank |
 | `functions.py` | the functions of the package |
 | `receipts.py` | the check of a receipt |
+| `speculation.py` | which tokens of a draft are kept, and what comes after them |
 
 What the compiled kernels return is equal to what is returned here: not close, equal. Nothing here is fast; each function is
 short and says what the method is. The one idea is the exact mass:
@@ -42,6 +43,7 @@ from toksample.reference.functions import (
 from toksample.reference.logprobs import log_probabilities
 from toksample.reference.masses import S, mass, order, surprise, weight
 from toksample.reference.receipts import verify
+from toksample.reference.speculation import verify_draft
 
 __all__ = [
     "Filters",
@@ -66,6 +68,7 @@ __all__ = [
     "survivors",
     "top_k",
     "verify",
+    "verify_draft",
     "weigh_adaptive_p",
     "weight",
 ]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from toksample._series import log2
 from toksample.reference.masses import Ids, Masses
 
 
@@ -35,6 +36,16 @@ def filter_word(seed: int, stream: int, position: int) -> int:
     return philox4x64((seed, 0), (position, stream, 0, 0))[1]
 
 
+def accept_word(seed: int, stream: int, position: int) -> int:
+    """Return the random 64-bit word that decides whether a draft token is accepted: the third one."""
+    return philox4x64((seed, 0), (position, stream, 0, 0))[2]
+
+
+def replace_word(seed: int, stream: int, position: int) -> int:
+    """Return the random 64-bit word that draws what comes instead of a draft token, or after the draft: the last one."""
+    return philox4x64((seed, 0), (position, stream, 0, 0))[3]
+
+
 class Drawn(NamedTuple):
     """A token that a word has drawn, and where that was on the mass line."""
 
@@ -62,3 +73,21 @@ def draw_interval(ids: Ids, masses: Masses, word: int) -> Drawn:
 def draw(ids: Ids, masses: Masses, word: int) -> int:
     """Return the token that the word draws."""
     return draw_interval(ids, masses, word).token
+
+
+def race(ids: Ids, masses: Masses, seed: int, stream: int, position: int) -> int:
+    """Return the id that wins a race in which each token has a random word of its own; the lowest one of a tie.
+
+    A token arrives at the time -log2(u) / mass, with u the word as a fraction of 2**64. These times are exponentially
+    distributed, so the probability of being the first is a token's share of the mass. Two rows that are similar have the same
+    winner more often than they have the same :func:`draw`, because the other tokens do not move a token's word.
+
+    M. Daliri, C. Musco, A. T. Suresh, "Coupling without communication and drafter-invariant speculative decoding", 2024.
+    """
+    first = (0, 1, 0)  # a token that never arrives
+    for token, mass in sorted(zip(ids.tolist(), masses.tolist(), strict=True)):
+        word = philox4x64((seed, 0), (position, stream, 1 + token // 4, 0))[token % 4]
+        time = max(1, int((64 - log2(max(word, 1))) * 2.0**46))
+        if mass > 0 and (first[0] == 0 or time * first[0] < first[1] * mass):
+            first = (mass, time, token)
+    return first[2]

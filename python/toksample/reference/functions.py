@@ -84,7 +84,8 @@ def for_each_row(
     return result if is_batch else result[0]
 
 
-def _filters(params: Mapping[str, Any]) -> Filters:
+def filters_of(params: Mapping[str, Any]) -> Filters:
+    """Return the filters of a row, with their random word."""
     word = filter_word(params["seed"], params["stream"], params["position"])
     return Filters(word=word, **{name: params[name] for name in Filters._fields if name != "word"})
 
@@ -149,7 +150,7 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
 
 def _draw_from_row(row: Row, params: dict[str, Any]) -> int:
     word = draw_word(params["seed"], params["stream"], params["position"])
-    return draw(*survivors(row, _filters(params)), word)
+    return draw(*survivors(row, filters_of(params)), word)
 
 
 @show_parameters(errors="raise", num_threads=None, out=None, **ASKS)
@@ -184,7 +185,7 @@ def sample(
 
 def _sample_with_logprobs(logits: object, parameters: Mapping[str, object], asks: Asks, errors: str) -> Sampled:
     rows, is_batch = edited_rows(logits, parameters)
-    each = numbers(parameters, *rows.shape, is_batch)
+    each = numbers(parameters, len(rows), rows.shape[1], is_batch)
     top, is_processed, is_logits, given = wanted_logprobs(*asks[:3], len(rows), is_batch, rows.shape[1])
     given_ids = np.empty((len(rows), 0), np.int64) if given is None else given
     raw = rows if is_processed else edited_rows(logits, {})[0]
@@ -197,7 +198,7 @@ def _sample_with_logprobs(logits: object, parameters: Mapping[str, object], asks
     for b, (row, of_raw, params) in enumerate(zip(rows, raw, each, strict=True)):
         if row_error(row) is None and row_error(of_raw) is None:
             tokens[b] = _draw_from_row(row, params)
-            of = distribution_of_draw(row, _filters(params)) if is_processed else distribution_of_row(of_raw)
+            of = distribution_of_draw(row, filters_of(params)) if is_processed else distribution_of_row(of_raw)
             found[b] = describe(of, int(tokens[b]), top, given_ids[b], is_logits=is_logits)
     columns = list(zip(*found, strict=True)) or [()] * len(Description._fields)
     logprobs, ranks, top_ids, top_logprobs, given_logprobs = columns
@@ -222,7 +223,7 @@ def score(
     """See :func:`toksample.score`."""
     parameters = {"temperature": temperature}
     rows, is_batch = edited_rows(logits, parameters)
-    each = numbers(parameters, *rows.shape, is_batch)
+    each = numbers(parameters, len(rows), rows.shape[1], is_batch)
     tokens = ids_to_score(ids, len(rows), is_batch, rows.shape[1])
     raise_row_errors(rows, is_batch)
     scored = [
@@ -238,7 +239,7 @@ def score(
 def _receipt_of_row(row: Row, params: dict[str, Any]) -> Receipt:
     seed, stream, position = params["seed"], params["stream"], params["position"]
     word = draw_word(seed, stream, position)
-    drawn = draw_interval(*survivors(row, _filters(params)), word)
+    drawn = draw_interval(*survivors(row, filters_of(params)), word)
     return Receipt(
         VERSION,
         drawn.token,
@@ -263,7 +264,7 @@ def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, n
         raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
     (params,) = numbers(parameters, 1, rows.shape[1], is_batch)
     raise_row_errors(rows, is_batch)
-    ids, masses = survivors(rows[0], _filters(params))
+    ids, masses = survivors(rows[0], filters_of(params))
     return ids, masses.astype(np.float64) / float(int(masses.sum()))
 
 
@@ -272,7 +273,7 @@ def mask_logits(logits: object, *, num_threads: int | None = None, **parameters:
     """See :func:`toksample.mask_logits`."""
 
     def is_kept(row: Row, params: dict[str, Any]) -> npt.NDArray[np.bool_]:
-        return np.isin(np.arange(len(row)), survivors(row, _filters(params))[0])
+        return np.isin(np.arange(len(row)), survivors(row, filters_of(params))[0])
 
     kept = for_each_row(is_kept, logits, parameters, dtype=np.bool_)
     given = as_given(logits)[0]
