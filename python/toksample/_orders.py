@@ -43,7 +43,8 @@ ORDERS = {
     # is dropped if the sum of those before it is more than p, so where the sum is exactly p one more stays. Exactly k stay.
     "sglang": ("temperature", "top_p_beyond", "top_k", "min_p"),
     # `common_params_sampling` of common/common.h, as far as toksample has the samplers. The filters come before the
-    # temperature, and see the probabilities at temperature 1. Exactly k stay.
+    # temperature, and see the probabilities at temperature 1. Exactly k stay. Mirostat takes the place of all but the
+    # temperature there, and adaptive-p is not among the samplers that are on by default.
     "llama.cpp": (
         *("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
         *("mirostat", "adaptive_p"),
