@@ -11,7 +11,7 @@ use crate::changes::Changes;
 use crate::context::Context;
 use crate::error::{RowError, reserve};
 use crate::isa::{Isa, per_isa};
-use crate::kernels::mass::Mass;
+use crate::kernels::mass::{Mass, S};
 use crate::kernels::order;
 use crate::kernels::series::log2;
 use crate::kernels::{argmax, map, softmax};
@@ -19,9 +19,25 @@ use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
 use crate::methods::{self, smoothing};
 use crate::params::Params;
-use crate::rng::Words;
+use crate::rng::{Draws, Words};
 use crate::row::{Changed, Plain, Row};
 use crate::search::Search;
+
+/// The tokens of a row that the parameters keep, the most probable first.
+#[derive(Debug, Default)]
+pub struct KeptSet {
+    /// Their ids.
+    pub ids: Vec<i64>,
+    /// Their masses. The most probable token of the row has a mass of 2**41.
+    pub masses: Vec<u64>,
+}
+
+impl KeptSet {
+    /// Returns the mass of all of them.
+    pub fn total(&self) -> u64 {
+        self.masses.iter().sum()
+    }
+}
 
 /// Memory that the recipes reuse from row to row.
 #[derive(Debug, Default)]
@@ -30,6 +46,8 @@ pub struct Scratch {
     maxima: Vec<f32>,
     /// The logits after smoothing, in a draw that smoothes them.
     smoothed: Vec<f32>,
+    /// The logits of a kept set.
+    gathered: Vec<f32>,
     changes: Changes,
     search: Search,
     /// The tokens for which all buffers are large enough.
@@ -86,6 +104,34 @@ pub fn sample_with_surprise<T: Logit>(
     Ok((token, surprise))
 }
 
+/// Fills `tokens` with tokens that are drawn one after another from those that the parameters keep. Without replacement, each
+/// is drawn from what the draws before it have left; -1 stands where no token with a mass is left.
+pub fn sample_several<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    draws: Draws,
+    tokens: &mut [i64],
+    scratch: &mut Scratch,
+) -> Result<(), RowError> {
+    keep_and(isa, row, params, context, draws.words(0), Then::DrawSeveral(draws, tokens), scratch)
+}
+
+/// Returns the tokens that the parameters keep.
+pub fn kept_set<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    scratch: &mut Scratch,
+) -> Result<KeptSet, RowError> {
+    let mut kept = KeptSet::default();
+    keep_and(isa, row, params, context, words, Then::List(&mut kept), scratch)?;
+    Ok(kept)
+}
+
 /// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
 pub fn candidates<T: Logit>(
     isa: Isa,
@@ -95,9 +141,12 @@ pub fn candidates<T: Logit>(
     words: Words,
     scratch: &mut Scratch,
 ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
-    let (mut ids, mut probs) = (Vec::new(), Vec::new());
-    keep_and(isa, row, params, context, words, Then::List(&mut ids, &mut probs), scratch)?;
-    Ok((ids, probs))
+    let kept = kept_set(isa, row, params, context, words, scratch)?;
+    let total = kept.total() as f64;
+    let mut probs = Vec::new();
+    reserve(&mut probs, kept.masses.len())?;
+    probs.extend(kept.masses.iter().map(|&mass| mass as f64 / total));
+    Ok((kept.ids, probs))
 }
 
 /// Fills `out` with the row as it is in memory, and with -inf in place of each token that the parameters drop.
@@ -117,8 +166,10 @@ pub fn mask_logits<T: Logit>(
 enum Then<'a, T> {
     /// Draw one of them, and find out how surprising it is if there is a place for that.
     Draw(&'a mut usize, Option<&'a mut f64>),
-    /// List their ids and probabilities.
-    List(&'a mut Vec<i64>, &'a mut Vec<f64>),
+    /// Draw several of them.
+    DrawSeveral(Draws, &'a mut [i64]),
+    /// List them.
+    List(&'a mut KeptSet),
     /// Write their logits to a row of -inf.
     Mask(&'a mut [T]),
 }
@@ -158,12 +209,13 @@ fn keep_smoothed_and<T: Logit>(
     };
     match then {
         Then::Draw(token, surprise) => keep_and(Then::Draw(token, surprise), scratch)?,
-        Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
+        Then::DrawSeveral(draws, tokens) => keep_and(Then::DrawSeveral(draws, tokens), scratch)?,
+        Then::List(kept) => keep_and(Then::List(kept), scratch)?,
         Then::Mask(out) => {
-            let (mut ids, mut probs) = (Vec::new(), Vec::new());
-            keep_and(Then::List(&mut ids, &mut probs), scratch)?;
+            let mut kept = KeptSet::default();
+            keep_and(Then::List(&mut kept), scratch)?;
             out.fill(T::NEG_INFINITY);
-            for id in ids {
+            for id in kept.ids {
                 out[id as usize] = row[id as usize];
             }
         }
@@ -225,7 +277,11 @@ fn keep_of_row_and<R: Row>(
         let id = argmax::argmax(&row)?;
         match then {
             Then::Draw(token, _) => *token = id,
-            Then::List(ids, probs) => (*ids, *probs) = (vec![id as i64], vec![1.0]),
+            Then::DrawSeveral(draws, tokens) => {
+                tokens.fill(if draws.replacement { id as i64 } else { -1 });
+                tokens.iter_mut().take(1).for_each(|first| *first = id as i64);
+            }
+            Then::List(kept) => *kept = KeptSet { ids: vec![id as i64], masses: vec![1 << S] },
             Then::Mask(out) => {
                 out.fill(R::Logit::NEG_INFINITY);
                 out[id] = row.stored()[id];
@@ -248,17 +304,17 @@ fn keep_of_row_and<R: Row>(
                 *surprise = log2(total) - log2(token);
             }
         }
-        Then::List(ids, probs) => {
+        Then::DrawSeveral(draws, tokens) => search.draw_several(&row, mass, kept, draws, tokens)?,
+        Then::List(listed) => {
             let (keys, masses) = search.survivors(&row, mass, kept);
-            let total = masses.iter().sum::<u64>() as f64;
-            if total == 0.0 {
-                return Err(RowError::Changed); // the tokens that are kept have a mass
-            }
-            reserve(ids, keys.len())?;
-            reserve(probs, keys.len())?;
+            reserve(&mut listed.ids, keys.len())?;
+            reserve(&mut listed.masses, keys.len())?;
             for (&key, &mass) in keys.iter().zip(masses) {
-                ids.push(order::id(key) as i64);
-                probs.push(mass as f64 / total);
+                listed.ids.push(order::id(key) as i64);
+                listed.masses.push(mass);
+            }
+            if listed.total() == 0 {
+                return Err(RowError::Changed); // the tokens that are kept have a mass
             }
         }
         Then::Mask(out) => search.mask(&row, kept, out),
@@ -308,6 +364,32 @@ per_isa! {
             softmax::softmax(&row, mass, out);
         }
         Ok(())
+    }
+}
+
+per_isa! {
+    /// Returns the log-probability of a token among those with the given ids, as if all others were banned. The ids must be in
+    /// ascending order, and must be ids of the row. No other logit is read.
+    pub fn replay<I: Vector, T: Logit>(
+        row: &[T], ids: &[u32], token: u32, temperature: f64, scratch: &mut Scratch,
+    ) -> Result<f64, RowError> {
+        let Scratch { maxima, search, gathered, .. } = scratch;
+        reserve(gathered, ids.len())?;
+        gathered.resize(ids.len(), 0.0);
+        for (x, &id) in gathered.iter_mut().zip(ids) {
+            *x = row[id as usize].to_f32();
+        }
+        // The kept tokens are a row of their own, in the same order.
+        let kept = Plain::<I, f32>::read(gathered, maxima).map_err(|error| match error {
+            RowError::NotFinite { id, value } => RowError::NotFinite { id: ids[id] as usize, value },
+            error => error,
+        })?;
+        let Ok(place) = ids.binary_search(&token) else { return Ok(f64::NEG_INFINITY) };
+        if temperature == 0.0 {
+            return Ok(if argmax::argmax(&kept)? == place { 0.0 } else { f64::NEG_INFINITY });
+        }
+        let total = search.total(&kept, Mass::new(kept.maximum(), temperature));
+        Ok(softmax::LogProbability::new(kept.maximum(), temperature, total).of(kept.logit(place)))
     }
 }
 
@@ -465,8 +547,14 @@ mod changing_rows {
                         let words = Words { draw: random(1 << 40) << 24, filter: random(1 << 40) << 24 };
                         count(sample_with_surprise(isa, &row, &params, &context, words, &mut scratch).err());
                         count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
+                        for replacement in [true, false] {
+                            let draws = Draws { seed: round, stream: 0, position: 0, replacement };
+                            let mut tokens = [0; 5];
+                            count(sample_several(isa, &row, &params, &context, draws, &mut tokens, &mut scratch).err());
+                        }
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }
+                    count(replay(isa, &row, &ids, ids[1], params.temperature, &mut scratch).err());
                     count(softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                     count(log_softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                 }

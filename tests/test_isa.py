@@ -30,6 +30,10 @@ def everything(rows, params, word):
     add(toksample.sample(rows, **params, **word), toksample.mask_logits(rows, **params, **word))
     for b, row in enumerate(rows):
         add(*toksample.candidates(row, **one_row(params | word, b)))
+    add(*(toksample.sample(rows, **params, **word, n=5, replacement=again) for again in (True, False)))
+    kept = toksample.candidates(rows, **params, **word)
+    tokens = kept.ids[kept.offsets[1:] - 1]
+    add(kept.masses, kept.probs, toksample.replay(-rows.clip(-99), kept.ids, kept.offsets, tokens, temperature=1.5))
 
 rng = np.random.default_rng(99)
 for kind in sorted(KINDS):

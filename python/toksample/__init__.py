@@ -18,11 +18,13 @@ from toksample._native import available_isas, isa
 from toksample._parameters import SamplingParams
 from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
+from toksample._sets import KeptSets, replay
 from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
 
 __all__ = [
     "GenerationConfig",
+    "KeptSets",
     "Sampler",
     "SamplingParams",
     "__version__",
@@ -35,6 +37,7 @@ __all__ = [
     "log_softmax",
     "mask_logits",
     "reference",
+    "replay",
     "sample",
     "set_num_threads",
     "softmax",

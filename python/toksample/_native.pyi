@@ -16,13 +16,16 @@ __all__ = [
     "bfloat16_as_bits",
     "candidates",
     "draw",
+    "draw_several",
     "draw_with_surprise",
     "get_num_threads",
     "isa",
     "log_softmax",
     "look_up_once",
     "mask_logits",
+    "replay",
     "sample",
+    "sample_several",
     "set_num_threads",
     "softmax",
     "top_k",
@@ -62,9 +65,28 @@ def draw_with_surprise(
     inputs: dict[str, Any] | None,
     num_threads: object,
 ) -> tuple[Any, npt.NDArray[np.float64]]: ...
+def sample_several(logits: object, parameters: Mapping[str, object], n: int, replacement: bool) -> Any: ...
+def draw_several(
+    logits: object,
+    params: Params,
+    seed: int,
+    position: int,
+    inputs: dict[str, Any] | None,
+    num_threads: object,
+    n: int,
+    replacement: bool,
+) -> Any: ...
 def candidates(
-    logits: object, parameters: Mapping[str, object]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...
+    logits: object, parameters: Mapping[str, object], num_threads: object
+) -> tuple[npt.NDArray[Any], ...]: ...
+def replay(
+    logits: object,
+    ids: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.int64],
+    temperature: object,
+    num_threads: object,
+) -> npt.NDArray[np.float64]: ...
 def mask_logits(logits: object, parameters: Mapping[str, object], num_threads: object) -> npt.NDArray[Any]: ...
 def softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def log_softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...

@@ -670,6 +670,18 @@ def count(name: str, value: object, most: int | None = None) -> int:
     return number
 
 
+MOST_DRAWS = 2**16
+
+
+def several(n: Any, replacement: Any) -> tuple[int | None, bool]:
+    """Read how many tokens to draw from each row, or None for one token, and whether a token may be drawn again."""
+    if not isinstance(replacement, (bool, np.bool_)):
+        raise TypeError(f"replacement must be True or False, got {show(replacement)}")
+    if n is None and not replacement:
+        raise ValueError("replacement must be True without n, got False")
+    return None if n is None else count("n", n, MOST_DRAWS), bool(replacement)
+
+
 def at_least_0(name: str, value: object) -> int:
     """Give an integer of at least 0."""
     number = integer(name, value)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from toksample import _native, _rows
 from toksample._arrays import as_given
-from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, unexpected
+from toksample._parameters import Bias, History, Ids, SamplingParams, TextParameters, count, one, several, unexpected
 
 
 class _Process:
@@ -215,6 +215,8 @@ class Sampler:
         logit_bias: Bias = None,
         prompt_ids: History = None,
         output_ids: History = None,
+        n: int | None = None,
+        replacement: bool = True,
     ) -> Any:
         """Draw the next token of each row. If the call fails, the position stays the same.
 
@@ -225,10 +227,14 @@ class Sampler:
         bitmask, logit_bias, prompt_ids, output_ids : optional
             As in :func:`toksample.sample`, for this call only. Each one replaces the sampler's own. If you pass
             ``output_ids``, the sampler does not remember the token of this call.
+        n, replacement : optional
+            As in :func:`toksample.sample`. All of these draws are at the sampler's one position, after which it advances by
+            one. If the sampler has to remember what it draws, because of mirostat or of a method that looks at the text so
+            far, then n must be None, unless you pass ``output_ids`` to such a method.
 
         Returns
         -------
-        int or ndarray of int64, shape (B,)
+        int or ndarray of int64, shape (B,), (n,) or (B, n)
 
         Raises
         ------
@@ -237,6 +243,8 @@ class Sampler:
         """
         if self._process is not _process:
             self._renew()
+        if n is not None or replacement is not True:
+            n, replacement = self._several(n, replacement, output_ids)
         inputs: dict[str, Any] | None = None
         if self._needs_history:
             inputs = {
@@ -255,13 +263,25 @@ class Sampler:
         counter = self._counter
         position = counter.take()
         try:
-            tokens = self._draw(logits, position, inputs)
+            tokens = self._draw(logits, position, inputs, n, replacement)
         except BaseException:
             counter.give_back(position)
             raise
         if self._needs_history and output_ids is None:
             self._history.append(tokens)
         return tokens
+
+    def _several(self, n: int | None, replacement: bool, output_ids: History) -> tuple[int | None, bool]:
+        """Read how many tokens to draw. A sampler that has to remember them draws one."""
+        n, replacement = several(n, replacement)
+        reason = None
+        if self._has_mirostat:
+            reason = "mirostat is on, which follows the surprise of one token after the other"
+        elif self._needs_history and output_ids is None:
+            reason = "a method looks at the tokens so far, and a text goes on with one token"
+        if n is not None and reason is not None:
+            raise ValueError(f"n must be None where {reason}, got {n}")
+        return n, replacement
 
     def _allowed_ids(self, logits: object, prompt_ids: History, output_ids: History) -> Any:
         """Ask which tokens each row allows after the tokens that it has so far."""
@@ -275,8 +295,14 @@ class Sampler:
         allowed = [function(b, np.concatenate(both)) for b, both in enumerate(zip(*parts, strict=True))]
         return allowed if is_batch else allowed[0]
 
-    def _draw(self, logits: object, position: int, inputs: dict[str, Any] | None) -> Any:
-        """Draw the token at a position, and correct the aim of mirostat if that is on."""
+    def _draw(
+        self, logits: object, position: int, inputs: dict[str, Any] | None, n: int | None, replacement: bool
+    ) -> Any:
+        """Draw the token at a position, or several, and correct the aim of mirostat if that is on."""
+        if n is not None:
+            return _native.draw_several(
+                logits, self._native_params, self.seed, position, inputs, self.num_threads, n, replacement
+            )
         if not self._has_mirostat:
             return _native.draw(logits, self._native_params, self.seed, position, inputs, self.num_threads)
         mu = self.mirostat_mu

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from toksample import _native
 from toksample._arrays import Array, as_float64, as_native, like
-from toksample._parameters import Parameters, SampleParameters, show_parameters
+from toksample._parameters import Parameters, SampleParameters, several, show_parameters
+from toksample._sets import KeptSets
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -175,8 +176,10 @@ def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Arr
     return np.take_along_axis(rows, ids, axis=-1), ids
 
 
-@show_parameters(errors="raise", num_threads=None, out=None)
-def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
+@show_parameters(errors="raise", num_threads=None, out=None, n=None, replacement=True)
+def sample(
+    logits: object, *, n: int | None = None, replacement: bool = True, **parameters: Unpack[SampleParameters]
+) -> Any:
     """Draw a token from the logits of each row.
 
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
@@ -336,11 +339,19 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         Use at most this many threads for the rows of a batch. By default a call uses as many as are worthwhile, up to
         :func:`toksample.get_num_threads`.
     out : ndarray of int64, optional
-        The array to write the tokens to, of shape (B,), or () for a single row. After an error it is unchanged.
+        The array to write the tokens to. It has the shape of the result, which is () for one token. After an error it is
+        unchanged.
+    n : int, optional
+        In [1, 2**16]. Draw this many tokens from each row, and filter its tokens only once. Draw j is the token of a call with
+        the stream ``stream + j`` (modulo 2**64). By default, row b has the streams from ``b * n`` on. All draws of a row are
+        from the same tokens, so where a filter is random, as XTC is, the word of the first draw decides.
+    replacement : bool
+        With False, no token is drawn twice from a row: each is drawn from what the draws before it have left, by the masses of
+        these tokens. Where no token with a mass is left, the rest is -1.
 
     Returns
     -------
-    int or ndarray of int64, shape (B,)
+    int or ndarray of int64, shape (B,), (n,) or (B, n)
         The token ids. If ``out`` was given, it is returned.
 
     Raises
@@ -362,19 +373,26 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     array([1, 2])
     >>> toksample.sample(logits, temperature=0.7, top_p=0.9, order="llama.cpp", seed=1)
     1
+    >>> toksample.sample(logits, n=3, replacement=False, seed=1)
+    array([1, 2, 0])
     """
-    return _native.sample(logits, parameters)
+    if n is None and replacement is True:
+        return _native.sample(logits, parameters)
+    n, replacement = several(n, replacement)
+    if n is None:
+        return _native.sample(logits, parameters)
+    return _native.sample_several(logits, parameters, n, replacement)
 
 
-@show_parameters()
-def candidates(
-    logits: object, **parameters: Unpack[Parameters]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the tokens of one row that survive the edits and the filters, most probable first.
+@show_parameters(num_threads=None)
+def candidates(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
+    """Return the tokens that survive the edits and the filters, most probable first.
 
     Parameters
     ----------
-    logits : array_like, shape (V,)
+    logits : array_like, shape (V,) or (B, V)
+        As in :func:`sample`.
+    num_threads : int, optional
         As in :func:`sample`.
     **parameters
         As in :func:`sample`. The seed, stream and position decide only whether XTC acts, as they do for the draw.
@@ -386,17 +404,27 @@ def candidates(
     probs : ndarray of float64, shape (n,)
         The probabilities of these tokens, which sum to 1. A token far below the others may have probability 0.
 
+    For a batch, it returns :class:`KeptSets` instead, which has the ids, exact masses and probabilities of all rows.
+
     Raises
     ------
     ValueError, TypeError
-        As in :func:`sample`, and if ``logits`` is a batch.
+        As in :func:`sample`.
+
+    See Also
+    --------
+    replay : the log-probabilities of tokens under the kept sets at new logits.
 
     Examples
     --------
     >>> toksample.candidates(np.float32([0.0, 0.0, 5.0, 0.0]), top_k=2)
     (array([2, 0]), array([0.99330715, 0.00669285]))
+    >>> kept = toksample.candidates(np.float32([[0.0, 0.0, 5.0, 0.0], [1.0, 1.0, 1.0, 1.0]]), top_p=0.6)
+    >>> kept.ids, kept.offsets
+    (array([2, 0, 1, 2]), array([0, 1, 4]))
     """
-    return _native.candidates(logits, parameters)
+    found = _native.candidates(logits, parameters, num_threads)
+    return found if len(found) == 2 else KeptSets(*found)
 
 
 @show_parameters(num_threads=None)

@@ -44,10 +44,32 @@ pub fn softmax<R: Row>(row: &R, mass: Mass, out: &mut [f32]) {
 /// Fills `out` with the natural logarithms of the probabilities, from the sum of the row's masses.
 #[inline(always)]
 pub fn log_softmax<I: Vector, T: Logit>(row: &Plain<'_, I, T>, temperature: f64, total: u64, out: &mut [f32]) {
-    let inverse = (1.0 / temperature).min(f64::MAX);
-    let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
-    let maximum = f64::from(row.maximum());
+    let log_probability = LogProbability::new(row.maximum(), temperature, total);
     for (out, x) in out.iter_mut().zip(row.stored()) {
-        *out = ((f64::from(x.to_f32()) - maximum) * inverse - log_total) as f32;
+        *out = log_probability.of(x.to_f32()) as f32;
+    }
+}
+
+/// Computes the natural logarithms of probabilities.
+#[derive(Clone, Copy)]
+pub struct LogProbability {
+    maximum: f64,
+    inverse: f64,
+    log_total: f64,
+}
+
+impl LogProbability {
+    /// Prepares for a row with this maximum, at this temperature, which must be above 0, and with this sum of its masses.
+    #[inline(always)]
+    pub fn new(maximum: f32, temperature: f64, total: u64) -> Self {
+        let inverse = (1.0 / temperature).min(f64::MAX);
+        let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
+        LogProbability { maximum: f64::from(maximum), inverse, log_total }
+    }
+
+    /// Returns the logarithm of the probability of a token with logit `x`.
+    #[inline(always)]
+    pub fn of(self, x: f32) -> f64 {
+        (f64::from(x) - self.maximum) * self.inverse - self.log_total
     }
 }

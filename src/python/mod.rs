@@ -5,6 +5,8 @@
 //! | file | its one job |
 //! |---|---|
 //! | `functions.rs` | the functions of the module `_native` |
+//! | `sets.rs` | those of them that list or read kept sets |
+//! | `several.rs` | those of them that draw several tokens from a row |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
 //! | `rules.rs` | rules for some of the tokens |
@@ -37,6 +39,8 @@ mod functions;
 mod inputs;
 mod parameters;
 mod rules;
+mod sets;
+mod several;
 
 use pyo3::prelude::*;
 
@@ -46,9 +50,13 @@ mod _native {
     use super::dlpack::bfloat16_as_bits;
     #[pymodule_export]
     use super::functions::{
-        Counter, after_fork, argmax, available_isas, before_fork, candidates, draw, draw_with_surprise,
-        get_num_threads, isa, log_softmax, look_up_once, mask_logits, sample, set_num_threads, softmax, top_k,
+        Counter, after_fork, argmax, available_isas, before_fork, draw, draw_with_surprise, get_num_threads, isa,
+        log_softmax, look_up_once, mask_logits, sample, set_num_threads, softmax, top_k,
     };
     #[pymodule_export]
     use super::parameters::Parameters;
+    #[pymodule_export]
+    use super::sets::{candidates, replay};
+    #[pymodule_export]
+    use super::several::{draw_several, sample_several};
 }

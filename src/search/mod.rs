@@ -11,6 +11,7 @@
 
 mod list;
 mod passes;
+mod several;
 
 use self::list::List;
 use self::passes::{Passes, Weighed};
@@ -708,6 +709,12 @@ impl Search {
     /// Returns the token that the word draws from the whole row.
     pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         self.ledger.open(row, mass);
+        self.draw_by_ledger(row, mass, word)
+    }
+
+    /// Returns the token that the word draws from the whole row, whose ledger is open.
+    #[inline(always)]
+    fn draw_by_ledger<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         loop {
             if let Some(id) = draw::from_row(row, mass, &self.ledger, word) {
                 return Ok(id);

@@ -151,6 +151,19 @@ impl Passes {
     ) -> Option<usize> {
         let without = dropped.map_or(0, List::total);
         let target = draw::target(word, self.total::<R::Isa>(weighed).saturating_sub(without));
+        self.find(row, mass, weighed, target, dropped)
+    }
+
+    /// Returns the token at which the running mass of those tokens exceeds `target`, or None if even the full sum does not.
+    #[inline(always)]
+    pub fn find<R: Row>(
+        &self,
+        row: &R,
+        mass: Mass,
+        weighed: Weighed,
+        target: u64,
+        dropped: Option<&List>,
+    ) -> Option<usize> {
         let rest = self.between.up_to(weighed.last);
         let dropped = dropped.into_iter().flat_map(|dropped| dropped.up_to(u64::MAX));
         self.blocks.find(row, mass, weighed.last, target, rest, dropped)

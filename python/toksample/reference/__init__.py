@@ -6,6 +6,7 @@
 | `edits.py` | what changes the logits first |
 | `filters.py` | which tokens survive |
 | `drawing.py` | the random words, and the token that a word hits |
+| `sets.py` | several draws, kept sets and what they say of a token at new logits |
 | `functions.py` | the functions of the package |
 
 What the compiled kernels return is equal to what is returned here: not close, equal. Nothing here is fast; each function is
@@ -35,6 +36,7 @@ from toksample.reference.functions import (
     top_k,
 )
 from toksample.reference.masses import S, mass, order, surprise, weight
+from toksample.reference.sets import draw_several, replay
 
 __all__ = [
     "Filters",
@@ -42,6 +44,7 @@ __all__ = [
     "argmax",
     "candidates",
     "draw",
+    "draw_several",
     "draw_word",
     "edit",
     "edited",
@@ -51,6 +54,7 @@ __all__ = [
     "mass",
     "order",
     "philox4x64",
+    "replay",
     "sample",
     "softmax",
     "surprise",

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_given, as_native, like
-from toksample._parameters import Parameters, count, errors_mode, show_parameters
+from toksample._parameters import Parameters, count, errors_mode, several, show_parameters
 from toksample._rows import check_names, check_tokens, edits, numbers, raise_row_errors, row_error
-from toksample._series import LN_2, ln
 from toksample.reference.drawing import draw, draw_word, filter_word
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
-from toksample.reference.masses import Ids, Logits, Row, S, mass, order, weight
+from toksample.reference.masses import Ids, Logits, Row, S, log_probability, mass, order, weight
+from toksample.reference.sets import draw_several, join, probabilities
 
 # ---- probabilities ---------------------------------------------------------------------------------------------------
 
@@ -33,14 +33,8 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
 
 def log_softmax_of_row(row: Row, temperature: float) -> Row:
     """Return the natural logarithms of the probabilities of a row."""
-    if temperature == 0:
-        return np.where(np.arange(len(row)) == np.argmax(row), np.float32(0), np.float32(-np.inf))
-    log_total = ln(int(mass(row, temperature).sum())) - S * LN_2
-    inverse = min(1.0 / temperature, np.finfo(np.float64).max)
-    x = row.astype(np.float64)
     with np.errstate(over="ignore"):
-        result: Row = ((x - x.max()) * inverse - log_total).astype(np.float32)
-    return result
+        return log_probability(row, temperature).astype(np.float32)
 
 
 # ---- the functions of the package --------------------------------------------------------------------------------------
@@ -70,14 +64,19 @@ def for_each_row(
     *,
     dtype: npt.DTypeLike,
     is_wide: bool = True,
+    width: int | None = None,
     errors: str = "raise",
 ) -> Any:
-    """Call a function on each row and its parameters, and return what it gives: a number, or one for each token."""
+    """Call a function on each row and its parameters, and return what it gives: a number, or one for each token.
+
+    With ``width``, it gives that many numbers.
+    """
     rows, is_batch = edited_rows(logits, parameters)
     each = numbers(parameters, len(rows), is_batch)
     if errors == "raise":
         raise_row_errors(rows, is_batch)
-    result = np.full(rows.shape if is_wide else len(rows), -1, dtype)
+    shape = rows.shape if is_wide else (len(rows),) if width is None else (len(rows), width)
+    result = np.full(shape, -1, dtype)
     for b, row in enumerate(rows):
         if row_error(row) is None:
             result[b] = function(row, each[b])
@@ -147,13 +146,15 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     return like(values, logits), like(ids, logits)
 
 
-@show_parameters(errors="raise", num_threads=None, out=None)
+@show_parameters(errors="raise", num_threads=None, out=None, n=None, replacement=True)
 def sample(
     logits: object,
     *,
     errors: str = "raise",
     num_threads: int | None = None,
     out: npt.NDArray[np.int64] | None = None,
+    n: int | None = None,
+    replacement: bool = True,
     **parameters: Unpack[Parameters],
 ) -> Any:
     """See :func:`toksample.sample`."""
@@ -162,23 +163,30 @@ def sample(
         word = draw_word(params["seed"], params["stream"], params["position"])
         return draw(*survivors(row, _filters(params)), word)
 
+    def draw_several_from_row(row: Row, params: dict[str, Any]) -> Ids:
+        if parameters.get("stream") is None:
+            params["stream"] *= n  # the streams of the rows follow each other
+        streams = [(params["stream"] + j) % 2**64 for j in range(n or 0)]
+        words = [draw_word(params["seed"], stream, params["position"]) for stream in streams]
+        return draw_several(*survivors(row, _filters(params)), words, replacement)
+
+    n, replacement = several(n, replacement)
     errors_mode(errors)
-    tokens = for_each_row(draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
+    function = draw_from_row if n is None else draw_several_from_row
+    tokens = for_each_row(function, logits, parameters, dtype=np.int64, is_wide=False, width=n, errors=errors)
     if out is not None:
         return _written(tokens, out)
     return tokens if tokens.ndim else int(tokens)
 
 
-@show_parameters()
-def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, npt.NDArray[np.float64]]:
+@show_parameters(num_threads=None)
+def candidates(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
     """See :func:`toksample.candidates`."""
     rows, is_batch = edited_rows(logits, parameters)
-    if is_batch:
-        raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
-    (params,) = numbers(parameters, 1, is_batch)
+    each = numbers(parameters, len(rows), is_batch)
     raise_row_errors(rows, is_batch)
-    ids, masses = survivors(rows[0], _filters(params))
-    return ids, masses.astype(np.float64) / float(int(masses.sum()))
+    sets = [survivors(row, _filters(params)) for row, params in zip(rows, each, strict=True)]
+    return join(sets) if is_batch else (sets[0][0], probabilities(sets[0][1]))
 
 
 @show_parameters(num_threads=None)
