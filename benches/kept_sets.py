@@ -4,12 +4,14 @@
 
 The rows are made (toksample.bench.rows), and the parameters are top_k 50 and top_p 0.9. The new logits are the old ones with
 some noise. The figures are medians in milliseconds for the whole batch, and multiples of the time of `logits.max(axis=1)`. The
-functions are called in turn. Before that, their answers are compared. numpy uses one thread in any case.
+functions are called in turn, and each timed call follows an untimed one. Before that, their answers are compared. numpy uses
+one thread in any case.
 """
 
 import argparse
 import importlib.util
 import statistics
+import time
 
 import numpy as np
 
@@ -17,7 +19,6 @@ import toksample
 from toksample._progress import StatusLine
 from toksample.bench.machine import machine
 from toksample.bench.rows import make_rows
-from toksample.bench.runner import time_in_turn
 
 TOP_K, TOP_P = 50, 0.9
 
@@ -123,6 +124,19 @@ def functions(old, new, threads):
             yield name, function
 
 
+def in_turn(functions, rounds, progress):
+    """Return the median time of each function in milliseconds."""
+    times = [[] for _ in functions]
+    for turn in range(rounds):
+        progress(f"round {turn + 1} of {rounds}")
+        for function, each in zip(functions, times, strict=True):
+            function()
+            start = time.perf_counter()
+            function()
+            each.append((time.perf_counter() - start) * 1e3)
+    return [statistics.median(each) for each in times]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=512)
@@ -138,8 +152,7 @@ def main():
     for threads in args.threads:
         names, calls = zip(*functions(old, new, threads), strict=True)
         with StatusLine() as status:
-            times = time_in_turn(calls, args.rounds, threads=threads, progress=status.show)
-        medians = [statistics.median(each) / 1e3 for each in times]
+            medians = in_turn(calls, args.rounds, status.show)
         print(f"\n{f'threads: {threads}':40}{'ms':>10}{'x max':>10}")
         for name, median in zip(names, medians, strict=True):
             print(f"{name:40}{median:>10.2f}{median / medians[0]:>10.3f}")

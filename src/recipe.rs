@@ -14,7 +14,7 @@ use crate::isa::{Isa, per_isa};
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order;
 use crate::kernels::series::log2;
-use crate::kernels::{argmax, map, softmax};
+use crate::kernels::{argmax, map, replay, softmax};
 use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
 use crate::methods::{self, smoothing};
@@ -368,28 +368,12 @@ per_isa! {
 }
 
 per_isa! {
-    /// Returns the log-probability of a token among those with the given ids, as if all others were banned. The ids must be in
-    /// ascending order, and must be ids of the row. No other logit is read.
+    /// Returns the log-probability of a token among those with the given ids, as if all others were banned. These must be ids
+    /// of the row, each only once. No other logit is read.
     pub fn replay<I: Vector, T: Logit>(
         row: &[T], ids: &[u32], token: u32, temperature: f64, scratch: &mut Scratch,
     ) -> Result<f64, RowError> {
-        let Scratch { maxima, search, gathered, .. } = scratch;
-        reserve(gathered, ids.len())?;
-        gathered.resize(ids.len(), 0.0);
-        for (x, &id) in gathered.iter_mut().zip(ids) {
-            *x = row[id as usize].to_f32();
-        }
-        // The kept tokens are a row of their own, in the same order.
-        let kept = Plain::<I, f32>::read(gathered, maxima).map_err(|error| match error {
-            RowError::NotFinite { id, value } => RowError::NotFinite { id: ids[id] as usize, value },
-            error => error,
-        })?;
-        let Ok(place) = ids.binary_search(&token) else { return Ok(f64::NEG_INFINITY) };
-        if temperature == 0.0 {
-            return Ok(if argmax::argmax(&kept)? == place { 0.0 } else { f64::NEG_INFINITY });
-        }
-        let total = search.total(&kept, Mass::new(kept.maximum(), temperature));
-        Ok(softmax::LogProbability::new(kept.maximum(), temperature, total).of(kept.logit(place)))
+        replay::replay::<I, T>(row, ids, token, temperature, &mut scratch.gathered)
     }
 }
 

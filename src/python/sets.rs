@@ -65,7 +65,7 @@ pub(super) fn candidates<'py>(
 }
 
 /// A kept id is in a cache line of its own, and far from the next. Reading it takes as long as going through this many logits.
-const WORK_OF_ID: usize = 64;
+const WORK_OF_ID: usize = 32;
 
 /// Returns the log-probability of the token of each row under the kept set of the row. `_sets.py` has checked the sets.
 #[pyfunction]
@@ -103,7 +103,7 @@ pub(super) fn replay<'py>(
 
 /// The kept set of each row of a batch, and a token for each row.
 struct Sets {
-    /// The ids of all rows, in ascending order within each row.
+    /// The ids of all rows.
     ids: Vec<u32>,
     /// Where the ids of each row begin, followed by where those of the last row end.
     offsets: Vec<usize>,
@@ -121,23 +121,42 @@ impl Sets {
         let (ids, tokens) = (convert_all(ids, as_id)?, convert_all(tokens, as_id)?);
         let offsets = convert_all(offsets, |offset| usize::try_from(offset).ok())?;
         let wrong = || value_error("ids, offsets and tokens must be the kept sets of the rows, got others");
-        let (Some(mut ids), Some(offsets), Some(tokens)) = (ids, offsets, tokens) else { return Err(wrong()) };
+        let (Some(ids), Some(offsets), Some(tokens)) = (ids, offsets, tokens) else { return Err(wrong()) };
         let are_all = offsets.first() == Some(&0) && offsets.last() == Some(&ids.len());
         let none_is_empty = offsets.is_sorted_by(|begin, end| begin < end);
         if !(are_all && none_is_empty && offsets.len() == shape.rows + 1 && tokens.len() == shape.rows) {
             return Err(wrong());
         }
-        for (row, ends) in offsets.windows(2).enumerate() {
-            let ids = &mut ids[ends[0]..ends[1]];
-            if !ids.is_sorted() {
-                ids.sort_unstable();
+        let sets = Sets { ids, offsets, tokens };
+        match sets.first_twice(shape)? {
+            Some((row, id)) => {
+                Err(value_error(format!("ids must name each token of a row once, got {id} twice in row {row}")))
             }
-            if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-                let text = format!("ids must name each token of a row once, got {} twice in row {row}", pair[0]);
-                return Err(value_error(text));
-            }
+            None => Ok(sets),
         }
-        Ok(Sets { ids, offsets, tokens })
+    }
+
+    /// Returns the first row whose set has a token twice, and the lowest id of such a token.
+    fn first_twice(&self, shape: Shape) -> PyResult<Option<(usize, u32)>> {
+        let mut seen: Vec<u64> = Vec::new();
+        reserve(&mut seen, shape.tokens.div_ceil(64)).map_err(row_error)?;
+        seen.resize(shape.tokens.div_ceil(64), 0);
+        for row in 0..shape.rows {
+            let (ids, _) = self.get(row);
+            let mut is_twice = false;
+            for &id in ids {
+                let (word, bit) = (&mut seen[id as usize / 64], 1 << (id % 64));
+                is_twice |= *word & bit != 0;
+                *word |= bit;
+            }
+            if is_twice {
+                let mut ids = ids.to_vec();
+                ids.sort_unstable();
+                return Ok(ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| (row, pair[0])));
+            }
+            ids.iter().for_each(|&id| seen[id as usize / 64] = 0);
+        }
+        Ok(None)
     }
 
     /// Returns the ids of a row, and its token.
