@@ -12,7 +12,7 @@ use toksample::isa::Isa;
 use toksample::logit::Logit;
 use toksample::params::Params;
 use toksample::recipe::{self, Scratch};
-use toksample::rng::Words;
+use toksample::rng::{Draws, Words};
 
 /// The number of tokens of a row.
 const V: usize = 262_144;
@@ -22,7 +22,7 @@ const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0 };
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 31] = [
+const CASES: [(&str, Case); 35] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -58,6 +58,10 @@ const CASES: [(&str, Case); 31] = [
     ("sample top_k=50 top_p=0.9, few allowed", |n| {
         sample_in(n, &Context { bitmask: Some(&few()), ..Context::default() })
     }),
+    ("sample n=5 top_k=50 top_p=0.9", |n| sample_several(n, &typical(), filters(0.7, 50, 0.9, 0.0), true)),
+    ("sample n=5", |n| sample_several(n, &typical(), filters(0.7, 0, 1.0, 0.0), true)),
+    ("sample n=5, no replacement", |n| sample_several(n, &typical(), filters(0.7, 0, 1.0, 0.0), false)),
+    ("replay of 50 tokens", |n| replay(n, &typical(), &history()[..50])),
 ];
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
@@ -129,6 +133,18 @@ fn sample_in(repeats: usize, context: &Context<'_>) {
     let (row, filters) = (typical(), filters(0.7, 50, 0.9, 0.0));
     let params = Params { repetition_penalty: 1.1, frequency_penalty: 0.1, ..filters };
     repeat(repeats, |isa, scratch| recipe::sample(isa, &row, &params, context, WORDS, scratch));
+}
+
+fn sample_several<T: Logit>(repeats: usize, row: &[T], params: Params, replacement: bool) {
+    let draws = Draws { seed: 1, stream: 0, position: 0, replacement };
+    let mut tokens = [0; 5];
+    repeat(repeats, |isa, scratch| {
+        recipe::sample_several(isa, row, &params, &Context::default(), draws, &mut tokens, scratch).map(|()| tokens[4])
+    });
+}
+
+fn replay<T: Logit>(repeats: usize, row: &[T], ids: &[u32]) {
+    repeat(repeats, |isa, scratch| recipe::replay(isa, row, ids, ids[0], 0.7, scratch));
 }
 
 fn softmax<T: Logit>(repeats: usize, row: &[T]) {

@@ -14,6 +14,7 @@ use crate::isa::{Isa, per_isa};
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order;
 use crate::kernels::series::log2;
+use crate::kernels::softmax::LogProbability;
 use crate::kernels::{argmax, map, replay, softmax};
 use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
@@ -359,7 +360,8 @@ per_isa! {
         }
         let mass = Mass::new(row.maximum(), temperature);
         if is_log {
-            softmax::log_softmax(&row, temperature, search.total(&row, mass), out);
+            let log_probability = LogProbability::new(row.maximum(), temperature, search.total(&row, mass));
+            softmax::log_softmax(&row, log_probability, out);
         } else {
             softmax::softmax(&row, mass, out);
         }

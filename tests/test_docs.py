@@ -16,7 +16,10 @@ def blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", METHODS], ids=lambda path: path.name)
+PAGES = [ROOT / "README.md", METHODS, ROOT / "docs" / "kept-sets.md"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_examples(path):
     names = {"model": lambda ids: np.eye(8, dtype=np.float32)[(ids[-1] + 1) % 8], "prompt_ids": [2], "np": np}
     checked = 0

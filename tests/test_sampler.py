@@ -702,8 +702,9 @@ def test_generate_errors(keywords, error, message):
     ("module", "least"),
     [
         ("toksample", 3),
-        ("toksample._sampling", 9),
+        ("toksample._sampling", 12),
         ("toksample._sampler", 5),
+        ("toksample._sets", 5),
         ("toksample._generate", 2),
         ("toksample._parameters", 2),
         ("toksample._configs", 14),

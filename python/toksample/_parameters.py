@@ -519,7 +519,12 @@ class SampleParameters(Parameters, total=False):
     errors: str
     num_threads: int | None
     out: npt.NDArray[np.int64] | None
+    n: int | None
+    replacement: bool
 
+
+SEVERAL: dict[str, Any] = {"n": None, "replacement": True}
+"""The keywords of :func:`toksample.sample` that ask for several draws, with their defaults."""
 
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(SamplingParams)} | {
     "position": 0,

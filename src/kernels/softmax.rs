@@ -41,17 +41,8 @@ pub fn softmax<R: Row>(row: &R, mass: Mass, out: &mut [f32]) {
     }
 }
 
-/// Fills `out` with the natural logarithms of the probabilities, from the sum of the row's masses.
-#[inline(always)]
-pub fn log_softmax<I: Vector, T: Logit>(row: &Plain<'_, I, T>, temperature: f64, total: u64, out: &mut [f32]) {
-    let log_probability = LogProbability::new(row.maximum(), temperature, total);
-    for (out, x) in out.iter_mut().zip(row.stored()) {
-        *out = log_probability.of(x.to_f32()) as f32;
-    }
-}
-
 /// Computes the natural logarithms of probabilities.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct LogProbability {
     maximum: f64,
     inverse: f64,
@@ -59,17 +50,27 @@ pub struct LogProbability {
 }
 
 impl LogProbability {
-    /// Prepares for a row with this maximum, at this temperature, which must be above 0, and with this sum of its masses.
+    /// Prepares for logits of which this is the largest, from the sum of their masses, which is at least 1.
     #[inline(always)]
     pub fn new(maximum: f32, temperature: f64, total: u64) -> Self {
-        let inverse = (1.0 / temperature).min(f64::MAX);
-        let log_total = ln(total) - f64::from(S) * std::f64::consts::LN_2;
-        LogProbability { maximum: f64::from(maximum), inverse, log_total }
+        LogProbability {
+            maximum: f64::from(maximum),
+            inverse: (1.0 / temperature).min(f64::MAX),
+            log_total: ln(total) - f64::from(S) * std::f64::consts::LN_2,
+        }
     }
 
-    /// Returns the logarithm of the probability of a token with logit `x`.
+    /// Returns that of a token with logit `x`: -inf if it is banned.
     #[inline(always)]
     pub fn of(self, x: f32) -> f64 {
         (f64::from(x) - self.maximum) * self.inverse - self.log_total
+    }
+}
+
+/// Fills `out` with the natural logarithms of the probabilities.
+#[inline(always)]
+pub fn log_softmax<I: Vector, T: Logit>(row: &Plain<'_, I, T>, log_probability: LogProbability, out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(row.stored()) {
+        *out = log_probability.of(x.to_f32()) as f32;
     }
 }

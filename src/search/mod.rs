@@ -709,12 +709,11 @@ impl Search {
     /// Returns the token that the word draws from the whole row.
     pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         self.ledger.open(row, mass);
-        self.draw_by_ledger(row, mass, word)
+        self.draw_from_ledger(row, mass, word)
     }
 
-    /// Returns the token that the word draws from the whole row, whose ledger is open.
-    #[inline(always)]
-    fn draw_by_ledger<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
+    /// Does the same with a ledger that is open.
+    fn draw_from_ledger<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         loop {
             if let Some(id) = draw::from_row(row, mass, &self.ledger, word) {
                 return Ok(id);
@@ -725,10 +724,9 @@ impl Search {
 
     /// Returns the mass of the tokens that are kept.
     pub fn total_of<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> u64 {
-        let Some(kept) = kept else { return self.total(row, mass) };
-        match self.weigh(row, mass, kept) {
-            (Kept::Without { .. }, total) => total.saturating_sub(self.dropped.total()),
-            (_, total) => total,
+        match kept {
+            Some(kept) => self.weigh(row, mass, kept).1,
+            None => self.total(row, mass),
         }
     }
 

@@ -33,7 +33,7 @@ impl Search {
             None if draws.replacement => {
                 self.ledger.open(row, mass);
                 for (draw, token) in tokens.iter_mut().enumerate() {
-                    *token = self.draw_by_ledger(row, mass, draws.words(draw).draw)? as i64;
+                    *token = self.draw_from_ledger(row, mass, draws.words(draw).draw)? as i64;
                 }
                 return Ok(());
             }

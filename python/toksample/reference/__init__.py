@@ -6,6 +6,7 @@
 | `edits.py` | what changes the logits first |
 | `filters.py` | which tokens survive |
 | `drawing.py` | the random words, and the token that a word hits |
+| `logprobs.py` | how likely a token is |
 | `sets.py` | several draws, kept sets and what they say of a token at new logits |
 | `functions.py` | the functions of the package |
 

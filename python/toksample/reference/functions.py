@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from toksample._arrays import as_float32, as_given, as_native, like
-from toksample._parameters import Parameters, count, errors_mode, several, show_parameters
+from toksample._parameters import SEVERAL, Parameters, count, errors_mode, several, show_parameters
 from toksample._rows import check_names, check_tokens, edits, numbers, raise_row_errors, row_error
 from toksample.reference.drawing import draw, draw_word, filter_word
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
-from toksample.reference.masses import Ids, Logits, Row, S, log_probability, mass, order, weight
+from toksample.reference.logprobs import log_probabilities
+from toksample.reference.masses import Ids, Logits, Row, S, mass, order, weight
 from toksample.reference.sets import draw_several, join, probabilities
 
 # ---- probabilities ---------------------------------------------------------------------------------------------------
@@ -29,12 +30,6 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
     total = int(mass(row, temperature).sum())
     result = np.where(w > np.float32(2.0 ** (S - 64)), w, np.float32(0)) * np.float32(1.0 / float(total))
     return result
-
-
-def log_softmax_of_row(row: Row, temperature: float) -> Row:
-    """Return the natural logarithms of the probabilities of a row."""
-    with np.errstate(over="ignore"):
-        return log_probability(row, temperature).astype(np.float32)
 
 
 # ---- the functions of the package --------------------------------------------------------------------------------------
@@ -127,7 +122,7 @@ def log_softmax(
     """See :func:`toksample.log_softmax`."""
     parameters = {"temperature": temperature}
     logprobs = for_each_row(
-        lambda row, params: log_softmax_of_row(row, params["temperature"]), logits, parameters, dtype=np.float32
+        lambda row, params: log_probabilities(row, params["temperature"]), logits, parameters, dtype=np.float32
     )
     return like(logprobs, logits) if out is None else _written(logprobs, out)
 
@@ -146,7 +141,7 @@ def top_k(logits: object, k: int, *, num_threads: int | None = None) -> tuple[An
     return like(values, logits), like(ids, logits)
 
 
-@show_parameters(errors="raise", num_threads=None, out=None, n=None, replacement=True)
+@show_parameters(errors="raise", num_threads=None, out=None, **SEVERAL)
 def sample(
     logits: object,
     *,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from toksample._series import LN_2, ln, log2
+from toksample._series import log2
 
 Row = npt.NDArray[np.float32]
 Logits = npt.NDArray[Any]  # float32 or float64
@@ -51,18 +51,6 @@ def weight(row: Row, temperature: float) -> Row:
 def mass(row: Row, temperature: float) -> Masses:
     """Return the mass of each token: its probability as an integer, 2**S for the most probable one."""
     return np.rint(weight(row, temperature).astype(np.float64)).astype(np.uint64)
-
-
-def log_probability(row: Row, temperature: float) -> npt.NDArray[np.float64]:
-    """Return the natural logarithm of the probability of each token, in float64."""
-    if temperature == 0:
-        return np.where(np.arange(len(row)) == np.argmax(row), 0.0, -np.inf)
-    log_total = ln(int(mass(row, temperature).sum())) - S * LN_2
-    inverse = min(1.0 / temperature, np.finfo(np.float64).max)
-    x = row.astype(np.float64)
-    with np.errstate(over="ignore"):
-        result: npt.NDArray[np.float64] = (x - x.max()) * inverse - log_total
-    return result
 
 
 def surprise(row: Row, temperature: float) -> Ids:

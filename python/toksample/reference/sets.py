@@ -13,7 +13,8 @@ from toksample._arrays import as_float32, as_given, as_native
 from toksample._rows import check_tokens, numbers, raise_row_errors
 from toksample._sets import KeptSets, read_sets
 from toksample.reference.drawing import draw
-from toksample.reference.masses import Ids, Masses, Row, log_probability
+from toksample.reference.logprobs import log_probabilities
+from toksample.reference.masses import Ids, Masses, Row
 
 
 def draw_several(ids: Ids, masses: Masses, words: Sequence[int], replacement: bool) -> Ids:
@@ -71,7 +72,7 @@ def replay(
     for b, row in enumerate(rows):
         if drawn[b] in kept[b]:
             place = np.searchsorted(kept[b], drawn[b])
-            result[b] = log_probability(row, params[b]["temperature"])[place]
+            result[b] = log_probabilities(row, params[b]["temperature"])[place]
     return result
 
 
