@@ -6,8 +6,8 @@
 //!     masses[ids == token] = 0                      # without replacement
 //! ```
 //!
-//! A draw goes through the list, or through the masses of the blocks, which are weighed once. Without replacement, a token that
-//! was drawn is like one that a filter dropped: it loses its mass in a list, and is left out of the blocks.
+//! A draw goes through the list, or through the masses of the blocks, which are weighed once. Without replacement, a token
+//! that was drawn is like one that a filter dropped: it loses its mass in a list, and is left out of the blocks.
 
 use super::{Kept, Search};
 use crate::error::RowError;
