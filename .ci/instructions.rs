@@ -14,7 +14,7 @@ use toksample::logprobs::{Logprobs, Mode};
 use toksample::params::Params;
 use toksample::race::race;
 use toksample::recipe::{self, Scratch};
-use toksample::rng::{Place, Words};
+use toksample::rng::{Draws, Place, Words};
 use toksample::speculation::{self, Source};
 
 /// The number of tokens of a row.
@@ -25,7 +25,7 @@ const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: 0, 
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 41] = [
+const CASES: [(&str, Case); 45] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -71,6 +71,10 @@ const CASES: [(&str, Case); 41] = [
     ("verify, replaced", |n| verify(n, &reversed(), filters(0.7, 0, 1.0, 0.0))),
     ("race top_k=50 top_p=0.9", |n| run_race(n, filters(0.7, 50, 0.9, 0.0))),
     ("race", |n| run_race(n, filters(0.7, 0, 1.0, 0.0))),
+    ("sample n=5 top_k=50 top_p=0.9", |n| sample_several(n, &typical(), filters(0.7, 50, 0.9, 0.0), true)),
+    ("sample n=5", |n| sample_several(n, &typical(), filters(0.7, 0, 1.0, 0.0), true)),
+    ("sample n=5, no replacement", |n| sample_several(n, &typical(), filters(0.7, 0, 1.0, 0.0), false)),
+    ("replay of 50 tokens", |n| replay(n, &typical(), &history()[..50])),
 ];
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
@@ -190,6 +194,18 @@ fn sample_with_logprobs(repeats: usize, params: Params, is_processed: bool) {
 
 fn score<T: Logit>(repeats: usize, row: &[T]) {
     repeat(repeats, |isa, scratch| recipe::score(isa, row, 12_345, 1.0, scratch));
+}
+
+fn sample_several<T: Logit>(repeats: usize, row: &[T], params: Params, replacement: bool) {
+    let draws = Draws { seed: 1, stream: 0, position: 0, replacement };
+    let mut tokens = [0; 5];
+    repeat(repeats, |isa, scratch| {
+        recipe::sample_several(isa, row, &params, &Context::default(), draws, &mut tokens, scratch).map(|()| tokens[4])
+    });
+}
+
+fn replay<T: Logit>(repeats: usize, row: &[T], ids: &[u32]) {
+    repeat(repeats, |isa, scratch| recipe::replay(isa, row, ids, ids[0], 0.7, scratch));
 }
 
 fn softmax<T: Logit>(repeats: usize, row: &[T]) {

@@ -24,7 +24,8 @@ CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
 # What may be compiled for the baseline: errors, what only decides which kernel to call next, what looks at single numbers, and
 # what is not vector code anywhere, such as selecting and sorting.
 BASELINE = re.compile(
-    r"toksample::row::first_not_finite\b|<?toksample::recipe::\w+::(<|body<.*closure)|<?toksample::(search|changes|methods)::"
+    r"toksample::(row|kernels::replay)::first_not_finite\b"
+    r"|<?toksample::recipe::\w+::(<|body<.*closure)|<?toksample::(search|changes|methods)::"
     r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between|series::|tail::)"
     r"|<toksample::isa::vector::Portable as"
     r"|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"

@@ -15,15 +15,31 @@ pub use crate::kernels::draw::{Drawn, Odds};
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order;
 use crate::kernels::softmax::LogProbability;
-use crate::kernels::{argmax, map, softmax};
+use crate::kernels::{argmax, map, replay, softmax};
 use crate::lanes::{BLOCK, GROUP};
 use crate::logit::Logit;
 use crate::logprobs::Logprobs;
 use crate::methods::{self, smoothing};
 use crate::params::Params;
-use crate::rng::Words;
+use crate::rng::{Draws, Words};
 use crate::row::{Changed, Plain, Row};
 use crate::search::Search;
+
+/// The tokens of a row that the parameters keep, the most probable first.
+#[derive(Debug, Default)]
+pub struct KeptSet {
+    /// Their ids.
+    pub ids: Vec<i64>,
+    /// Their masses. The most probable token of the row has a mass of 2**41.
+    pub masses: Vec<u64>,
+}
+
+impl KeptSet {
+    /// Returns the mass of all of them.
+    pub fn total(&self) -> u64 {
+        self.masses.iter().sum()
+    }
+}
 
 /// Memory that the recipes reuse from row to row.
 #[derive(Debug, Default)]
@@ -32,6 +48,8 @@ pub struct Scratch {
     maxima: Vec<f32>,
     /// The logits after smoothing, in a draw that smoothes them.
     smoothed: Vec<f32>,
+    /// The logits of a kept set.
+    gathered: Vec<f32>,
     changes: Changes,
     search: Search,
     /// The tokens for which all buffers are large enough.
@@ -137,6 +155,34 @@ per_isa! {
     }
 }
 
+/// Fills `tokens` with tokens that are drawn one after another from those that the parameters keep. Without replacement, each
+/// is drawn from what the draws before it have left; -1 stands where no token with a mass is left.
+pub fn sample_several<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    draws: Draws,
+    tokens: &mut [i64],
+    scratch: &mut Scratch,
+) -> Result<(), RowError> {
+    keep_and(isa, row, params, context, draws.words(0), Then::DrawSeveral(draws, tokens), scratch)
+}
+
+/// Returns the tokens that the parameters keep.
+pub fn kept_set<T: Logit>(
+    isa: Isa,
+    row: &[T],
+    params: &Params,
+    context: &Context<'_>,
+    words: Words,
+    scratch: &mut Scratch,
+) -> Result<KeptSet, RowError> {
+    let mut kept = KeptSet::default();
+    keep_and(isa, row, params, context, words, Then::List(&mut kept), scratch)?;
+    Ok(kept)
+}
+
 /// Returns the ids and probabilities of the tokens that the parameters keep, the most probable first.
 pub fn candidates<T: Logit>(
     isa: Isa,
@@ -146,9 +192,12 @@ pub fn candidates<T: Logit>(
     words: Words,
     scratch: &mut Scratch,
 ) -> Result<(Vec<i64>, Vec<f64>), RowError> {
-    let (mut ids, mut probs) = (Vec::new(), Vec::new());
-    keep_and(isa, row, params, context, words, Then::List(&mut ids, &mut probs), scratch)?;
-    Ok((ids, probs))
+    let kept = kept_set(isa, row, params, context, words, scratch)?;
+    let total = kept.total() as f64;
+    let mut probs = Vec::new();
+    reserve(&mut probs, kept.masses.len())?;
+    probs.extend(kept.masses.iter().map(|&mass| mass as f64 / total));
+    Ok((kept.ids, probs))
 }
 
 /// A token's part of the mass of the tokens that the parameters keep.
@@ -208,8 +257,10 @@ enum Then<'a, T> {
     Draw(&'a mut Drawn, bool),
     /// Draw one of them, and describe it.
     Describe(&'a mut usize, Logprobs<'a>),
-    /// List their ids and probabilities.
-    List(&'a mut Vec<i64>, &'a mut Vec<f64>),
+    /// Draw several of them.
+    DrawSeveral(Draws, &'a mut [i64]),
+    /// List them.
+    List(&'a mut KeptSet),
     /// Find the part that a token has of their mass.
     Weigh(usize, &'a mut Part),
     /// List their ids and masses, in the order of the ids.
@@ -256,14 +307,15 @@ fn keep_smoothed_and<T: Logit>(
     match then {
         Then::Draw(drawn, with_interval) => keep_and(Then::Draw(drawn, with_interval), scratch)?,
         Then::Describe(token, logprobs) => keep_and(Then::Describe(token, logprobs), scratch)?,
-        Then::List(ids, probs) => keep_and(Then::List(ids, probs), scratch)?,
+        Then::DrawSeveral(draws, tokens) => keep_and(Then::DrawSeveral(draws, tokens), scratch)?,
+        Then::List(kept) => keep_and(Then::List(kept), scratch)?,
         Then::Weigh(token, part) => keep_and(Then::Weigh(token, part), scratch)?,
         Then::ListMasses(masses) => keep_and(Then::ListMasses(masses), scratch)?,
         Then::Mask(out) => {
-            let (mut ids, mut probs) = (Vec::new(), Vec::new());
-            keep_and(Then::List(&mut ids, &mut probs), scratch)?;
+            let mut kept = KeptSet::default();
+            keep_and(Then::List(&mut kept), scratch)?;
             out.fill(T::NEG_INFINITY);
-            for id in ids {
+            for id in kept.ids {
                 out[id as usize] = row[id as usize];
             }
         }
@@ -333,7 +385,11 @@ fn keep_of_row_and<R: Row>(
                     false => search.describe_in_row(&row, id, None, &mut logprobs)?,
                 }
             }
-            Then::List(ids, probs) => (*ids, *probs) = (vec![id as i64], vec![1.0]),
+            Then::DrawSeveral(draws, tokens) => {
+                tokens.fill(if draws.replacement { id as i64 } else { -1 });
+                tokens.iter_mut().take(1).for_each(|first| *first = id as i64);
+            }
+            Then::List(kept) => *kept = KeptSet { ids: vec![id as i64], masses: vec![1 << S] },
             Then::Weigh(token, part) => *part = Part { mass: u64::from(token == id) << S, total: 1 << S },
             Then::ListMasses(masses) => *masses = vec![(id, 1 << S)],
             Then::Mask(out) => {
@@ -357,17 +413,17 @@ fn keep_of_row_and<R: Row>(
         Then::Describe(token, mut logprobs) => {
             *token = search.draw_and_describe(&row, mass, kept, words.draw, &mut logprobs)?;
         }
-        Then::List(ids, probs) => {
+        Then::DrawSeveral(draws, tokens) => search.draw_several(&row, mass, kept, draws, tokens)?,
+        Then::List(listed) => {
             let (keys, masses) = search.survivors(&row, mass, kept);
-            let total = masses.iter().sum::<u64>() as f64;
-            if total == 0.0 {
-                return Err(RowError::Changed); // the tokens that are kept have a mass
-            }
-            reserve(ids, keys.len())?;
-            reserve(probs, keys.len())?;
+            reserve(&mut listed.ids, keys.len())?;
+            reserve(&mut listed.masses, keys.len())?;
             for (&key, &mass) in keys.iter().zip(masses) {
-                ids.push(order::id(key) as i64);
-                probs.push(mass as f64 / total);
+                listed.ids.push(order::id(key) as i64);
+                listed.masses.push(mass);
+            }
+            if listed.total() == 0 {
+                return Err(RowError::Changed); // the tokens that are kept have a mass
             }
         }
         Then::Weigh(token, part) => {
@@ -431,6 +487,16 @@ per_isa! {
             softmax::softmax(&row, mass, out);
         }
         Ok(())
+    }
+}
+
+per_isa! {
+    /// Returns the log-probability of a token among those with the given ids, as if all others were banned. These must be ids
+    /// of the row, each only once. No other logit is read.
+    pub fn replay<I: Vector, T: Logit>(
+        row: &[T], ids: &[u32], token: u32, temperature: f64, scratch: &mut Scratch,
+    ) -> Result<f64, RowError> {
+        replay::replay::<I, T>(row, ids, token, temperature, &mut scratch.gathered)
     }
 }
 
@@ -559,6 +625,7 @@ mod changing_rows {
                 };
                 let isa = *Isa::available().last().unwrap();
                 let ids = [0, 1, row.len() as u32 - 1];
+                let kept: Vec<u32> = (0..row.len() as u32).step_by(3).collect();
                 let (words, biases) =
                     (vec![0xf0f0_ffff; row.len().div_ceil(32)], [(0, 1.0), (row.len() as u32 / 2, -3.0)]);
                 let rules = Rules {
@@ -624,6 +691,11 @@ mod changing_rows {
                         count(sample_with_interval(isa, &row, &params, &context, words, &mut scratch).err());
                         count(describe_some(isa, &row, &params, &context, words, &mut scratch).err());
                         count(candidates(isa, &row, &params, &context, words, &mut scratch).err());
+                        for replacement in [true, false] {
+                            let draws = Draws { seed: round, stream: 0, position: 0, replacement };
+                            let mut tokens = [0; 5];
+                            count(sample_several(isa, &row, &params, &context, draws, &mut tokens, &mut scratch).err());
+                        }
                         let source = Source { row: &row, params, context, words };
                         let part = Part { mass: 1 << S, total: 1 << S };
                         count(speculation::next(isa, &source, &source, 0, part, &mut scratch).err());
@@ -633,6 +705,7 @@ mod changing_rows {
                         count(mask_logits(isa, &row, &params, &context, words, &mut out, &mut scratch).err());
                     }
                     count(score(isa, &row, row.len() / 2, params.temperature, &mut scratch).err());
+                    count(replay(isa, &row, &kept, 0, params.temperature, &mut scratch).err());
                     count(softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                     count(log_softmax(isa, &row, params.temperature, &mut wide, &mut scratch).err());
                 }

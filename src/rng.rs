@@ -59,6 +59,26 @@ pub fn words(seed: u64, stream: u64, position: u64) -> Words {
     Words { draw, filter, accept, replace }
 }
 
+/// Several draws from one row. The first has the stream `stream`, the second the next one, and so on.
+#[derive(Clone, Copy, Debug)]
+pub struct Draws {
+    /// The seed of all of them.
+    pub seed: u64,
+    /// The stream of the first draw. After the last stream comes stream 0.
+    pub stream: u64,
+    /// The position of all of them.
+    pub position: u64,
+    /// True if a token can be drawn again.
+    pub replacement: bool,
+}
+
+impl Draws {
+    /// Returns the random words of a draw.
+    pub fn words(self, draw: usize) -> Words {
+        words(self.seed, self.stream.wrapping_add(draw as u64), self.position)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

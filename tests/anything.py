@@ -117,7 +117,7 @@ def pick_call(rng, logits, numbers, edits, outs):
         return {name: rng.choice(numbers) for name in names if rng.random() < chance}
 
     function = rng.choice(
-        ["sample", "sample", "softmax", "log_softmax", "top_k", "candidates", "mask_logits", "argmax"]
+        ["sample", "sample", "softmax", "log_softmax", "top_k", "candidates", "replay", "mask_logits", "argmax"]
     )
     arguments = [rng.choice(logits)]
     keywords = {}
@@ -146,7 +146,14 @@ def pick_call(rng, logits, numbers, edits, outs):
     elif function == "top_k":
         arguments.append(rng.choice(numbers))
     is_whole = True
-    if function != "candidates" and rng.random() < 0.1:
+    if function == "replay":
+        arguments += [rng.choice(edits if rng.random() < 0.9 else numbers) for _ in range(3)]
+        if rng.random() < 0.5:  # a call that is likely to be right
+            arguments = [rng.choice(logits[:5]), [0, 1, 2, 1, 0, 2], np.array([0, 1, 4, 6]), range(3)]
+        keywords = some("temperature")
+    if function == "sample":
+        keywords |= some("n", "replacement")
+    if rng.random() < 0.1:
         keywords["num_threads"] = rng.choice([0, 1, 2, -1, None, "2", 2.0, 10**5000])
         is_whole = False
     if function in ("sample", "softmax", "log_softmax") and rng.random() < 0.1:
@@ -164,6 +171,8 @@ def outcome(function, arguments, keywords):
         result = function(*arguments, **keywords)
     except (ValueError, TypeError, MemoryError):
         return None
+    if isinstance(result, toksample.KeptSets):
+        return result.ids, result.masses, result.probs, result.offsets
     return result if isinstance(result, tuple) else (result,)
 
 

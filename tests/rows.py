@@ -4,6 +4,7 @@
 and the generator's seed. They also make short rows, and hypothesis chooses and shrinks every value of those.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -406,6 +407,11 @@ words = st.fixed_dictionaries({"seed": word, "stream": word, "position": word})
 
 def assert_same(got, want):
     """Assert that two results are the same to the bit: types, shapes and values."""
+    if dataclasses.is_dataclass(want):
+        assert type(got) is type(want)
+        for field in dataclasses.fields(want):
+            assert_same(getattr(got, field.name), getattr(want, field.name))
+        return
     if isinstance(want, tuple):
         assert isinstance(got, tuple)
         for one, other in zip(got, want, strict=True):

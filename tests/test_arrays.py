@@ -89,7 +89,7 @@ holders = pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS.keys())
 
 
 def answers(module, logits):
-    """Return the answers of every function. `candidates` takes only one row."""
+    """Return the answers of every function that returns arrays of the shape of the logits."""
     return (
         module.argmax(logits),
         module.softmax(logits, 0.8),

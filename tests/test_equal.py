@@ -96,6 +96,9 @@ FUNCTIONS = {
     ),
     "top_k": lambda module, rows, params, word, **keywords: module.top_k(rows, (rows.shape[-1] + 1) // 2, **keywords),
     "sample": lambda module, rows, params, word, **keywords: module.sample(rows, **params, **word, **keywords),
+    "sample n": lambda module, rows, params, word, **keywords: module.sample(
+        rows, **params, **word, n=3, replacement=False, **keywords
+    ),
     "mask_logits": lambda module, rows, params, word, **keywords: module.mask_logits(
         rows, **params, **word, **keywords
     ),

@@ -42,6 +42,10 @@ def everything(rows, params, word):
     draft = {name: values if name == "order" else values[:-1] for name, values in plain.items()}
     drafted = toksample.sample(rows[1:], **draft)
     add(toksample._native.verify(rows, plain, drafted, rows[1:], draft, None))
+    add(*(toksample.sample(rows, **params, **word, n=5, replacement=again) for again in (True, False)))
+    kept = toksample.candidates(rows, **params, **word)
+    tokens = kept.ids[kept.offsets[1:] - 1]
+    add(kept.masses, kept.probs, toksample.replay(-rows.clip(-99), kept.ids, kept.offsets, tokens, temperature=1.5))
 
 rng = np.random.default_rng(99)
 for kind in sorted(KINDS):

@@ -702,11 +702,12 @@ def test_generate_errors(keywords, error, message):
     ("module", "least"),
     [
         ("toksample", 3),
-        ("toksample._sampling", 9),
+        ("toksample._sampling", 10),
         ("toksample._sampler", 5),
         ("toksample._generate", 6),
         ("toksample._logprobs", 3),
         ("toksample._scores", 4),
+        ("toksample._sets", 5),
         ("toksample._parameters", 2),
         ("toksample._configs", 14),
         ("toksample._generation_config", 7),

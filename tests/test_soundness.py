@@ -350,7 +350,7 @@ def test_another_thread_writes_to_the_logits(values):
         while time.monotonic() < end:
             for keywords in parameters:
                 for function in (toksample.sample, toksample.mask_logits, toksample.candidates):
-                    for x in (logits[0], logits) if function is not toksample.candidates else (logits[0],):
+                    for x in (logits[0], logits):
                         calls += 1
                         try:
                             function(x, **keywords)
@@ -489,6 +489,8 @@ def test_scratch_memory_that_cannot_be_had():
                 lambda: toksample.sample(row, top_p=0.5),
                 lambda: toksample.sample(row, top_k=V // 2),
                 lambda: toksample.candidates(row),
+                lambda: toksample.candidates(row[None]),
+                lambda: toksample.sample(row, n=5, replacement=False),
                 lambda: toksample.softmax(row),
                 lambda: toksample.top_k(row, V - 1),
             ):

@@ -115,13 +115,15 @@ def runs_beside(work):
 
 @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no GIL to release")
 @pytest.mark.parametrize(
-    "function", ["argmax", "sample", "softmax", "log_softmax", "top_k", "mask_logits", "candidates"]
+    "function", ["argmax", "sample", "softmax", "log_softmax", "top_k", "mask_logits", "candidates", "replay"]
 )
 def test_the_gil_is_released(function):
-    rows = np.zeros((2**16,) if function == "candidates" else (4, 2**16), np.float32)
-    keywords = {} if function == "candidates" else {"num_threads": 1}
+    rows = np.zeros((4, 2**16), np.float32)
+    keywords = {"num_threads": 1}
     if function == "top_k":
         keywords["k"] = 2**15
+    if function == "replay":
+        keywords |= {"ids": np.tile(np.arange(2**16), 4), "offsets": np.arange(5) * 2**16, "tokens": np.zeros(4, int)}
 
     def work(seen):
         for _ in range(2_000):  # a single call may end before the system has woken the other thread

@@ -22,6 +22,7 @@ from toksample._receipts import Receipt
 from toksample._sampler import Sampler
 from toksample._sampling import argmax, candidates, log_softmax, mask_logits, sample, softmax, top_k
 from toksample._scores import Scores, score
+from toksample._sets import KeptSets, replay
 from toksample._speculation import Verified, verify_draft
 from toksample._threads import get_num_threads, set_num_threads
 from toksample._version import __version__
@@ -29,6 +30,7 @@ from toksample.reference import verify
 
 __all__ = [
     "GenerationConfig",
+    "KeptSets",
     "PromptLookup",
     "Receipt",
     "Sampled",
@@ -46,6 +48,7 @@ __all__ = [
     "log_softmax",
     "mask_logits",
     "reference",
+    "replay",
     "sample",
     "score",
     "set_num_threads",

@@ -17,6 +17,7 @@ __all__ = [
     "candidates",
     "draw",
     "draw_by_race",
+    "draw_several",
     "draw_with_logprobs",
     "draw_with_odds",
     "draw_with_receipt",
@@ -25,7 +26,9 @@ __all__ = [
     "log_softmax",
     "look_up_once",
     "mask_logits",
+    "replay",
     "sample",
+    "sample_several",
     "sample_with_logprobs",
     "sample_with_receipt",
     "score",
@@ -70,10 +73,21 @@ def draw_with_odds(
     inputs: dict[str, Any] | None,
     num_threads: object,
 ) -> tuple[Any, npt.NDArray[np.float64], npt.NDArray[np.float64]]: ...
+def sample_several(logits: object, parameters: Mapping[str, object], n: int, replacement: bool) -> Any: ...
 def sample_with_logprobs(
     logits: object, parameters: Mapping[str, object], logprobs: object, mode: object, token_ids: object
 ) -> tuple[Any, ...]: ...
 def sample_with_receipt(logits: object, parameters: Mapping[str, object]) -> Any: ...
+def draw_several(
+    logits: object,
+    params: Params,
+    seed: int,
+    position: int,
+    inputs: dict[str, Any] | None,
+    num_threads: object,
+    n: int,
+    replacement: bool,
+) -> Any: ...
 def draw_with_receipt(
     logits: object,
     params: Params,
@@ -95,8 +109,16 @@ def draw_with_logprobs(
 ) -> tuple[Any, ...]: ...
 def score(logits: object, ids: object, temperature: object, num_threads: object) -> tuple[Any, Any]: ...
 def candidates(
-    logits: object, parameters: Mapping[str, object]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]: ...
+    logits: object, parameters: Mapping[str, object], num_threads: object
+) -> tuple[npt.NDArray[Any], ...]: ...
+def replay(
+    logits: object,
+    ids: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.int64],
+    temperature: object,
+    num_threads: object,
+) -> npt.NDArray[np.float64]: ...
 def mask_logits(logits: object, parameters: Mapping[str, object], num_threads: object) -> npt.NDArray[Any]: ...
 def softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...
 def log_softmax(logits: object, temperature: object, out: object, num_threads: object) -> npt.NDArray[np.float32]: ...

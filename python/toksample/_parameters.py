@@ -545,6 +545,8 @@ class SampleParameters(Parameters, total=False):
     logprobs_mode: str
     logprob_token_ids: npt.ArrayLike | None
     receipt: bool
+    n: int | None
+    replacement: bool
 
 
 LOGPROBS_MODES = ("raw_logprobs", "raw_logits", "processed_logprobs", "processed_logits")

@@ -167,19 +167,22 @@ def _rule(name: str, parameters: Mapping[str, object], rows: int, tokens: int, i
 # ---- rows without an answer ------------------------------------------------------------------------------------------
 
 
-def row_error(row: npt.NDArray[Any]) -> tuple[str, str] | None:
-    """Return what is wrong with a row, and at which id; None if nothing is wrong."""
+def row_error(row: npt.NDArray[Any], ids: Ids | None = None) -> tuple[str, str] | None:
+    """Return what is wrong with a row, and at which id; None if nothing is wrong. ``ids`` are those of a part of a row."""
     wrong = np.flatnonzero(np.isnan(row) | (row == np.inf))
     if len(wrong):
-        return ("nan" if np.isnan(row[wrong[0]]) else "inf"), f"id {wrong[0]}"
+        return ("nan" if np.isnan(row[wrong[0]]) else "inf"), f"id {wrong[0] if ids is None else ids[wrong[0]]}"
     if np.all(row == -np.inf):
         return "only -inf", ""
     return None
 
 
-def raise_row_errors(rows: npt.NDArray[Any], is_batch: bool) -> None:
+def raise_row_errors(
+    rows: npt.NDArray[Any] | list[npt.NDArray[Any]], is_batch: bool, ids: list[Ids] | None = None
+) -> None:
     """If there are rows without an answer, raise an error that names them."""
-    found = [(b, error) for b, row in enumerate(rows) if (error := row_error(row)) is not None]
+    each = enumerate(zip(rows, [None] * len(rows) if ids is None else ids, strict=True))
+    found = [(b, error) for b, (row, of_row) in each if (error := row_error(row, of_row)) is not None]
     if not found:
         return
     rule = "have a finite value" if all(what == "only -inf" for _, (what, _) in found) else "be finite or -inf"

@@ -239,6 +239,8 @@ class Sampler:
         logprobs_mode: str = "raw_logprobs",
         logprob_token_ids: npt.ArrayLike | None = None,
         receipt: bool = False,
+        n: int | None = None,
+        replacement: bool = True,
     ) -> Any:
         """Draw the next token of each row. If the call fails, the position stays the same.
 
@@ -251,10 +253,14 @@ class Sampler:
             ``output_ids``, the sampler does not remember the token of this call.
         logprobs, logprobs_mode, logprob_token_ids, receipt : optional
             As in :func:`toksample.sample`.
+        n, replacement : optional
+            As in :func:`toksample.sample`. All of these draws are at the sampler's one position, after which it advances by
+            one. If the sampler has to remember what it draws, because of a method that looks at the text so far or has a state
+            (mirostat and adaptive-p), then n must be None, unless you pass ``output_ids`` to a method that looks at the text.
 
         Returns
         -------
-        int or ndarray of int64, shape (B,), or Sampled, or Receipt, or list of Receipt
+        int or ndarray of int64, shape (B,), (n,) or (B, n), or Sampled, or Receipt, or list of Receipt
             As in :func:`toksample.sample`.
 
         Raises
@@ -264,6 +270,8 @@ class Sampler:
         """
         if self._process is not _process:
             self._renew()
+        if n is not None:
+            self._check_several(n, output_ids)
         inputs: dict[str, Any] | None = None
         if self._needs_history:
             inputs = {
@@ -282,17 +290,34 @@ class Sampler:
         counter = self._counter
         position = counter.take()
         try:
-            if logprobs is None and logprob_token_ids is None and receipt is False:
+            asks = logprobs, logprobs_mode, logprob_token_ids, receipt, n, replacement
+            if (
+                logprobs is None
+                and logprob_token_ids is None
+                and receipt is False
+                and n is None
+                and replacement is True
+            ):
                 drawn = tokens = self._draw(logits, position, inputs)
             else:
-                asks = Asks(logprobs, logprobs_mode, logprob_token_ids, receipt)
-                drawn, tokens = self._draw_what_is_asked(logits, position, inputs, asks)
+                drawn, tokens = self._draw_what_is_asked(logits, position, inputs, Asks(*asks))
         except BaseException:
             counter.give_back(position)
             raise
         if self._needs_history and output_ids is None:
             self._history.append(tokens)
         return drawn
+
+    def _check_several(self, n: int, output_ids: History) -> None:
+        """Raise an error if the sampler has to remember what it draws, which must then be one token."""
+        if self._has_mirostat or self._is_adaptive:
+            name = "mirostat" if self._has_mirostat else "adaptive-p"
+            reason = f"{name} is on, which follows one token after the other"
+        elif self._needs_history and output_ids is None:
+            reason = "a method looks at the tokens so far, and a text goes on with one token"
+        else:
+            return
+        raise ValueError(f"n must be None where {reason}, got {n}")
 
     def _allowed_ids(self, logits: object, prompt_ids: History, output_ids: History) -> Any:
         """Ask which tokens each row allows after the tokens that it has so far."""
@@ -340,6 +365,9 @@ class Sampler:
                 drawn: Any = as_sampled(logits, asks.logprobs_mode, _native.draw_with_logprobs(*how, *wanted))
             case "receipt":
                 drawn = _receipts.of_draw(*how)
+            case "n":
+                tokens = _native.draw_several(*how, *asks.several())
+                return tokens, tokens
             case _:
                 drawn = None
         tokens = self._draw(logits, position, inputs) if has_state or drawn is None else _tokens(drawn)

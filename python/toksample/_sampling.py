@@ -11,6 +11,7 @@ from toksample import _logprobs, _native, _receipts
 from toksample._arrays import Array, as_float64, as_native, like
 from toksample._asks import ASKS, Asks
 from toksample._parameters import Parameters, SampleParameters, show_parameters
+from toksample._sets import KeptSets
 
 
 def argmax(logits: object, *, num_threads: int | None = None) -> Any:
@@ -352,10 +353,19 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         Use at most this many threads for the rows of a batch. By default a call uses as many as are worthwhile, up to
         :func:`toksample.get_num_threads`.
     out : ndarray of int64, optional
-        The array to write the tokens to, of shape (B,), or () for a single row. After an error it is unchanged.
+        The array to write the tokens to. It has the shape of the result, which is () for one token. After an error it is
+        unchanged.
+    n : int, optional
+        In [1, 2**16]. Draw this many tokens from each row, and filter its tokens only once. Draw j is the token of a call with
+        the stream ``stream + j`` (modulo 2**64). By default, row b has the streams from ``b * n`` on. All draws of a row are
+        from the same tokens, so where a filter is random, as XTC is, the word of the first draw decides.
+    replacement : bool
+        With False, no token is drawn twice from a row: each is drawn from what the draws before it have left, by the masses of
+        these tokens. Where no token with a mass is left, the rest is -1.
     logprobs : int, optional
         In [0, V]. Return the log-probability and the rank of each token that is drawn, and the same of this many most
-        probable tokens. The tokens are those that are drawn without it. docs/logprobs.md has more.
+        probable tokens. The tokens are those that are drawn without it. docs/logprobs.md has more. Only one of n, logprobs and
+        receipt goes with a call, and the last two not with ``out``.
     logprobs_mode : str
         What is returned: "raw_logprobs", "raw_logits", "processed_logprobs" or "processed_logits", as in vLLM. Raw ones are of
         the logits as they are given, at temperature 1. Processed ones are of the distribution that the token is drawn from,
@@ -364,11 +374,11 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
         Return the log-probabilities of these tokens as well.
     receipt : bool
         Whether to return a :class:`Receipt` instead of the token, with which others can check the draw (:func:`verify`). For a
-        batch, return a list with one for each row. With ``errors="mark"``, a row without an answer has None. Not with ``out``.
+        batch, return a list with one for each row. With ``errors="mark"``, a row without an answer has None.
 
     Returns
     -------
-    int or ndarray of int64, shape (B,), or Sampled, or Receipt, or list of Receipt
+    int or ndarray of int64, shape (B,), (n,) or (B, n), or Sampled, or Receipt, or list of Receipt
         The token ids. If ``out`` was given, it is returned. With ``logprobs`` or ``logprob_token_ids``, a :class:`Sampled`.
         With ``receipt``, the receipts.
 
@@ -391,6 +401,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     array([1, 2])
     >>> toksample.sample(logits, temperature=0.7, top_p=0.9, order="llama.cpp", seed=1)
     1
+    >>> toksample.sample(logits, n=3, replacement=False, seed=1)
+    array([2, 1, 0])
     """
     # Named keywords would cost each call 0.1 us and more, because Python compares every keyword with each of them.
     if _ASKS.isdisjoint(parameters):
@@ -402,6 +414,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
             return _logprobs.of_sample(logits, keywords, asks)
         case "receipt":
             return _receipts.of_sample(logits, keywords)
+        case "n":
+            return _native.sample_several(logits, keywords, *asks.several())
         case _:
             return _native.sample(logits, keywords)
 
@@ -409,15 +423,15 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
 _ASKS = frozenset(ASKS)
 
 
-@show_parameters()
-def candidates(
-    logits: object, **parameters: Unpack[Parameters]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the tokens of one row that survive the edits and the filters, most probable first.
+@show_parameters(num_threads=None)
+def candidates(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
+    """Return the tokens that survive the edits and the filters, most probable first.
 
     Parameters
     ----------
-    logits : array_like, shape (V,)
+    logits : array_like, shape (V,) or (B, V)
+        As in :func:`sample`.
+    num_threads : int, optional
         As in :func:`sample`.
     **parameters
         As in :func:`sample`. The seed, stream and position decide only whether XTC acts, as they do for the draw.
@@ -430,17 +444,27 @@ def candidates(
     probs : ndarray of float64, shape (n,)
         The probabilities of these tokens, which sum to 1. A token far below the others may have probability 0.
 
+    For a batch, it returns :class:`KeptSets` instead, which has the ids, exact masses and probabilities of all rows.
+
     Raises
     ------
     ValueError, TypeError
-        As in :func:`sample`, and if ``logits`` is a batch.
+        As in :func:`sample`.
+
+    See Also
+    --------
+    replay : the log-probabilities of tokens under the kept sets at new logits.
 
     Examples
     --------
     >>> toksample.candidates(np.float32([0.0, 0.0, 5.0, 0.0]), top_k=2)
     (array([2, 0]), array([0.99330715, 0.00669285]))
+    >>> kept = toksample.candidates(np.float32([[0.0, 0.0, 5.0, 0.0], [1.0, 1.0, 1.0, 1.0]]), top_p=0.6)
+    >>> kept.ids, kept.offsets
+    (array([2, 0, 1, 2]), array([0, 1, 4]))
     """
-    return _native.candidates(logits, parameters)
+    found = _native.candidates(logits, parameters, num_threads)
+    return found if len(found) == 2 else KeptSets(*found)
 
 
 @show_parameters(num_threads=None)

@@ -33,6 +33,7 @@ pub mod map;
 pub mod mass;
 pub mod order;
 pub mod prefix;
+pub mod replay;
 pub mod select;
 pub mod series;
 pub mod softmax;

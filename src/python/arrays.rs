@@ -30,14 +30,17 @@ use std::sync::{Mutex, TryLockError};
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 use numpy::npyffi::{self, NPY_TYPES, PY_ARRAY_API};
-use numpy::{Element, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
 
-use super::errors::value_error;
+use super::errors::{row_error, value_error};
 use crate::MAX_TOKENS;
+use crate::error::reserve;
 use crate::logit::Logit;
 
 // ---- types of elements ----------------------------------------------------------------------------------------------
@@ -310,15 +313,6 @@ impl<'py> Logits<'py> {
         Pin::new(&self.array)
     }
 
-    /// Returns an error if these logits are a batch.
-    pub(super) fn only_row(self) -> PyResult<Self> {
-        if self.shape.is_batch {
-            let shape = shape_text(self.array.shape());
-            return Err(value_error(format!("logits must be one row of shape (V,), got shape {shape}")));
-        }
-        Ok(self)
-    }
-
     /// True if the logits, or the caller's arrays that they were copied from, share any of these addresses.
     fn overlaps(&self, memory: &Range<usize>) -> bool {
         [&self.array].into_iter().chain(&self.sources).any(|array| overlap(&extent(array), memory))
@@ -427,6 +421,23 @@ impl<'py> Pin<'py> {
         }
         PyWeakrefReference::new(owner.as_any()).map(Pin)
     }
+}
+
+/// Copies and converts the elements of a contiguous array. Returns None if one cannot be converted.
+pub(super) fn convert_all<P: Element + Copy, C>(
+    array: &Bound<'_, PyArray1<P>>,
+    convert: impl Fn(P) -> Option<C>,
+) -> PyResult<Option<Vec<C>>> {
+    let mut converted = Vec::new();
+    reserve(&mut converted, array.len()).map_err(row_error)?;
+    // SAFETY: the array is alive, and no Python code runs while its elements are read.
+    for &element in unsafe { array.as_slice() }.map_err(value_error)? {
+        match convert(element) {
+            Some(element) => converted.push(element),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(converted))
 }
 
 // ---- results --------------------------------------------------------------------------------------------------------
@@ -575,6 +586,7 @@ pub(super) fn look_up_once(py: Python<'_>) -> PyResult<()> {
     one::<u16>(py)?;
     one::<i64>(py)?;
     one::<f64>(py)?;
+    one::<u64>(py)?;
     AS_NATIVE.import(py, "toksample._arrays", "as_native")?;
     if with_memory_in_use(|_| ()).is_none() {
         return Err(PyRuntimeError::new_err("toksample was imported after a fork in the middle of a call"));

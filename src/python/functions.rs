@@ -145,6 +145,19 @@ pub(super) fn for_each_row<'a, T: ArrayElement, W: Send>(
     shape: Shape,
     rows: Rows<'a, T::Stored>,
     wanted: Option<usize>,
+    writes: impl ExactSizeIterator<Item = W> + Send,
+    run: impl Fn(&'a [T], usize, W, &mut Scratch) -> Result<(), RowError> + Send + Sync,
+) -> PyResult<()> {
+    for_each_row_of_work::<T, W>(py, shape, shape.tokens, rows, wanted, writes, run)
+}
+
+/// Does the same where a row takes as long as going through `work` logits, by which the number of threads is chosen.
+pub(super) fn for_each_row_of_work<'a, T: ArrayElement, W: Send>(
+    py: Python<'_>,
+    shape: Shape,
+    work: usize,
+    rows: Rows<'a, T::Stored>,
+    wanted: Option<usize>,
     mut writes: impl ExactSizeIterator<Item = W> + Send,
     run: impl Fn(&'a [T], usize, W, &mut Scratch) -> Result<(), RowError> + Send + Sync,
 ) -> PyResult<()> {
@@ -154,9 +167,9 @@ pub(super) fn for_each_row<'a, T: ArrayElement, W: Send>(
         return without_gil(py, shape.tokens, work).map_err(row_error);
     }
     let limit = if wanted.is_none() { threads_limit()? } else { None };
-    let threads = batch::threads(wanted, limit, shape.rows, shape.tokens);
+    let threads = batch::threads(wanted, limit, shape.rows, work);
     let failures = Failures::default();
-    let batch = Batch::new(writes.enumerate(), threads, shape.tokens);
+    let batch = Batch::new(writes.enumerate(), threads, work);
     let one = |(row, write)| {
         let done = with_scratch(shape.tokens, |scratch| run(T::slice(rows.row(row)), row, write, scratch));
         if let Err(error) = done {
@@ -358,38 +371,6 @@ impl Counter {
 }
 
 // ---- arrays ---------------------------------------------------------------------------------------------------------
-
-#[pyfunction]
-pub(super) fn candidates<'py>(
-    logits: &Bound<'py, PyAny>,
-    parameters: &Bound<'py, PyDict>,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    guarded(|| {
-        let (py, isa) = (logits.py(), current_isa()?);
-        let parameters = Parameters::read(parameters)?;
-        let (logits, inputs) = parameters.read_logits(logits)?;
-        let logits = logits.only_row()?;
-        let shape = logits.shape;
-        parameters.check(py, shape)?;
-        let params = parameters.get(0);
-        let words = parameters.words(0, parameters.fresh_seed_of_filters()?, 0);
-        let _pins = (pin(&logits)?, inputs.pin()?);
-        let context = inputs.contexts()?.get(0);
-        let result = with_element!(logits, |T| {
-            let rows = logits.rows::<T>()?;
-            let row = T::slice(rows.row(0));
-            let work = || {
-                with_scratch(shape.tokens, |scratch| recipe::candidates(isa, row, &params, &context, words, scratch))
-            };
-            without_gil(py, shape.tokens, work)
-        });
-        let (ids, probs) = result.map_err(row_error)?;
-        let (mut ids_array, mut probs_array) = (zeros::<i64>(py, &[ids.len()])?, zeros::<f64>(py, &[probs.len()])?);
-        slice_of_new(&mut ids_array).copy_from_slice(&ids);
-        slice_of_new(&mut probs_array).copy_from_slice(&probs);
-        Ok((ids_array.into_any(), probs_array.into_any()))
-    })
-}
 
 #[pyfunction]
 pub(super) fn mask_logits<'py>(

@@ -4,9 +4,11 @@
 //!
 //! | file | its one job |
 //! |---|---|
-//! | `functions.rs` | the functions of the module `_native`, but for those of the next three |
+//! | `functions.rs` | the functions of the module `_native`, but for those of the next five |
 //! | `logprobs.rs` | the functions that say how likely tokens are |
 //! | `receipts.rs` | the functions that draw with receipts |
+//! | `several.rs` | the functions that draw several tokens from a row |
+//! | `sets.rs` | the functions that list or read kept sets |
 //! | `speculation.rs` | the functions that verify a draft |
 //! | `parameters.rs` | parameters: one value, or one for each row |
 //! | `inputs.rs` | histories, biases and bitmasks |
@@ -42,6 +44,8 @@ mod logprobs;
 mod parameters;
 mod receipts;
 mod rules;
+mod sets;
+mod several;
 mod speculation;
 
 use pyo3::prelude::*;
@@ -52,8 +56,8 @@ mod _native {
     use super::dlpack::bfloat16_as_bits;
     #[pymodule_export]
     use super::functions::{
-        Counter, after_fork, argmax, available_isas, before_fork, candidates, draw, draw_with_odds, get_num_threads,
-        isa, log_softmax, look_up_once, mask_logits, sample, set_num_threads, softmax, top_k,
+        Counter, after_fork, argmax, available_isas, before_fork, draw, draw_with_odds, get_num_threads, isa,
+        log_softmax, look_up_once, mask_logits, sample, set_num_threads, softmax, top_k,
     };
     #[pymodule_export]
     use super::logprobs::{draw_with_logprobs, sample_with_logprobs, score};
@@ -61,6 +65,10 @@ mod _native {
     use super::parameters::Parameters;
     #[pymodule_export]
     use super::receipts::{draw_with_receipt, sample_with_receipt};
+    #[pymodule_export]
+    use super::sets::{candidates, replay};
+    #[pymodule_export]
+    use super::several::{draw_several, sample_several};
     #[pymodule_export]
     use super::speculation::{draw_by_race, verify};
 }

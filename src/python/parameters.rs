@@ -17,7 +17,7 @@ use super::errors::{call_check, guarded, value_error};
 use super::inputs::{INPUTS, Inputs};
 use super::rules::{OF_FILTERS, RULES};
 use crate::params::{Parameter, Params, Set, TABLE, is_mu, is_share, is_temperature};
-use crate::rng::{Place, Words, words};
+use crate::rng::{Draws, Place, Words, words};
 use crate::steps::{Step, Steps};
 
 /// One value for all rows, or one value for each row of a batch.
@@ -498,6 +498,16 @@ impl Parameters {
             return Ok(0);
         }
         getrandom::u64().map_err(|e| PyOSError::new_err(e.to_string()))
+    }
+
+    /// The draws of `n` tokens from a row. Without a stream, those of the rows follow each other.
+    pub(super) fn draws(&self, row: usize, seed: u64, position: u64, (n, replacement): (usize, bool)) -> Draws {
+        Draws {
+            seed: self.seed.get(row).unwrap_or(seed),
+            stream: self.stream.get(row).unwrap_or((row as u64).wrapping_mul(n as u64)),
+            position: self.position.get(row).unwrap_or(position),
+            replacement,
+        }
     }
 
     /// The random words of a row, by its own seed and position if it has them. They have been checked.

@@ -7,6 +7,7 @@ use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::select::select;
 use crate::kernels::{candidates, top_k, top_p};
+use crate::rng::Draws;
 use crate::row::Row;
 
 /// Tokens in the order of the ids. No banned token is ever among them.
@@ -198,6 +199,41 @@ impl List {
         let target = draw::target(word, total);
         let hit = draw::find(masses(), target)?;
         Some(Drawn::new(order::id(self.keys[hit.place]), total, target - hit.into, hit.mass))
+    }
+
+    /// Draws a token for each place of `tokens` from those up to `last`: see [`Search::draw_several`](super::Search).
+    pub fn draw_several(&mut self, last: u64, draws: Draws, tokens: &mut [i64]) -> Result<(), RowError> {
+        self.retain(|key| key <= last);
+        let mut left = self.total();
+        if left == 0 {
+            return Err(RowError::Changed); // the tokens that are kept have a mass
+        }
+        for (draw, token) in tokens.iter_mut().enumerate() {
+            if left == 0 {
+                *token = -1;
+                continue;
+            }
+            let target = draw::target(draws.words(draw).draw, left);
+            let place = draw::find(self.masses.iter().copied(), target).ok_or(RowError::Changed)?.place;
+            *token = order::id(self.keys[place]) as i64;
+            if !draws.replacement {
+                left -= std::mem::take(&mut self.masses[place]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all tokens.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.masses.clear();
+    }
+
+    /// Adds a token at its place.
+    pub fn insert(&mut self, key: u64, mass: u64) {
+        let place = self.keys.partition_point(|&other| order::id(other) < order::id(key));
+        self.keys.insert(place, key);
+        self.masses.insert(place, mass);
     }
 
     /// Sorts the tokens up to `last` into the total order, drops the others, and computes the masses again.

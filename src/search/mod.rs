@@ -12,6 +12,7 @@
 mod describe;
 mod list;
 mod passes;
+mod several;
 
 use self::list::List;
 use self::passes::{Passes, Weighed};
@@ -736,6 +737,12 @@ impl Search {
         } else {
             self.ledger.open(row, mass);
         }
+        self.draw_from_ledger(row, mass, word)
+    }
+
+    /// Does the same with a ledger that is open.
+    #[inline(always)]
+    fn draw_from_ledger<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<Drawn, RowError> {
         loop {
             if let Some(drawn) = draw::from_row(row, mass, &self.ledger, word) {
                 return Ok(drawn);

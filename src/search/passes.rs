@@ -151,7 +151,19 @@ impl Passes {
     ) -> Option<Drawn> {
         let without = dropped.map_or(0, List::total);
         let total = self.total::<R::Isa>(weighed).saturating_sub(without);
-        let target = draw::target(word, total);
+        self.find(row, mass, weighed, [draw::target(word, total), total], dropped)
+    }
+
+    /// Returns the token at which the running mass of those tokens exceeds a target, or None if even their total does not.
+    #[inline(always)]
+    pub fn find<R: Row>(
+        &self,
+        row: &R,
+        mass: Mass,
+        weighed: Weighed,
+        [target, total]: [u64; 2],
+        dropped: Option<&List>,
+    ) -> Option<Drawn> {
         let rest = self.between.up_to(weighed.last);
         let dropped = dropped.into_iter().flat_map(|dropped| dropped.up_to(u64::MAX));
         let hit = self.blocks.find(row, mass, weighed.last, target, rest, dropped)?;

@@ -8,6 +8,7 @@
 | `adaptive_p.py` | the masses that adaptive-p gives them |
 | `drawing.py` | the random words, and the token that a word hits |
 | `logprobs.py` | how likely a token is, and its rank |
+| `sets.py` | several draws, kept sets and what they say of a token at new logits |
 | `functions.py` | the functions of the package |
 | `receipts.py` | the check of a receipt |
 | `speculation.py` | which tokens of a draft are kept, and what comes after them |
@@ -43,6 +44,7 @@ from toksample.reference.functions import (
 from toksample.reference.logprobs import log_probabilities
 from toksample.reference.masses import S, mass, order, surprise, weight
 from toksample.reference.receipts import verify
+from toksample.reference.sets import draw_several, replay
 from toksample.reference.speculation import verify_draft
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "argmax",
     "candidates",
     "draw",
+    "draw_several",
     "draw_word",
     "edit",
     "edited",
@@ -61,6 +64,7 @@ __all__ = [
     "mass",
     "order",
     "philox4x64",
+    "replay",
     "sample",
     "score",
     "softmax",

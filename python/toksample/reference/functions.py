@@ -27,6 +27,7 @@ from toksample.reference.logprobs import (
     score_of_row,
 )
 from toksample.reference.masses import Ids, Logits, Row, S, mass, order, weight
+from toksample.reference.sets import draw_several, join, probabilities
 
 # ---- probabilities ---------------------------------------------------------------------------------------------------
 
@@ -69,15 +70,20 @@ def for_each_row(
     *,
     dtype: npt.DTypeLike,
     is_wide: bool = True,
+    width: int | None = None,
     errors: str = "raise",
     mark: int | None = -1,
 ) -> Any:
-    """Call a function on each row and its parameters, and return what it gives: one thing, or one for each token."""
+    """Call a function on each row and its parameters, and return what it gives: one thing, or one for each token.
+
+    With ``width``, it gives that many numbers.
+    """
     rows, is_batch = edited_rows(logits, parameters)
     each = numbers(parameters, len(rows), rows.shape[1], is_batch)
     if errors == "raise":
         raise_row_errors(rows, is_batch)
-    result = np.full(rows.shape if is_wide else len(rows), mark, dtype)
+    shape = rows.shape if is_wide else (len(rows),) if width is None else (len(rows), width)
+    result = np.full(shape, mark, dtype)
     for b, row in enumerate(rows):
         if row_error(row) is None:
             result[b] = function(row, each[b])
@@ -164,11 +170,24 @@ def sample(
     logprobs: int | None = None,
     logprobs_mode: str = "raw_logprobs",
     logprob_token_ids: npt.ArrayLike | None = None,
+    n: int | None = None,
+    replacement: bool = True,
     **parameters: Unpack[Parameters],
 ) -> Any:
     """See :func:`toksample.sample`."""
+
+    def draw_several_from_row(row: Row, params: dict[str, Any]) -> Ids:
+        n, replacement = asks.several()
+        if parameters.get("stream") is None:
+            params["stream"] *= n  # the streams of the rows follow each other
+        streams = [(params["stream"] + j) % 2**64 for j in range(n)]
+        words = [draw_word(params["seed"], stream, params["position"]) for stream in streams]
+        return draw_several(*survivors(row, filters_of(params)), words, replacement)
+
     errors_mode(errors)
-    asks = Asks(logprobs, logprobs_mode, logprob_token_ids, receipt)
+    asks = Asks(logprobs, logprobs_mode, logprob_token_ids, receipt, n, replacement)
+    function: Callable[[Row, dict[str, Any]], Any] = _draw_from_row
+    width = None
     match asks.kind(out):
         case "logprobs":
             return _sample_with_logprobs(logits, parameters, asks, errors)
@@ -177,7 +196,9 @@ def sample(
                 _receipt_of_row, logits, parameters, dtype=object, is_wide=False, errors=errors, mark=None
             )
             return receipts.tolist() if isinstance(receipts, np.ndarray) else receipts
-    tokens = for_each_row(_draw_from_row, logits, parameters, dtype=np.int64, is_wide=False, errors=errors)
+        case "n":
+            function, width = draw_several_from_row, asks.several()[0]
+    tokens = for_each_row(function, logits, parameters, dtype=np.int64, is_wide=False, width=width, errors=errors)
     if out is not None:
         return _written(tokens, out)
     return tokens if tokens.ndim else int(tokens)
@@ -256,16 +277,14 @@ def _receipt_of_row(row: Row, params: dict[str, Any]) -> Receipt:
     )
 
 
-@show_parameters()
-def candidates(logits: object, **parameters: Unpack[Parameters]) -> tuple[Ids, npt.NDArray[np.float64]]:
+@show_parameters(num_threads=None)
+def candidates(logits: object, *, num_threads: int | None = None, **parameters: Unpack[Parameters]) -> Any:
     """See :func:`toksample.candidates`."""
     rows, is_batch = edited_rows(logits, parameters)
-    if is_batch:
-        raise ValueError(f"logits must be one row of shape (V,), got shape {rows.shape}")
-    (params,) = numbers(parameters, 1, rows.shape[1], is_batch)
+    each = numbers(parameters, len(rows), rows.shape[1], is_batch)
     raise_row_errors(rows, is_batch)
-    ids, masses = survivors(rows[0], filters_of(params))
-    return ids, masses.astype(np.float64) / float(int(masses.sum()))
+    sets = [survivors(row, filters_of(params)) for row, params in zip(rows, each, strict=True)]
+    return join(sets) if is_batch else (sets[0][0], probabilities(sets[0][1]))
 
 
 @show_parameters(num_threads=None)
