@@ -60,7 +60,7 @@ def replay(
     given = as_given(logits)[0]
     check_tokens(given)
     sets, starts, drawn = read_sets(given.shape, ids, offsets, tokens)
-    params = numbers({"temperature": temperature}, *given.shape, True)
+    params = numbers({"temperature": temperature}, len(given), given.shape[1], True)
     kept = [np.sort(sets[start:stop]) for start, stop in itertools.pairwise(starts)]
     for b, in_order in enumerate(kept):
         twice = in_order[:-1][in_order[:-1] == in_order[1:]]
