@@ -25,7 +25,7 @@ const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: 0, 
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 45] = [
+const CASES: [(&str, Case); 50] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -53,6 +53,15 @@ const CASES: [(&str, Case); 45] = [
     ("sample top_p=0.9, all equal", |n| sample(n, &all_equal(), filters(0.7, 0, 0.9, 0.0))),
     ("top_k k=50, all equal", |n| top_k(n, &all_equal(), 50)),
     ("sample typical_p=0.9", |n| sample(n, &typical(), Params { typical_p: 0.9, ..filters(0.7, 0, 1.0, 0.0) })),
+    ("sample epsilon_cutoff=0.001", |n| {
+        sample(n, &typical(), Params { epsilon_cutoff: 0.001, ..filters(0.7, 0, 1.0, 0.0) })
+    }),
+    ("sample eta_cutoff=0.001", |n| sample(n, &typical(), Params { eta_cutoff: 0.001, ..filters(0.7, 0, 1.0, 0.0) })),
+    ("sample tfs=0.95", |n| sample(n, &typical(), Params { tfs: 0.95, ..filters(0.7, 0, 1.0, 0.0) })),
+    ("sample mirostat=2", |n| sample(n, &typical(), Params { mirostat: 2, ..filters(0.7, 0, 1.0, 0.0) })),
+    ("sample min_p=0.02 adaptive_target=0.3", |n| {
+        sample(n, &typical(), Params { adaptive_target: 0.3, ..filters(0.7, 0, 1.0, 0.02) })
+    }),
     ("sample top_k=50 top_p=0.9, penalties", |n| {
         sample_in(n, &Context { output_ids: &history(), ..Context::default() })
     }),

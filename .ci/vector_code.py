@@ -31,7 +31,7 @@ BASELINE = re.compile(
     r"|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )
 # Kernels that look at single tokens.
-SINGLE = re.compile(r"toksample::kernels::survey::Survey>::(take|total)|.*::moments::")
+SINGLE = re.compile(r"toksample::kernels::survey::Survey>::(take|total)|.*::(moments|reweigh)::")
 # The fewest wide instructions of a recipe: the smallest has about 40, one without vector code a few. Single numbers, such as
 # the share of a nucleus, are scalar in any case.
 FEWEST = 30
