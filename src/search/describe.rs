@@ -22,22 +22,20 @@ impl Search {
         surprise: Option<&mut f64>,
         logprobs: &mut Logprobs<'_>,
     ) -> Result<usize, RowError> {
-        // Where the description needs the mass of these tokens, it is found first, because the draw needs much of the same.
+        // Tokens that are weighed for the description need not be weighed again for the draw. If these are all tokens, they are a
+        // long prefix.
         let mode = logprobs.mode;
         let is_of_kept = mode.is_processed || kept.is_none() && mass.temperature() == 1.0;
-        let is_needed = surprise.is_some() || is_of_kept && !mode.is_logits;
-        let (kept, total) = match kept {
-            Some(kept) if is_needed => {
-                let (kept, total) = self.weigh(row, mass, kept);
-                (Some(kept), Some(total))
-            }
-            None if is_needed => (None, Some(self.total(row, mass))),
-            _ => (kept, None),
+        let (kept, total) = if surprise.is_some() || is_of_kept && !mode.is_logits {
+            let all = Kept::Long { last: order::end(row.tokens()), weighed: None };
+            let (kept, total) = self.weigh(row, mass, kept.unwrap_or(all));
+            (Some(kept), Some(total))
+        } else {
+            (kept, None)
         };
-        let token = match (kept, total) {
-            (Some(kept), _) => self.draw(row, mass, kept, word)?,
-            (None, None) => self.draw_from_all(row, mass, word)?,
-            (None, Some(_)) => self.draw_from_ledger(row, mass, word)?,
+        let token = match kept {
+            Some(kept) => self.draw(row, mass, kept, word)?,
+            None => self.draw_from_all(row, mass, word)?,
         };
         if let (Some(surprise), Some(total)) = (surprise, total) {
             *surprise = bits_of_surprise(mass.of(row.logit(token)), total)?;
@@ -63,12 +61,10 @@ impl Search {
         total: Option<u64>,
         logprobs: &mut Logprobs<'_>,
     ) -> Result<(), RowError> {
-        let mass = Mass::new(row.maximum(), 1.0);
-        let total = total.or_else(|| (!logprobs.mode.is_logits).then(|| self.total(row, mass)));
-        self.describe_in_prefix(row, mass, u64::MAX, total, token, logprobs)
+        self.describe_in_prefix(row, Mass::new(row.maximum(), 1.0), u64::MAX, total, token, logprobs)
     }
 
-    /// Describes one of the tokens up to `last`, whose mass is `total`. It is not needed for logits.
+    /// Describes one of the tokens up to `last`, whose mass is `total`, or that of the whole row if it is None.
     fn describe_in_prefix<R: Row>(
         &mut self,
         row: &R,
@@ -78,7 +74,8 @@ impl Search {
         token: usize,
         logprobs: &mut Logprobs<'_>,
     ) -> Result<(), RowError> {
-        let (last, numbers) = (not_banned_key(last), numbers(logprobs, mass, total));
+        let total = (!logprobs.mode.is_logits).then(|| total.unwrap_or_else(|| self.total(row, mass)));
+        let (last, numbers) = (not_banned_key(last), numbers(mass, total));
         *logprobs.rank = self.rank(row, token) as i64;
         *logprobs.logprob = numbers.of(row.logit(token));
         for (number, &id) in logprobs.given_logprobs.iter_mut().zip(logprobs.given_ids) {
@@ -114,7 +111,7 @@ impl Search {
             list.weigh::<R::Isa>(mass);
             list.total_up_to::<R::Isa>(last)
         });
-        let numbers = numbers(logprobs, mass, total);
+        let numbers = numbers(mass, total);
         *logprobs.logprob = numbers.of(row.logit(token));
         for (number, &id) in logprobs.given_logprobs.iter_mut().zip(logprobs.given_ids) {
             let found = list.keys().binary_search_by_key(&(id as usize), |&key| order::id(key));
@@ -138,13 +135,11 @@ impl Search {
     }
 }
 
-/// Returns what turns logits into the numbers that are wanted. Log-probabilities need the total mass.
-fn numbers(logprobs: &Logprobs<'_>, mass: Mass, total: Option<u64>) -> Numbers {
+/// Returns what turns logits into the numbers that are wanted: log-probabilities, for which the total mass is given, or logits.
+fn numbers(mass: Mass, total: Option<u64>) -> Numbers {
     match total {
-        Some(total) if !logprobs.mode.is_logits => {
-            Numbers::LogProbabilities(LogProbability::new(mass.maximum(), mass.temperature(), total))
-        }
-        _ => Numbers::Logits { temperature: mass.temperature() },
+        Some(total) => Numbers::LogProbabilities(LogProbability::new(mass.maximum(), mass.temperature(), total)),
+        None => Numbers::Logits { temperature: mass.temperature() },
     }
 }
 

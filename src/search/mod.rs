@@ -710,11 +710,6 @@ impl Search {
     /// Returns the token that the word draws from the whole row.
     pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         self.ledger.open(row, mass);
-        self.draw_from_ledger(row, mass, word)
-    }
-
-    /// Does the same with a ledger that is open.
-    fn draw_from_ledger<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<usize, RowError> {
         loop {
             if let Some(id) = draw::from_row(row, mass, &self.ledger, word) {
                 return Ok(id);
