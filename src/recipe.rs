@@ -402,10 +402,7 @@ fn keep_of_row_and<R: Row>(
     let (mass, kept) = methods::keep(&row, params, words.filter, xtc_exempt, search)?;
     match then {
         Then::Draw(drawn, with_interval) => {
-            *drawn = match kept {
-                Some(kept) => search.draw(&row, mass, kept, words.draw)?,
-                None => search.draw_from_all(&row, mass, words.draw, with_interval)?,
-            };
+            *drawn = search.draw(&row, mass, kept, words.draw, with_interval)?;
             if let Some(total) = search.before() {
                 drawn.odds = Odds { mass: mass.of(row.logit(drawn.token)), total };
             }

@@ -22,10 +22,7 @@ impl Search {
         let mode = logprobs.mode;
         let is_of_kept = mode.is_processed || kept.is_none() && mass.temperature() == 1.0;
         let is_exact = is_of_kept && !mode.is_logits;
-        let drawn = match kept {
-            Some(kept) => self.draw(row, mass, kept, word)?,
-            None => self.draw_from_all(row, mass, word, is_exact)?,
-        };
+        let drawn = self.draw(row, mass, kept, word, is_exact)?;
         let (token, total) = (drawn.token, is_exact.then_some(drawn.total));
         match kept {
             _ if !mode.is_processed => self.describe_in_row(row, token, total, logprobs)?,
@@ -48,12 +45,10 @@ impl Search {
         total: Option<u64>,
         logprobs: &mut Logprobs<'_>,
     ) -> Result<(), RowError> {
-        let mass = Mass::new(row.maximum(), 1.0);
-        let total = total.or_else(|| (!logprobs.mode.is_logits).then(|| self.total(row, mass)));
-        self.describe_in_prefix(row, mass, u64::MAX, total, token, logprobs)
+        self.describe_in_prefix(row, Mass::new(row.maximum(), 1.0), u64::MAX, total, token, logprobs)
     }
 
-    /// Describes one of the tokens up to `last`, whose mass is `total`. It is not needed for logits.
+    /// Describes one of the tokens up to `last`, whose mass is `total`, or that of the whole row if it is None.
     fn describe_in_prefix<R: Row>(
         &mut self,
         row: &R,
@@ -63,7 +58,8 @@ impl Search {
         token: usize,
         logprobs: &mut Logprobs<'_>,
     ) -> Result<(), RowError> {
-        let (last, numbers) = (not_banned_key(last), numbers(logprobs, mass, total));
+        let total = (!logprobs.mode.is_logits).then(|| total.unwrap_or_else(|| self.total(row, mass)));
+        let (last, numbers) = (not_banned_key(last), numbers(mass, total));
         *logprobs.rank = self.rank(row, token) as i64;
         *logprobs.logprob = numbers.of(row.logit(token));
         for (number, &id) in logprobs.given_logprobs.iter_mut().zip(logprobs.given_ids) {
@@ -99,7 +95,7 @@ impl Search {
             list.weigh::<R::Isa>(mass);
             list.total_up_to::<R::Isa>(last)
         });
-        let numbers = numbers(logprobs, mass, total);
+        let numbers = numbers(mass, total);
         *logprobs.logprob = numbers.of(row.logit(token));
         for (number, &id) in logprobs.given_logprobs.iter_mut().zip(logprobs.given_ids) {
             let found = list.keys().binary_search_by_key(&(id as usize), |&key| order::id(key));
@@ -123,12 +119,10 @@ impl Search {
     }
 }
 
-/// Returns what turns logits into the numbers that are wanted. Log-probabilities need the total mass.
-fn numbers(logprobs: &Logprobs<'_>, mass: Mass, total: Option<u64>) -> Numbers {
+/// Returns what turns logits into the numbers that are wanted: log-probabilities, for which the total mass is given, or logits.
+fn numbers(mass: Mass, total: Option<u64>) -> Numbers {
     match total {
-        Some(total) if !logprobs.mode.is_logits => {
-            Numbers::LogProbabilities(LogProbability::new(mass.maximum(), mass.temperature(), total))
-        }
-        _ => Numbers::Logits { temperature: mass.temperature() },
+        Some(total) => Numbers::LogProbabilities(LogProbability::new(mass.maximum(), mass.temperature(), total)),
+        None => Numbers::Logits { temperature: mass.temperature() },
     }
 }

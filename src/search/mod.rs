@@ -716,9 +716,29 @@ impl Search {
         }
     }
 
+    /// Returns the token that the word draws from the kept tokens, which are all tokens if this is None. Its interval of the mass
+    /// line is exact if `with_interval`.
+    #[inline(always)]
+    pub fn draw<R: Row>(
+        &mut self,
+        row: &R,
+        mass: Mass,
+        kept: Option<Kept>,
+        word: u64,
+        with_interval: bool,
+    ) -> Result<Drawn, RowError> {
+        match kept {
+            Some(kept) => self.draw_from_kept(row, mass, kept, word),
+            None if with_interval => {
+                self.draw_from_kept(row, mass, Kept::Long { last: order::end(row.tokens()), weighed: None }, word)
+            }
+            None => self.draw_from_all(row, mass, word),
+        }
+    }
+
     /// Returns the token that the word draws from the kept tokens.
     #[inline(always)]
-    pub fn draw<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept, word: u64) -> Result<Drawn, RowError> {
+    fn draw_from_kept<R: Row>(&mut self, row: &R, mass: Mass, kept: Kept, word: u64) -> Result<Drawn, RowError> {
         let drawn = match kept {
             Kept::Listed { last } => self.list.draw(last, word),
             Kept::Long { last, weighed } => {
@@ -730,13 +750,9 @@ impl Search {
         drawn.ok_or(RowError::Changed)
     }
 
-    /// Returns the token that the word draws from the whole row. Its interval is exact if `is_exact`, which takes longer.
-    pub fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64, is_exact: bool) -> Result<Drawn, RowError> {
-        if is_exact {
-            self.ledger.exact_total(row, mass);
-        } else {
-            self.ledger.open(row, mass);
-        }
+    /// Returns the token that the word draws from the whole row. Its interval need not be exact.
+    fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<Drawn, RowError> {
+        self.ledger.open(row, mass);
         self.draw_from_ledger(row, mass, word)
     }
 
