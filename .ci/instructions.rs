@@ -22,7 +22,7 @@ const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0 };
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 31] = [
+const CASES: [(&str, Case); 34] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -58,6 +58,9 @@ const CASES: [(&str, Case); 31] = [
     ("sample top_k=50 top_p=0.9, few allowed", |n| {
         sample_in(n, &Context { bitmask: Some(&few()), ..Context::default() })
     }),
+    ("receipt", |n| receipt(n, &typical(), filters(0.7, 0, 1.0, 0.0))),
+    ("receipt top_k=50 top_p=0.9", |n| receipt(n, &typical(), filters(0.7, 50, 0.9, 0.0))),
+    ("receipt temperature=1.5 top_p=0.9", |n| receipt(n, &typical(), filters(1.5, 0, 0.9, 0.0))),
 ];
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
@@ -122,6 +125,13 @@ fn argmax<T: Logit>(repeats: usize, row: &[T]) {
 
 fn sample<T: Logit>(repeats: usize, row: &[T], params: Params) {
     repeat(repeats, |isa, scratch| recipe::sample(isa, row, &params, &Context::default(), WORDS, scratch));
+}
+
+/// Draws, and finds the interval of the token.
+fn receipt<T: Logit>(repeats: usize, row: &[T], params: Params) {
+    repeat(repeats, |isa, scratch| {
+        recipe::sample_with_interval(isa, row, &params, &Context::default(), WORDS, scratch)
+    });
 }
 
 /// Draws with penalties, for the history in the context.
