@@ -25,7 +25,7 @@ const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: 0, 
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 50] = [
+const CASES: [(&str, Case); 53] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -84,6 +84,9 @@ const CASES: [(&str, Case); 50] = [
     ("sample n=5", |n| sample_several(n, &typical(), filters(0.7, 0, 1.0, 0.0), true)),
     ("sample n=5, no replacement", |n| sample_several(n, &typical(), filters(0.7, 0, 1.0, 0.0), false)),
     ("replay of 50 tokens", |n| replay(n, &typical(), &history()[..50])),
+    ("receipt", |n| receipt(n, &typical(), filters(0.7, 0, 1.0, 0.0))),
+    ("receipt top_k=50 top_p=0.9", |n| receipt(n, &typical(), filters(0.7, 50, 0.9, 0.0))),
+    ("receipt temperature=1.5 top_p=0.9", |n| receipt(n, &typical(), filters(1.5, 0, 0.9, 0.0))),
 ];
 
 // ---- the rows --------------------------------------------------------------------------------------------------------
@@ -174,6 +177,13 @@ fn run_race(repeats: usize, params: Params) {
 
 fn source(row: &[f32], params: Params) -> Source<'_, f32> {
     Source { row, params, context: Context::default(), words: WORDS }
+}
+
+/// Draws, and finds the interval of the token.
+fn receipt<T: Logit>(repeats: usize, row: &[T], params: Params) {
+    repeat(repeats, |isa, scratch| {
+        recipe::sample_with_interval(isa, row, &params, &Context::default(), WORDS, scratch)
+    });
 }
 
 /// Draws with penalties, for the history in the context.

@@ -38,6 +38,7 @@ def check_batch(seed, number):
     """Return the number of cases of the batch, and a text for each case that fails."""
     name, logits, params, word = make_batch(seed, number)
     tokens = toksample.sample(logits, **params, **word)
+    receipts = toksample.sample(logits, **params, **word, receipt=True)
     masked = toksample.mask_logits(logits, **params, **word)
     failures = []
     filters = {name: params[name] for name in reference.Filters._fields if name in params}
@@ -47,13 +48,16 @@ def check_batch(seed, number):
         ids, masses = reference.survivors(
             row, reference.Filters(**one_row(filters, b), word=reference.filter_word(*place))
         )
-        want = reference.draw(ids, masses, reference.draw_word(*place))
+        want = reference.draw_interval(ids, masses, reference.draw_word(*place))
+        got = receipts[b]
+        drawn = reference.Drawn(got.token, got.total, got.target, got.start, got.stop)
         kept = np.flatnonzero(masked[b] != -np.inf)
         values_are_kept = np.array_equal(masked[b][kept], logits.astype(masked.dtype, copy=False)[b][kept])
-        if tokens[b] != want or not values_are_kept or not np.array_equal(kept, np.sort(ids)):
+        is_right = tokens[b] == want.token and drawn == want and values_are_kept
+        if not is_right or not np.array_equal(kept, np.sort(ids)):
             failures.append(
                 f"--seed {seed} --batch {number}, row {b} ({name}), {case}, {words}: "
-                f"got token {tokens[b]} of {len(kept)} kept, want {want} of {len(ids)}"
+                f"got token {tokens[b]} and {drawn} of {len(kept)} kept, want {want} of {len(ids)}"
             )
     return len(logits), failures
 

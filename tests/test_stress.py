@@ -1,5 +1,8 @@
 """Random cases, kernels against reference. `python tests/stress.py` runs as many as you like, with other seeds."""
 
+import dataclasses
+
+import pytest
 import stress
 
 
@@ -9,14 +12,16 @@ def test_random_cases():
     assert not failures, "\n".join([f"{len(failures)} of {done} cases fail", *failures[:10]])
 
 
-def test_a_wrong_token_is_a_failure_that_can_be_reproduced(monkeypatch):
+@pytest.mark.parametrize("is_receipt", [False, True])
+def test_a_wrong_token_is_a_failure_that_can_be_reproduced(monkeypatch, is_receipt):
     number = 3
     _, logits, _, _ = stress.make_batch(0, number)
     sample = stress.toksample.sample
 
     def wrong_once(logits, **keywords):
         tokens = sample(logits, **keywords)
-        tokens[5] = -1
+        if keywords.get("receipt", False) == is_receipt:
+            tokens[5] = dataclasses.replace(tokens[5], start=1, target=1) if is_receipt else -1
         return tokens
 
     monkeypatch.setattr(stress.toksample, "sample", wrong_once)

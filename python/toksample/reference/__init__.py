@@ -22,12 +22,12 @@ short and says what the method is. The one idea is the exact mass:
 3. Tokens have a **total order** (:func:`order`): logit descending, then id ascending. The mass never decreases with the
    logit, so every filter keeps an interval of what was kept before it: a filter is a function from the masses of that to the
    place where the interval starts and the place where it stops. Their order is a parameter.
-4. The **draw** (:func:`draw`) takes one random 64-bit word, which is a function of seed, stream and position
+4. The **draw** (:func:`draw_interval`) takes one random 64-bit word, which is a function of seed, stream and position
    (:func:`philox4x64`).
 """
 
 from toksample.reference.adaptive_p import weigh_adaptive_p
-from toksample.reference.drawing import draw, draw_word, filter_word, philox4x64
+from toksample.reference.drawing import Drawn, draw, draw_interval, draw_word, filter_word, philox4x64
 from toksample.reference.edits import edit
 from toksample.reference.filters import Filters, survivors
 from toksample.reference.functions import (
@@ -48,11 +48,13 @@ from toksample.reference.sets import draw_several, replay
 from toksample.reference.speculation import verify_draft
 
 __all__ = [
+    "Drawn",
     "Filters",
     "S",
     "argmax",
     "candidates",
     "draw",
+    "draw_interval",
     "draw_several",
     "draw_word",
     "edit",
