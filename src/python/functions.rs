@@ -134,7 +134,7 @@ const BETWEEN_SIGNALS: Duration = Duration::from_millis(100);
 
 /// Runs `work`, and releases the GIL for it if there are more than a few logits.
 #[inline]
-fn without_gil<R: Send>(py: Python<'_>, logits: usize, work: impl FnOnce() -> R + Send) -> R {
+pub(super) fn without_gil<R: Send>(py: Python<'_>, logits: usize, work: impl FnOnce() -> R + Send) -> R {
     if logits <= FEW { work() } else { py.detach(work) }
 }
 

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::arrays::{Logits, Shape, convert_all, slice_of_new, with_element, zeros};
 use super::errors::{guarded, row_error, value_error};
-use super::functions::{current_isa, for_each_row, for_each_row_of_work, pin};
+use super::functions::{current_isa, for_each_row, for_each_row_of_work, pin, without_gil};
 use super::parameters::{Parameters, Reals, read_threads};
 use crate::error::reserve;
 use crate::recipe::{self, KeptSet};
@@ -41,27 +41,46 @@ pub(super) fn candidates<'py>(
         });
         let count = sets.iter().map(|kept| kept.ids.len()).sum();
         let (mut ids, mut probs) = (zeros::<i64>(py, &[count])?, zeros::<f64>(py, &[count])?);
-        let mut masses = zeros::<u64>(py, &[if shape.is_batch { count } else { 0 }])?;
-        let mut offsets = zeros::<i64>(py, &[shape.rows + 1])?;
-        let mut begin = 0;
-        for (row, kept) in sets.into_iter().enumerate() {
-            let place = begin..begin + kept.ids.len();
-            let total = kept.total() as f64;
-            slice_of_new(&mut ids)[place.clone()].copy_from_slice(&kept.ids);
-            for (prob, &mass) in slice_of_new(&mut probs)[place.clone()].iter_mut().zip(&kept.masses) {
-                *prob = mass as f64 / total;
-            }
-            if shape.is_batch {
-                slice_of_new(&mut masses)[place.clone()].copy_from_slice(&kept.masses);
-            }
-            begin = place.end;
-            slice_of_new(&mut offsets)[row + 1] = begin as i64;
-        }
+        let (mut masses, mut offsets) = (zeros::<u64>(py, &[count])?, zeros::<i64>(py, &[shape.rows + 1])?);
+        let joined = Joined {
+            ids: slice_of_new(&mut ids),
+            masses: slice_of_new(&mut masses),
+            probs: slice_of_new(&mut probs),
+            offsets: slice_of_new(&mut offsets),
+        };
+        without_gil(py, count, || joined.fill(sets));
         match shape.is_batch {
             true => (ids, masses, probs, offsets).into_pyobject(py),
             false => (ids, probs).into_pyobject(py),
         }
     })
+}
+
+/// The arrays of the kept sets of a batch.
+struct Joined<'a> {
+    ids: &'a mut [i64],
+    masses: &'a mut [u64],
+    probs: &'a mut [f64],
+    /// Where the tokens of each row begin, followed by where those of the last row end.
+    offsets: &'a mut [i64],
+}
+
+impl Joined<'_> {
+    /// Copies the set of each row to its place, and frees its memory.
+    fn fill(self, sets: Vec<KeptSet>) {
+        let mut begin = 0;
+        for (kept, offset) in sets.into_iter().zip(&mut self.offsets[1..]) {
+            let place = begin..begin + kept.ids.len();
+            let total = kept.total() as f64;
+            self.ids[place.clone()].copy_from_slice(&kept.ids);
+            self.masses[place.clone()].copy_from_slice(&kept.masses);
+            for (prob, &mass) in self.probs[place.clone()].iter_mut().zip(&kept.masses) {
+                *prob = mass as f64 / total;
+            }
+            begin = place.end;
+            *offset = begin as i64;
+        }
+    }
 }
 
 /// A kept id is in a cache line of its own, and far from the next. Reading it takes as long as going through this many logits.
