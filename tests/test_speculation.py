@@ -161,14 +161,22 @@ def test_each_row_has_its_own_bitmask(module):
     assert module.verify_draft(rows, [4, 9], seed=1, bitmask=masks).tokens.tolist() == [4, 7]
 
 
-def test_threads_change_nothing():
+@pytest.mark.parametrize("mode", ["same_text", "race", "rejection"])
+def test_threads_change_nothing(mode):
     rng = np.random.default_rng(5)
     rows = rng.normal(size=(40, 5_000)).astype(np.float32)
-    drafted = toksample.sample(rows, seed=1, stream=0, position=np.arange(40))[:-1]
-    want = toksample.verify_draft(rows, drafted, seed=1, num_threads=1)
-    assert want.accepted == 39
+    call = {"mode": mode, "seed": 1, "top_k": 3_000}
+    if mode == "rejection":
+        call["draft_logits"] = rows[:-1] + rng.normal(scale=0.01, size=(39, 5_000)).astype(np.float32)
+        drafted = toksample.sample(call["draft_logits"], seed=1, stream=0, position=np.arange(39), top_k=3_000)
+    elif mode == "race":
+        drafted = race(toksample, rows, {"top_k": 3_000}, {"seed": 1, "position": 0})[:-1]
+    else:
+        drafted = toksample.sample(rows, seed=1, stream=0, position=np.arange(40), top_k=3_000)[:-1]
+    want = toksample.verify_draft(rows, drafted, **call, num_threads=1)
+    assert want.accepted == 39 or mode == "rejection"
     for threads in (2, 3, None):
-        assert_verified(toksample.verify_draft(rows, drafted, seed=1, num_threads=threads), want)
+        assert_verified(toksample.verify_draft(rows, drafted, **call, num_threads=threads), want)
 
 
 # ---- race --------------------------------------------------------------------------------------------------------------
