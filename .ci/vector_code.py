@@ -25,7 +25,7 @@ CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
 # what is not vector code anywhere, such as selecting and sorting.
 BASELINE = re.compile(
     r"toksample::row::first_not_finite\b|<?toksample::recipe::\w+::(<|body<.*closure)|<?toksample::(search|changes|methods)::"
-    r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between|series::|tail::)"
+    r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between|series::|tail::|order::sort)"
     r"|<toksample::isa::vector::Portable as"
     r"|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )

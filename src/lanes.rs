@@ -18,6 +18,9 @@ pub(crate) const GROUP: usize = 8;
 /// Added to a float64 of magnitude below 2**51, it rounds it to an integer, which then stands in the low bits.
 pub(crate) const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
 
+/// A number up to 2**LIGHT is light: sums of light numbers fit into lanes of 32 bits.
+pub(crate) const LIGHT: u32 = 26;
+
 /// Returns the larger of two floats, as the vector instruction does, and `a` if one of them is NaN.
 #[inline(always)]
 pub(crate) fn max(a: f32, b: f32) -> f32 {
@@ -136,6 +139,19 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| max(a, b))
 }
 
+/// Returns the sum of the numbers in lanes.
+#[inline(always)]
+pub(crate) fn sum_of_lanes(lanes: &[f32; LANES]) -> f32 {
+    let (mut eight, mut four) = ([0f32; 8], [0f32; 4]);
+    for lane in 0..8 {
+        eight[lane] = lanes[lane] + lanes[lane + 8];
+    }
+    for lane in 0..4 {
+        four[lane] = eight[lane] + eight[lane + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
 /// Returns the sum of numbers below 2**51, each rounded to an integer, with ties to even.
 #[inline(always)]
 pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
@@ -144,6 +160,80 @@ pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
         sum = sum.wrapping_add((f64::from(weight) + ROUND64).to_bits());
     }
     sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
+}
+
+/// A sum of numbers that are rounded to integers, with ties to even. `Vector::add` adds the numbers of a block.
+///
+/// In the lanes of 32 bits, adding a block takes no additions across lanes and none of 64 bits. Before a lane can overflow, all
+/// are added to `whole`.
+#[derive(Clone, Copy, Default)]
+pub struct Sum {
+    whole: u64,
+    /// How many blocks are in the lanes.
+    blocks: usize,
+    light: [u32; LANES],
+    /// The other numbers, each rounded to a multiple of 2**20, in units of 2**20.
+    high: [u32; LANES],
+    /// What each of these numbers has more than that: an integer of at most 2**19, or a negative one.
+    low: [u32; LANES],
+}
+
+impl Sum {
+    /// The most blocks in the lanes: each adds four numbers of up to 2**LIGHT to a lane.
+    const MOST_BLOCKS: usize = 8;
+
+    /// Adds an integer.
+    #[inline(always)]
+    pub fn add(&mut self, number: u64) {
+        self.whole = self.whole.wrapping_add(number);
+    }
+
+    /// Adds the numbers of a block to the lanes. They must be in [0, 2**41]. `add_light` adds them if they are light.
+    #[inline(always)]
+    pub fn add_to_lanes(&mut self, numbers: &[f32; BLOCK], is_light: bool, add_light: impl Fn(&mut [u32; LANES])) {
+        if is_light {
+            add_light(&mut self.light);
+        } else {
+            self.add_halves(numbers);
+        }
+        self.blocks += 1;
+        if self.blocks == Sum::MOST_BLOCKS {
+            *self = Sum { whole: self.total(), ..Sum::default() };
+        }
+    }
+
+    /// Splits each number into two integers, without leaving float32.
+    #[inline(always)]
+    fn add_halves(&mut self, numbers: &[f32; BLOCK]) {
+        const ROUND_HIGH: f32 = 1.5 * (1u64 << 43) as f32; // the last bit of a sum with this is 2**20
+        const ROUND_LOW: f32 = 1.5 * (1u64 << 23) as f32; // the last bit of a sum with this is 1
+        let (mut high, mut low) = ([0u32; BLOCK], [0u32; BLOCK]);
+        for ((high, low), &x) in high.iter_mut().zip(&mut low).zip(numbers) {
+            let rounded = x + ROUND_HIGH;
+            *high = rounded.to_bits();
+            *low = (x - (rounded - ROUND_HIGH) + ROUND_LOW).to_bits();
+        }
+        let in_lane = |bits: &[u32; BLOCK], lane: usize, round: f32| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|part| bits[part * LANES + lane]);
+            let sum = a.wrapping_add(b).wrapping_add(c.wrapping_add(d));
+            sum.wrapping_sub(round.to_bits().wrapping_mul(4))
+        };
+        for lane in 0..LANES {
+            self.high[lane] = self.high[lane].wrapping_add(in_lane(&high, lane, ROUND_HIGH));
+            self.low[lane] = self.low[lane].wrapping_add(in_lane(&low, lane, ROUND_LOW));
+        }
+    }
+
+    #[inline(always)]
+    pub fn total(&self) -> u64 {
+        let mut lanes = [0u64; LANES];
+        for lane in 0..LANES {
+            let low = i64::from(self.low[lane] as i32) as u64;
+            lanes[lane] =
+                (u64::from(self.high[lane]) << 20).wrapping_add(low).wrapping_add(u64::from(self.light[lane]));
+        }
+        lanes.into_iter().fold(self.whole, u64::wrapping_add)
+    }
 }
 
 /// Moves the exponent and the mantissa to their places in a float32. One multiplication by a power of two then corrects
