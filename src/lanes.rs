@@ -226,13 +226,12 @@ impl Sum {
 
     #[inline(always)]
     pub fn total(&self) -> u64 {
-        let mut lanes = [0u64; LANES];
-        for lane in 0..LANES {
-            let low = i64::from(self.low[lane] as i32) as u64;
-            lanes[lane] =
-                (u64::from(self.high[lane]) << 20).wrapping_add(low).wrapping_add(u64::from(self.light[lane]));
+        let mut total = self.whole;
+        for ((&light, &high), &low) in self.light.iter().zip(&self.high).zip(&self.low) {
+            let low = i64::from(low as i32) as u64;
+            total = total.wrapping_add((u64::from(high) << 20).wrapping_add(low).wrapping_add(u64::from(light)));
         }
-        lanes.into_iter().fold(self.whole, u64::wrapping_add)
+        total
     }
 }
 

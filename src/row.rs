@@ -285,15 +285,18 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
     fn next(&mut self) -> Option<usize> {
         while self.mask == 0 {
             let rest = self.maxima.get(self.end..).filter(|rest| !rest.is_empty())?;
-            let mut padded = [f32::NAN; BLOCK]; // NaN does not reach any floor
-            let chunk = rest.first_chunk::<BLOCK>().unwrap_or_else(|| {
-                padded[..rest.len()].copy_from_slice(rest);
-                &padded
-            });
-            self.mask = I::at_least(chunk, self.floor);
-            if self.limit < f32::INFINITY {
-                self.mask &= !I::at_least(chunk, self.limit);
-            }
+            let mask = |chunk: &[f32; BLOCK]| {
+                let reached = I::at_least(chunk, self.floor);
+                if self.limit == f32::INFINITY { reached } else { reached & !I::at_least(chunk, self.limit) }
+            };
+            self.mask = match rest.first_chunk::<BLOCK>() {
+                Some(chunk) => mask(chunk),
+                None => {
+                    let mut padded = [f32::NAN; BLOCK]; // NaN does not reach any floor
+                    padded[..rest.len()].copy_from_slice(rest);
+                    mask(&padded)
+                }
+            };
             self.end += BLOCK;
         }
         let place = self.mask.trailing_zeros() as usize;

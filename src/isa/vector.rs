@@ -57,9 +57,9 @@ pub trait Vector {
     #[inline(always)]
     fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
         let mut lanes = [0f32; LANES];
-        for lane in 0..LANES {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
             let [a, b, c, d] = [0, 1, 2, 3].map(|part| number(part * LANES + lane));
-            lanes[lane] = (a + b) + (c + d);
+            *sum = (a + b) + (c + d);
         }
         Self::sum_of_lanes(&lanes)
     }
@@ -199,6 +199,25 @@ impl Vector for Avx2 {
             sum += u64::from(lane); // a lane has not overflowed: it is the sum of eight values of at most 2**LIGHT
         }
         sum
+    }
+
+    #[inline(always)]
+    fn sum_of_lanes(lanes: &[f32; LANES]) -> f32 {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn sum(lanes: &[f32; LANES]) -> f32 {
+            // SAFETY: `lanes` has sixteen floats, eight for each load, which does not need to be aligned.
+            let [first, second] = [0, 8].map(|lane| unsafe { _mm256_loadu_ps(lanes.as_ptr().add(lane)) });
+            let eight = _mm256_add_ps(first, second);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
+        unsafe { sum(lanes) }
     }
 
     #[inline(always)]
