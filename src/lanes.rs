@@ -139,17 +139,34 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| max(a, b))
 }
 
-/// Returns the sum of the numbers in lanes.
+/// Adds up the numbers of a block in lanes.
 #[inline(always)]
-pub(crate) fn sum_of_lanes(lanes: &[f32; LANES]) -> f32 {
-    let (mut eight, mut four) = ([0f32; 8], [0f32; 4]);
-    for lane in 0..8 {
-        eight[lane] = lanes[lane] + lanes[lane + 8];
+pub(crate) fn sums_in_lanes(number: impl Fn(usize) -> f32) -> [f32; LANES] {
+    let mut lanes = [0f32; LANES];
+    for (lane, sum) in lanes.iter_mut().enumerate() {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|part| number(part * LANES + lane));
+        *sum = (a + b) + (c + d);
     }
-    for lane in 0..4 {
-        four[lane] = eight[lane] + eight[lane + 4];
+    lanes
+}
+
+/// Adds up the numbers of a block in halves. A loop over parts of eight lanes was compiled to additions of two and four, each
+/// with a shuffle.
+#[inline(always)]
+pub(crate) fn sum_in_halves(number: impl Fn(usize) -> f32) -> f32 {
+    let mut numbers = [0f32; BLOCK];
+    for (place, sum) in numbers.iter_mut().enumerate() {
+        *sum = number(place);
     }
-    (four[0] + four[2]) + (four[1] + four[3])
+    let mut half = BLOCK / 2;
+    while half > 0 {
+        let (first, second) = numbers.split_at_mut(half);
+        for (a, b) in first.iter_mut().zip(second) {
+            *a += *b;
+        }
+        half /= 2;
+    }
+    numbers[0]
 }
 
 /// Returns the sum of numbers below 2**51, each rounded to an integer, with ties to even.

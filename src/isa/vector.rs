@@ -46,22 +46,11 @@ pub trait Vector {
         sum.add(if is_light { Self::sum_of_light(block) } else { lanes::sum_of_rounded(block) });
     }
 
-    /// The sum of the numbers in lanes, added in an order that depends on the instruction set. So this, too, is for bounds.
-    #[inline(always)]
-    fn sum_of_lanes(lanes: &[f32; LANES]) -> f32 {
-        lanes::sum_of_lanes(lanes)
-    }
-
-    /// The sum of a block of numbers, added in an order that depends on the instruction set. If no number is negative, it is
-    /// within 2**-21 of it.
+    /// The sum of a block of numbers, added in an order that depends on the instruction set. So this, too, is for bounds: if no
+    /// number is negative, it is within 2**-21 of the sum.
     #[inline(always)]
     fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
-        let mut lanes = [0f32; LANES];
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|part| number(part * LANES + lane));
-            *sum = (a + b) + (c + d);
-        }
-        Self::sum_of_lanes(&lanes)
+        lanes::sum_in_halves(number)
     }
 
     /// The block as float32.
@@ -202,7 +191,7 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn sum_of_lanes(lanes: &[f32; LANES]) -> f32 {
+    fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
         use std::arch::x86_64::*;
 
         #[target_feature(enable = "avx2")]
@@ -217,7 +206,7 @@ impl Vector for Avx2 {
         }
 
         // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
-        unsafe { sum(lanes) }
+        unsafe { sum(&lanes::sums_in_lanes(number)) }
     }
 
     #[inline(always)]
@@ -325,7 +314,7 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn sum_of_lanes(lanes: &[f32; LANES]) -> f32 {
+    fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
         use std::arch::x86_64::*;
 
         #[target_feature(enable = "avx512f")]
@@ -336,7 +325,7 @@ impl Vector for Avx512 {
         }
 
         // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
-        unsafe { sum(lanes) }
+        unsafe { sum(&lanes::sums_in_lanes(number)) }
     }
 
     // The clones that have AVX-512 also have F16C.
