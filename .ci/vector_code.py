@@ -26,7 +26,7 @@ CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
 BASELINE = re.compile(
     r"toksample::(row|kernels::replay)::first_not_finite\b"
     r"|<?toksample::recipe::\w+::(<|body<.*closure)|<?toksample::(search|changes|methods)::"
-    r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between|series::|tail::)"
+    r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between|series::|tail::|order::sort)"
     r"|<toksample::isa::vector::Portable as"
     r"|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )

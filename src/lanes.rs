@@ -18,6 +18,9 @@ pub(crate) const GROUP: usize = 8;
 /// Added to a float64 of magnitude below 2**51, it rounds it to an integer, which then stands in the low bits.
 pub(crate) const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
 
+/// A number up to 2**LIGHT is light: sums of light numbers fit into lanes of 32 bits.
+pub(crate) const LIGHT: u32 = 26;
+
 /// Returns the larger of two floats, as the vector instruction does, and `a` if one of them is NaN.
 #[inline(always)]
 pub(crate) fn max(a: f32, b: f32) -> f32 {
@@ -136,6 +139,36 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| max(a, b))
 }
 
+/// Adds up the numbers of a block in lanes.
+#[inline(always)]
+pub(crate) fn sums_in_lanes(number: impl Fn(usize) -> f32) -> [f32; LANES] {
+    let mut lanes = [0f32; LANES];
+    for (lane, sum) in lanes.iter_mut().enumerate() {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|part| number(part * LANES + lane));
+        *sum = (a + b) + (c + d);
+    }
+    lanes
+}
+
+/// Adds up the numbers of a block in halves. A loop over parts of eight lanes was compiled to additions of two and four, each
+/// with a shuffle.
+#[inline(always)]
+pub(crate) fn sum_in_halves(number: impl Fn(usize) -> f32) -> f32 {
+    let mut numbers = [0f32; BLOCK];
+    for (place, sum) in numbers.iter_mut().enumerate() {
+        *sum = number(place);
+    }
+    let mut half = BLOCK / 2;
+    while half > 0 {
+        let (first, second) = numbers.split_at_mut(half);
+        for (a, b) in first.iter_mut().zip(second) {
+            *a += *b;
+        }
+        half /= 2;
+    }
+    numbers[0]
+}
+
 /// Returns the sum of numbers below 2**51, each rounded to an integer, with ties to even.
 #[inline(always)]
 pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
@@ -144,6 +177,79 @@ pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
         sum = sum.wrapping_add((f64::from(weight) + ROUND64).to_bits());
     }
     sum.wrapping_sub((BLOCK as u64).wrapping_mul(ROUND64.to_bits()))
+}
+
+/// A sum of numbers that are rounded to integers, with ties to even. `Vector::add` adds the numbers of a block.
+///
+/// In the lanes of 32 bits, adding a block takes no additions across lanes and none of 64 bits. Before a lane can overflow, all
+/// are added to `whole`.
+#[derive(Clone, Copy, Default)]
+pub struct Sum {
+    whole: u64,
+    /// How many blocks are in the lanes.
+    blocks: usize,
+    light: [u32; LANES],
+    /// The other numbers, each rounded to a multiple of 2**20, in units of 2**20.
+    high: [u32; LANES],
+    /// What each of these numbers has more than that: an integer of at most 2**19, or a negative one.
+    low: [u32; LANES],
+}
+
+impl Sum {
+    /// The most blocks in the lanes: each adds four numbers of up to 2**LIGHT to a lane.
+    const MOST_BLOCKS: usize = 8;
+
+    /// Adds an integer.
+    #[inline(always)]
+    pub fn add(&mut self, number: u64) {
+        self.whole = self.whole.wrapping_add(number);
+    }
+
+    /// Adds the numbers of a block to the lanes. They must be in [0, 2**41]. `add_light` adds them if they are light.
+    #[inline(always)]
+    pub fn add_to_lanes(&mut self, numbers: &[f32; BLOCK], is_light: bool, add_light: impl Fn(&mut [u32; LANES])) {
+        if is_light {
+            add_light(&mut self.light);
+        } else {
+            self.add_halves(numbers);
+        }
+        self.blocks += 1;
+        if self.blocks == Sum::MOST_BLOCKS {
+            *self = Sum { whole: self.total(), ..Sum::default() };
+        }
+    }
+
+    /// Splits each number into two integers, without leaving float32.
+    #[inline(always)]
+    fn add_halves(&mut self, numbers: &[f32; BLOCK]) {
+        const ROUND_HIGH: f32 = 1.5 * (1u64 << 43) as f32; // the last bit of a sum with this is 2**20
+        const ROUND_LOW: f32 = 1.5 * (1u64 << 23) as f32; // the last bit of a sum with this is 1
+        let (mut high, mut low) = ([0u32; BLOCK], [0u32; BLOCK]);
+        for ((high, low), &x) in high.iter_mut().zip(&mut low).zip(numbers) {
+            let rounded = x + ROUND_HIGH;
+            *high = rounded.to_bits();
+            *low = (x - (rounded - ROUND_HIGH) + ROUND_LOW).to_bits();
+        }
+        let in_lane = |bits: &[u32; BLOCK], lane: usize, round: f32| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|part| bits[part * LANES + lane]);
+            let sum = a.wrapping_add(b).wrapping_add(c.wrapping_add(d));
+            sum.wrapping_sub(round.to_bits().wrapping_mul(4))
+        };
+        for lane in 0..LANES {
+            self.high[lane] = self.high[lane].wrapping_add(in_lane(&high, lane, ROUND_HIGH));
+            self.low[lane] = self.low[lane].wrapping_add(in_lane(&low, lane, ROUND_LOW));
+        }
+    }
+
+    #[inline(always)]
+    pub fn total(&self) -> u64 {
+        let mut total = self.whole;
+        for ((&light, &high), &low) in self.light.iter().zip(&self.high).zip(&self.low) {
+            let low = i64::from(low as i32) as u64;
+            total = total.wrapping_add((u64::from(high) << 20).wrapping_add(low).wrapping_add(u64::from(light)));
+        }
+        total
+    }
 }
 
 /// Moves the exponent and the mantissa to their places in a float32. One multiplication by a power of two then corrects

@@ -55,7 +55,13 @@ pub(crate) trait Row: Copy {
     /// Iterates, in order, over the blocks whose maximum is at least `floor`. One comparison handles 64 of them.
     #[inline(always)]
     fn reaching(&self, floor: f32) -> Reaching<'_, Self::Isa> {
-        Reaching { maxima: self.maxima(), floor, end: 0, mask: 0, isa: PhantomData }
+        self.between(floor, f32::INFINITY)
+    }
+
+    /// Iterates, in order, over the blocks whose maximum is at least `floor` and below `limit`.
+    #[inline(always)]
+    fn between(&self, floor: f32, limit: f32) -> Reaching<'_, Self::Isa> {
+        Reaching { maxima: self.maxima(), floor, limit, end: 0, mask: 0, isa: PhantomData }
     }
 }
 
@@ -261,10 +267,11 @@ fn stored_block<'b, I: Vector, T: Logit>(logits: &'b [T], index: usize, buffer: 
     T::widen::<I>(block, &mut buffer.widened)
 }
 
-/// See [`Row::reaching`].
+/// See [`Row::between`].
 pub(crate) struct Reaching<'a, I> {
     maxima: &'a [f32],
     floor: f32,
+    limit: f32,
     /// The end of the range of maxima that `mask` describes.
     end: usize,
     mask: u64,
@@ -278,12 +285,16 @@ impl<I: Vector> Iterator for Reaching<'_, I> {
     fn next(&mut self) -> Option<usize> {
         while self.mask == 0 {
             let rest = self.maxima.get(self.end..).filter(|rest| !rest.is_empty())?;
+            let mask = |chunk: &[f32; BLOCK]| {
+                let reached = I::at_least(chunk, self.floor);
+                if self.limit == f32::INFINITY { reached } else { reached & !I::at_least(chunk, self.limit) }
+            };
             self.mask = match rest.first_chunk::<BLOCK>() {
-                Some(chunk) => I::at_least(chunk, self.floor),
+                Some(chunk) => mask(chunk),
                 None => {
                     let mut padded = [f32::NAN; BLOCK]; // NaN does not reach any floor
                     padded[..rest.len()].copy_from_slice(rest);
-                    I::at_least(&padded, self.floor)
+                    mask(&padded)
                 }
             };
             self.end += BLOCK;

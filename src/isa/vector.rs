@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use crate::lanes::{self, BLOCK};
+use crate::lanes::{self, BLOCK, LANES, Sum};
 
 /// The operations that differ between the clones. Each one is here because no loop compiles to the instruction that it needs,
 /// or because that instruction is slow on a CPU that has to emulate it. DESIGN.md has the measurement of each.
@@ -33,10 +33,24 @@ pub trait Vector {
         lanes::allowed(block, bits)
     }
 
-    /// The sum of the values, each rounded to an integer (ties to even). The values must be in [0, 2**28].
+    /// The sum of the values, each rounded to an integer (ties to even). The values must be in [0, 2**LIGHT].
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
         lanes::sum_of_rounded(block)
+    }
+
+    /// Adds the values, each rounded to an integer (ties to even), to a sum. They must be in [0, 2**LIGHT] if the block is
+    /// light, and otherwise in [0, 2**41].
+    #[inline(always)]
+    fn add(block: &[f32; BLOCK], is_light: bool, sum: &mut Sum) {
+        sum.add(if is_light { Self::sum_of_light(block) } else { lanes::sum_of_rounded(block) });
+    }
+
+    /// The sum of a block of numbers, added in an order that depends on the instruction set. So this, too, is for bounds: if no
+    /// number is negative, it is within 2**-21 of the sum.
+    #[inline(always)]
+    fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
+        lanes::sum_in_halves(number)
     }
 
     /// The block as float32.
@@ -171,9 +185,28 @@ impl Vector for Avx2 {
         let lanes = unsafe { lanes(block) };
         let mut sum = 0;
         for lane in lanes {
-            sum += u64::from(lane); // a lane has not overflowed: it is the sum of eight values of at most 2**28
+            sum += u64::from(lane); // a lane has not overflowed: it is the sum of eight values of at most 2**LIGHT
         }
         sum
+    }
+
+    #[inline(always)]
+    fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn sum(lanes: &[f32; LANES]) -> f32 {
+            // SAFETY: `lanes` has sixteen floats, eight for each load, which does not need to be aligned.
+            let [first, second] = [0, 8].map(|lane| unsafe { _mm256_loadu_ps(lanes.as_ptr().add(lane)) });
+            let eight = _mm256_add_ps(first, second);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
+        unsafe { sum(&lanes::sums_in_lanes(number)) }
     }
 
     #[inline(always)]
@@ -252,12 +285,50 @@ impl Vector for Avx512 {
         kept
     }
 
-    // The clones that have AVX-512 also have AVX2 and F16C.
-
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
-        Avx2::sum_of_light(block)
+        let mut sum = Sum::default();
+        Self::add(block, true, &mut sum);
+        sum.total()
     }
+
+    #[inline(always)]
+    fn add(block: &[f32; BLOCK], is_light: bool, sum: &mut Sum) {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn add_light(block: &[f32; BLOCK], lanes: &mut [u32; 16]) {
+            // SAFETY: `lanes` has sixteen integers, and the load does not need to be aligned.
+            let mut sums = unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) };
+            for x in block.as_chunks::<16>().0 {
+                // SAFETY: `x` has sixteen floats, and the load does not need to be aligned.
+                sums = _mm512_add_epi32(sums, _mm512_cvtps_epi32(unsafe { _mm512_loadu_ps(x.as_ptr()) }));
+            }
+            // SAFETY: `lanes` has sixteen integers, and the store does not need to be aligned.
+            unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), sums) };
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        sum.add_to_lanes(block, is_light, |lanes| unsafe { add_light(block, lanes) });
+    }
+
+    #[inline(always)]
+    fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn sum(lanes: &[f32; LANES]) -> f32 {
+            // SAFETY: `lanes` has sixteen floats, and the load does not need to be aligned.
+            _mm512_reduce_add_ps(unsafe { _mm512_loadu_ps(lanes.as_ptr()) })
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        unsafe { sum(&lanes::sums_in_lanes(number)) }
+    }
+
+    // The clones that have AVX-512 also have F16C.
 
     #[inline(always)]
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {

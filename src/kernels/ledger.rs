@@ -12,89 +12,92 @@
 //! to the same answer. Only the time differs.
 //!
 //! How it is fast: in most rows a few blocks hold nearly all of the mass. Those blocks are counted, and the bounds of the
-//! others are then so close that a draw or a filter gives the same answer at both ends. Where it does not, the bounds are
-//! refined, in the end to the exact masses.
+//! others are then so close that a draw or a filter gives the same answer at both ends. Where it does not, more blocks are
+//! counted, those with the largest maxima first, until less of the mass is unknown. So each degree of certainty counts only
+//! what is new. Where much may stay unknown, as in a first look for a draw, most blocks are counted only roughly, at a third of
+//! the cost: a block usually weighs less than twice as much as its maximum, so that bounds by the maximum alone are too wide.
+//! In the end all masses are exact.
 
-use super::mass::Mass;
+use super::mass::{Mass, S};
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
-/// At first, one part in 2**OPEN of a row's mass may stay unknown. A larger part makes a second look more likely, and a
-/// smaller part makes the first look take longer.
-const OPEN: u32 = 8;
+/// The part of the mass that may stay unknown is smaller by this power of two in the next degree.
+const CLOSER: u32 = 2;
 
-/// Blocks whose maximum has at least this mass are counted first. In most rows they leave less than that part unknown; where
-/// they do not, the bar is lowered by a power of two at a time, which is cheap, because it only sums what the maxima give.
-const HEAVY: u64 = 1 << 32;
-const LOWER: u32 = 4;
+/// If less than one part in 2**CLOSEST of the mass may stay unknown, every block is counted.
+const CLOSEST: u32 = 11;
+
+/// If less than one part in 2**ROUGH of the mass may stay unknown, blocks are not counted roughly any more: that would leave too
+/// much unknown to be worth its time.
+const ROUGH: u32 = 8;
+
+/// If a row has fewer blocks than this, every block is counted, because that takes no longer than choosing some.
+const FEW: usize = 64;
 
 /// The bounds of the blocks of one row.
 #[derive(Debug, Default)]
 pub struct Ledger {
     low: Vec<u64>,
     high: Vec<u64>,
-    known: Known,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Known {
-    /// The heaviest blocks are known to within 2**-19 of their mass, and the others by their maxima.
-    #[default]
-    Heaviest,
-    /// Every block is known to within 2**-19 of its mass.
-    Nearly,
-    /// Every block is known exactly.
-    Exactly,
+    /// Approximately how far the bounds of each block are apart.
+    gaps: Vec<f32>,
+    /// One part in 2**openness of the mass may stay unknown.
+    openness: u32,
+    /// The blocks whose maximum reaches this logit are known to within 2**-19 of their mass.
+    floor: f32,
+    /// How many these are.
+    counted: usize,
+    /// Other blocks whose maximum reaches this logit are known roughly, and all others by their maxima alone.
+    rough_floor: f32,
+    /// True if every block is known exactly.
+    is_exact: bool,
 }
 
 impl Ledger {
     /// Reserves memory for a row with this many blocks.
     pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
         reserve(&mut self.low, blocks)?;
-        reserve(&mut self.high, blocks)
+        reserve(&mut self.high, blocks)?;
+        reserve(&mut self.gaps, blocks)
     }
 
-    /// Starts the ledger of a row, with the bounds that the maxima give and tighter bounds for the heaviest blocks.
+    /// Starts the ledger of a row, with the bounds that the maxima give and tighter bounds for the heaviest blocks, so that no
+    /// more than one part in 2**openness of the mass stays unknown.
     #[inline(always)]
-    pub fn open<R: Row>(&mut self, row: &R, mass: Mass) {
+    pub fn open<R: Row>(&mut self, row: &R, mass: Mass, openness: u32) {
+        let openness = if row.maxima().len() < FEW { CLOSEST + 1 } else { openness };
+        (self.openness, self.counted, self.is_exact) = (openness, 0, false);
+        (self.floor, self.rough_floor) = (f32::INFINITY, f32::INFINITY);
+        let Ledger { low, high, gaps, .. } = self;
         R::Isa::run(move || {
-            mass.of_all(row.maxima().iter().copied(), &mut self.low);
-            self.high.resize(row.maxima().len(), 0);
-            for (high, largest) in self.high.iter_mut().zip(&self.low) {
-                *high = largest * BLOCK as u64;
+            mass.of_all(row.maxima().iter().copied(), low);
+            high.resize(low.len(), 0);
+            gaps.resize(low.len(), 0.0);
+            for (high, largest) in high.iter_mut().zip(low) {
+                *high = *largest * BLOCK as u64;
             }
-            self.known = Known::Heaviest;
-            let open = self.low.iter().sum::<u64>() >> OPEN;
-            let mut least = HEAVY;
-            while self.open_below(least) > open {
-                least >>= LOWER;
+            for (gap, &maximum) in gaps.iter_mut().zip(row.maxima()) {
+                *gap = mass.weight(maximum) * (BLOCK - 1) as f32;
             }
-            self.count(least, row, mass);
-        })
+        });
+        self.count(row, mass);
     }
 
-    /// Returns the exact mass of a row.
-    #[inline(always)]
-    pub fn exact_total<R: Row>(&mut self, row: &R, mass: Mass) -> u64 {
-        self.low.resize(row.maxima().len(), 0);
-        self.high.resize(row.maxima().len(), 0);
-        self.count_exactly(row, mass);
-        self.total().0
-    }
-
-    /// Tightens the bounds; two calls make them exact. A third call is an error: exact masses answer every question about a
-    /// row that does not change, so the row must have changed.
+    /// Tightens the bounds by a degree. The last degree is exact. One more call is an error: exact masses answer every question
+    /// about a row that does not change, so the row must have changed.
     #[inline(always)]
     pub fn refine<R: Row>(&mut self, row: &R, mass: Mass) -> Result<(), RowError> {
-        match self.known {
-            Known::Heaviest => {
-                self.known = Known::Nearly;
-                self.count(1, row, mass);
-            }
-            Known::Nearly => self.count_exactly(row, mass),
-            Known::Exactly => return Err(RowError::Changed),
+        if self.is_exact {
+            return Err(RowError::Changed);
+        }
+        if self.floor == f32::MIN {
+            self.count_exactly(row, mass);
+        } else {
+            self.openness += CLOSER;
+            self.count(row, mass);
         }
         Ok(())
     }
@@ -103,7 +106,7 @@ impl Ledger {
     #[inline(always)]
     fn count_exactly<R: Row>(&mut self, row: &R, mass: Mass) {
         R::Isa::run(move || {
-            self.known = Known::Exactly;
+            self.is_exact = true;
             let light = mass.light();
             let mut buffer = Buffer::new();
             let bounds = self.low.iter_mut().zip(&mut self.high);
@@ -115,24 +118,59 @@ impl Ledger {
         })
     }
 
-    /// Counts those blocks that are known by their maxima alone and whose maximum has a mass of at least `least`.
+    /// Counts blocks, first roughly and then to within 2**-19, until no more than the open part is unknown.
     #[inline(always)]
-    fn count<R: Row>(&mut self, least: u64, row: &R, mass: Mass) {
+    fn count<R: Row>(&mut self, row: &R, mass: Mass) {
         R::Isa::run(move || {
-            let mut buffer = Buffer::new();
-            for (index, (low, high)) in self.low.iter_mut().zip(&mut self.high).enumerate() {
-                let by_maximum = *high == *low * BLOCK as u64;
-                if by_maximum && *low >= least {
-                    (*low, *high) = mass.bounds_of_block::<R::Isa>(row.block(index, &mut buffer));
+            let (maxima, mut buffer) = (row.maxima(), Buffer::new());
+            let open = (self.total().0 >> self.openness) as f32;
+            if self.openness <= ROUGH {
+                let floor = self.floor_above::<R::Isa>(maxima, mass, open / 2.0).min(self.rough_floor);
+                for index in row.between(floor, self.rough_floor) {
+                    let (low, high) = mass.rough_bounds_of_block::<R::Isa>(row.block(index, &mut buffer));
+                    (self.low[index], self.high[index], self.gaps[index]) = (low, high, (high - low) as f32);
                 }
+                self.rough_floor = floor;
             }
+            let is_part = self.openness <= CLOSEST && self.counted <= maxima.len() / 2;
+            let floor = if is_part { self.floor_above::<R::Isa>(maxima, mass, open).min(self.floor) } else { f32::MIN };
+            for index in row.between(floor, self.floor) {
+                let (low, high) = mass.bounds_of_block::<R::Isa>(row.block(index, &mut buffer));
+                (self.low[index], self.high[index], self.gaps[index]) = (low, high, 0.0);
+                self.counted += 1;
+            }
+            self.floor = floor;
         })
     }
 
-    /// Returns how much mass stays unknown if only the blocks with a largest mass of at least `least` are counted.
+    /// Returns a logit such that approximately no more than `open` is unknown of the blocks whose maximum is below it.
     #[inline(always)]
-    fn open_below(&self, least: u64) -> u64 {
-        self.low.iter().map(|&largest| if largest < least { largest * (BLOCK as u64 - 1) } else { 0 }).sum()
+    fn floor_above<I: Vector>(&self, maxima: &[f32], mass: Mass, open: f32) -> f32 {
+        let floor = |power| mass.logit_of_at_most(power).next_up().max(f32::MIN);
+        let (mut power, mut step) = (0, 1 << S.ilog2());
+        while step > 0 {
+            if power + step <= S && self.gaps_below::<I>(maxima, floor(power + step)) <= open {
+                power += step;
+            }
+            step /= 2;
+        }
+        floor(power)
+    }
+
+    /// Returns approximately how much is unknown of the blocks whose maximum is below a floor.
+    #[inline(always)]
+    fn gaps_below<I: Vector>(&self, maxima: &[f32], floor: f32) -> f32 {
+        let gap = |maximum, gap| if maximum < floor { gap } else { 0.0 };
+        let ((maxima, rest), (gaps, other)) = (maxima.as_chunks::<BLOCK>(), self.gaps.as_chunks::<BLOCK>());
+        let mut sums = [0f32; BLOCK];
+        for (maxima, gaps) in maxima.iter().zip(gaps) {
+            for lane in 0..BLOCK {
+                sums[lane] += gap(maxima[lane], gaps[lane]);
+            }
+        }
+        rest.iter()
+            .zip(other)
+            .fold(I::nearly_sum(|lane| sums[lane]), |sum, (&maximum, &block)| sum + gap(maximum, block))
     }
 
     /// Iterates over the bounds of each block.

@@ -17,8 +17,8 @@
 //!    unchecked.
 //! 3. Where a second read must agree with the first (the block holds its maximum, the masses reach the target), the answer is
 //!    an `Option` or a `Result`. It is never left to `expect` or `unreachable!`.
-//! 4. A loop that looks again has a bound that no logit can change. A ledger is refined twice. A survey widens its doubt until
-//!    it covers the whole row. A selection splits keys, and keys always differ because they contain the ids.
+//! 4. A loop that looks again has a bound that no logit can change. A ledger is refined by degrees, of which there are a few.
+//!    A survey widens its doubt until it covers the whole row. A selection splits keys, and keys always differ because they contain the ids.
 //!
 //! Rust calls such a race undefined behavior, and LLVM does not guarantee anything about the value that a racing read returns.
 //! The rules rely on what a compiled read can do, which is to return the old bits, the new bits or a mixture of them. The

@@ -62,6 +62,38 @@ pub fn from_ascending(place: u32) -> f32 {
     f32::from_bits(place ^ (sign | 0x8000_0000))
 }
 
+/// Sorts keys, which must be in the order of their ids. `work` is scratch.
+///
+/// As the ids are in order already, a stable sort by the logits is enough: three times by eleven bits, the lowest first.
+#[inline(never)]
+pub fn sort(keys: &mut Vec<u64>, work: &mut Vec<u64>) {
+    /// At most this many keys are compared instead.
+    const FEW: usize = 2048;
+    const BITS: u32 = 11;
+    if keys.len() <= FEW {
+        keys.sort_unstable();
+        return;
+    }
+    work.resize(keys.len(), 0);
+    for shift in (u32::BITS..u64::BITS).step_by(BITS as usize) {
+        let digit = |key: u64| (key >> shift) as usize % (1 << BITS);
+        let mut places = [0; 1 << BITS];
+        for &key in &*keys {
+            places[digit(key)] += 1;
+        }
+        let mut before = 0;
+        for place in &mut places {
+            before += std::mem::replace(place, before);
+        }
+        for &key in &*keys {
+            let place = &mut places[digit(key)];
+            work[*place] = key;
+            *place += 1;
+        }
+        std::mem::swap(keys, work);
+    }
+}
+
 /// A prefix of the total order (the tokens up to a key), in the form in which a block can be compared with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefix {
@@ -142,5 +174,16 @@ mod tests {
             }
         }
         assert_eq!(key(-0.0, 3), key(0.0, 3));
+    }
+
+    #[test]
+    fn keys_in_the_order_of_the_ids_are_sorted() {
+        for count in [0, 1, 2048, 2049, 30_000] {
+            let mut keys: Vec<u64> = (0..count).map(|id| key((id * 7919 % 1009) as f32 - 500.0, id)).collect();
+            let mut wanted = keys.clone();
+            wanted.sort();
+            sort(&mut keys, &mut Vec::new());
+            assert_eq!(keys, wanted);
+        }
     }
 }

@@ -14,28 +14,27 @@
 use super::mass::{LEAST_WEIGHT, Mass, S};
 use super::series::ln;
 use crate::isa::Vector;
-use crate::lanes::BLOCK;
+use crate::lanes::{BLOCK, Sum};
 use crate::logit::Logit;
 use crate::row::{Buffer, Plain, Row};
 
 /// Fills `out` with the probabilities.
 #[inline(always)]
 pub fn softmax<R: Row>(row: &R, mass: Mass, out: &mut [f32]) {
-    let (mut total, light) = (0, mass.light());
+    let (mut sum, light) = (Sum::default(), mass.light());
     let mut buffer = Buffer::new();
     let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
     for ((index, &maximum), out) in row.maxima().iter().enumerate().zip(blocks) {
         *out = mass.weights(row.block(index, &mut buffer));
-        total += Mass::of_weights::<R::Isa>(out, maximum <= light);
+        R::Isa::add(out, maximum <= light, &mut sum);
     }
     if !rest.is_empty() {
         let index = row.maxima().len() - 1;
-        let maximum = row.maxima()[index];
         let weights = mass.weights(row.block(index, &mut buffer));
-        total += Mass::of_weights::<R::Isa>(&weights, maximum <= light);
+        R::Isa::add(&weights, row.maxima()[index] <= light, &mut sum);
         rest.copy_from_slice(&weights[..rest.len()]);
     }
-    let factor = (1.0 / total as f64) as f32;
+    let factor = (1.0 / sum.total() as f64) as f32;
     for p in out {
         *p = if *p > LEAST_WEIGHT { *p * factor } else { 0.0 };
     }

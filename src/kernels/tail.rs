@@ -27,7 +27,7 @@ pub fn start(masses: &[u64], z: f64, is_all: bool) -> Result<usize, u64> {
     let open = match (is_all, masses) {
         (true, _) => 0,
         (false, [.., a, b]) => a.wrapping_add(*b),
-        (false, _) => return Err(0),
+        (false, _) => return Err(u64::MAX), // any more tokens will do
     };
     let limit = |sum: u64| (z * sum as f64) as u64; // rounds down
     let (low, high) = (limit(least), limit(least.wrapping_add(open)));

@@ -177,7 +177,7 @@ impl List {
                 is_all = false;
             }
         }
-        self.work_keys.sort_unstable();
+        order::sort(&mut self.work_keys, &mut self.work_masses);
         I::run(|| mass.of_all(self.work_keys.iter().map(|&key| order::logit(key)), &mut self.work_masses));
         (&self.work_keys, &self.work_masses, is_all)
     }
@@ -240,7 +240,7 @@ impl List {
     #[inline(always)]
     pub fn sort<I: Vector>(&mut self, last: u64, mass: Mass) {
         self.truncate(last);
-        self.keys.sort_unstable();
+        order::sort(&mut self.keys, &mut self.work_keys);
         self.weigh::<I>(mass);
     }
 
@@ -257,7 +257,7 @@ impl List {
     /// Sorts the keys, without their masses, and returns them.
     #[inline(always)]
     pub fn sorted_keys(&mut self) -> &[u64] {
-        self.keys.sort_unstable();
+        order::sort(&mut self.keys, &mut self.work_keys);
         &self.keys
     }
 }

@@ -101,6 +101,11 @@ const LIGHTER: u32 = 3;
 /// The same, once the row has been sampled and that was not enough.
 const MUCH_LIGHTER: u32 = 4;
 
+/// The part of a row's mass, as a negative power of two, that may stay unknown at first: for a draw and for a filter. A smaller
+/// part makes the first look take longer, and a second look less likely.
+const OPEN_TO_DRAW: u32 = 4;
+const OPEN_TO_FILTER: u32 = 9;
+
 /// A row while filters are applied to it: which tokens have been kept so far. It is all that a filter sees.
 pub(crate) struct State<'a, R> {
     row: R,
@@ -588,7 +593,7 @@ impl Search {
         let mut is_listed = self.list.fill(row, mass, down_to(mass.floor(HEAVY)), limit / FIRST_SHARE);
         let is_open = is_listed;
         if is_open {
-            self.ledger.open(row, mass);
+            self.ledger.open(row, mass, OPEN_TO_FILTER);
         }
         while is_listed {
             let (low_total, high_total) = self.ledger.total();
@@ -630,7 +635,7 @@ impl Search {
     /// Finds the tokens that have at least the mass that `least` gives for the mass of the whole row. If they are few, they
     /// are listed, and the bounds of the row's mass are refined until it is certain which listed tokens are heavy enough.
     fn heavy<R: Row>(&mut self, row: &R, mass: Mass, least: &dyn Fn(u64) -> u64) -> Result<Kept, RowError> {
-        self.ledger.open(row, mass);
+        self.ledger.open(row, mass, OPEN_TO_FILTER);
         let (low, _) = at_both_ends(least, self.ledger.total());
         if !self.list.fill(row, mass, down_to(mass.floor(low)), most_listed(row.tokens())) {
             let least = least(self.total(row, mass));
@@ -697,8 +702,10 @@ impl Search {
             let lightest = if least == 0 { last } else { last.min(down_to(mass.floor(least))) };
             self.list.fill(row, mass, lightest, usize::MAX);
             let (keys, masses, _) = self.list.heaviest::<R::Isa>(mass, last, 0);
-            match tail::start(masses, z, lightest == last) {
+            match tail::start(masses, z, lightest == last || keys.len() == row.tokens()) {
                 Ok(count) => return last_before(keys, count),
+                // After a long list, a list of all tokens takes less time than one after the other that is a little longer.
+                Err(_) if keys.len() > most_listed(row.tokens()) => least = 0,
                 Err(lower) => least = lower.min(least >> LIGHTER),
             }
         }
@@ -752,7 +759,7 @@ impl Search {
 
     /// Returns the token that the word draws from the whole row. Its interval need not be exact.
     fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<Drawn, RowError> {
-        self.ledger.open(row, mass);
+        self.ledger.open(row, mass, OPEN_TO_DRAW);
         self.draw_from_ledger(row, mass, word)
     }
 
@@ -796,8 +803,8 @@ impl Search {
 
     /// Returns the mass of the whole row.
     #[inline(always)]
-    pub fn total<R: Row>(&mut self, row: &R, mass: Mass) -> u64 {
-        self.ledger.exact_total(row, mass)
+    pub fn total<R: Row>(&self, row: &R, mass: Mass) -> u64 {
+        mass.of_row(row)
     }
 
     /// Returns the keys of the tokens that survive, and their masses, in the total order. Banned tokens are never among them.

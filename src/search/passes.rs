@@ -19,6 +19,8 @@ use crate::row::Row;
 
 /// If the standard deviation of an estimate is a larger share of it than this, a better estimate is needed.
 const UNSURE: f64 = 0.25;
+/// The better estimate leaves one part in 2**OPEN_TO_WEIGH of the mass unknown.
+const OPEN_TO_WEIGH: u32 = 9;
 
 /// A sample of the row, and what a pass measured.
 #[derive(Debug, Default)]
@@ -98,7 +100,7 @@ impl Passes {
             None => self.survey.total(row, mass, last),
         };
         if deviation > UNSURE * estimate {
-            ledger.open(row, mass);
+            ledger.open(row, mass, OPEN_TO_WEIGH);
             (estimate, deviation) = (ledger.total().0 as f64 - after, 0.0);
         }
         let left_out = 1.0 - share.p;
