@@ -339,7 +339,8 @@ mod changing_rows {
 
     use super::*;
     use crate::context::Rules;
-    use crate::lanes::{LANES, lanes, max};
+    use crate::isa::Vector;
+    use crate::lanes::{LANES, max};
     use crate::steps::{Step, Steps};
 
     thread_local! {
@@ -376,8 +377,8 @@ mod changing_rows {
             [f32::NAN, f32::NEG_INFINITY, self.0 - 2.0, self.0 - 0.1, self.0 + 0.5][random(5) as usize]
         }
 
-        fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-            lanes(&block.map(Fickle::to_f32), nan)
+        fn lanes<I: Vector>(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+            I::lanes(&block.map(Fickle::to_f32), nan)
         }
 
         fn larger(a: f32, b: f32) -> f32 {

@@ -28,7 +28,7 @@
 
 use super::order;
 use crate::isa::Vector;
-use crate::lanes::{BLOCK, ROUND64, sum_of_rounded};
+use crate::lanes::{BLOCK, ROUND64, max, sum_of_rounded};
 
 /// The mass of the row's maximum is 2**S.
 pub const S: u32 = 41;
@@ -96,7 +96,7 @@ impl Mass {
     #[inline(always)]
     fn exponent(self, x: f32) -> f32 {
         let t = (x - self.maximum) * self.scale + SHIFT;
-        if t > LOWEST { t } else { LOWEST }
+        max(LOWEST, t)
     }
 
     /// Returns how surprising a token is, relative to the most probable one: see `surprise.rs`.
