@@ -262,7 +262,7 @@ fn filters(temperature: f64, top_k: u64, top_p: f64, min_p: f64) -> Params {
 /// Repeats a call, reusing the scratch memory, and prints the last answer.
 fn repeat<R: Debug>(repeats: usize, mut call: impl FnMut(Isa, &mut Scratch) -> R) {
     // The black box keeps the compiler from leaving out the other clones.
-    let avx2 = Isa::available().into_iter().find(|isa| isa.name() == "avx2").expect("this CPU has no AVX2");
+    let avx2 = Isa::available().into_iter().rfind(|isa| isa.name() != "avx512").expect("every CPU has one");
     let mut scratch = Scratch::default();
     let answer = (0..repeats).map(|_| call(black_box(avx2), &mut scratch)).last();
     println!("{answer:?}");

@@ -20,7 +20,7 @@ pub trait Logit: Copy + Send + Sync + 'static {
     type Lane: Copy + Default;
 
     /// Returns eight values whose maximum is the maximum of the block, and sets a lane of `nan` if it contains a NaN.
-    fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [Self::Lane; GROUP];
+    fn lanes<I: Vector>(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [Self::Lane; GROUP];
 
     /// Returns the larger of two values.
     fn larger(a: Self::Lane, b: Self::Lane) -> Self::Lane;
@@ -60,8 +60,8 @@ impl Logit for f32 {
     type Lane = f32;
 
     #[inline(always)]
-    fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-        lanes::lanes(block, nan)
+    fn lanes<I: Vector>(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        I::lanes(block, nan)
     }
 
     #[inline(always)]
@@ -96,7 +96,7 @@ impl Logit for bf16 {
     type Lane = i16;
 
     #[inline(always)]
-    fn lanes(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
+    fn lanes<I: Vector>(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
         lanes::narrow_lanes(|i| block[i].to_bits(), 0x7f80, nan)
     }
 
@@ -122,7 +122,7 @@ impl Logit for f16 {
     type Lane = i16;
 
     #[inline(always)]
-    fn lanes(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
+    fn lanes<I: Vector>(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [i16; GROUP] {
         lanes::narrow_lanes(|i| block[i].to_bits(), 0x7c00, nan)
     }
 

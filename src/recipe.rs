@@ -524,7 +524,8 @@ mod changing_rows {
     use std::cell::Cell;
 
     use super::*;
-    use crate::lanes::{LANES, lanes, max};
+    use crate::isa::Vector;
+    use crate::lanes::{LANES, max};
     use crate::logprobs::Mode;
     use crate::race::race;
     use crate::rng::Place;
@@ -565,8 +566,8 @@ mod changing_rows {
             [f32::NAN, f32::NEG_INFINITY, self.0 - 2.0, self.0 - 0.1, self.0 + 0.5][random(5) as usize]
         }
 
-        fn lanes(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-            lanes(&block.map(Fickle::to_f32), nan)
+        fn lanes<I: Vector>(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+            I::lanes(&block.map(Fickle::to_f32), nan)
         }
 
         fn larger(a: f32, b: f32) -> f32 {

@@ -346,12 +346,12 @@ fn allowed_maxima<I: Vector, T: Logit>(
     index: usize,
     nan: &mut [u32; LANES],
 ) -> [f32; GROUP] {
-    let Some(allowed) = allowed else { return group_maxima(group, nan) };
+    let Some(allowed) = allowed else { return group_maxima::<I, T>(group, nan) };
     let mut words = [0; GROUP];
     let known = &allowed[index..allowed.len().min(index + GROUP)];
     words[..known.len()].copy_from_slice(known);
     if words == [u64::MAX; GROUP] {
-        return group_maxima(group, nan);
+        return group_maxima::<I, T>(group, nan);
     }
     let mut lanes = [[f32::NEG_INFINITY; GROUP]; GROUP];
     let mut widened = [0.0; BLOCK];
@@ -359,13 +359,13 @@ fn allowed_maxima<I: Vector, T: Logit>(
     if words.contains(&0) {
         for ((lanes, block), word) in lanes.iter_mut().zip(blocks).zip(words) {
             if word != 0 {
-                *lanes = lanes::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
+                *lanes = I::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
             }
         }
     } else {
         // Without a branch for each block, the CPU works on several blocks at once.
         for ((lanes, block), word) in lanes.iter_mut().zip(blocks).zip(words) {
-            *lanes = lanes::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
+            *lanes = I::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
         }
     }
     fold_together(&lanes, lanes::max)
@@ -373,10 +373,10 @@ fn allowed_maxima<I: Vector, T: Logit>(
 
 /// Returns the maxima of eight blocks, and sets a lane of `nan` if they contain a NaN.
 #[inline(always)]
-fn group_maxima<T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+fn group_maxima<I: Vector, T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
     let mut lanes = [[T::Lane::default(); GROUP]; GROUP];
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
-        *lanes = T::lanes(block, nan);
+        *lanes = T::lanes::<I>(block, nan);
     }
     T::of_lanes(fold_together(&lanes, T::larger))
 }

@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use crate::lanes::{self, BLOCK, LANES, Sum};
+use crate::lanes::{self, BLOCK, GROUP, LANES, Sum};
 
 /// The operations that differ between the clones. Each one is here because no loop compiles to the instruction that it needs,
 /// or because that instruction is slow on a CPU that has to emulate it. DESIGN.md has the measurement of each.
@@ -22,6 +22,12 @@ pub trait Vector {
     #[inline(always)]
     fn nearly_mul_add(a: f32, b: f32, c: f32) -> f32 {
         if Self::FUSED { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    /// Eight values whose maximum is the maximum of the block, if it contains no NaN. If it does, a lane of `nan` is set.
+    #[inline(always)]
+    fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        lanes::lanes(block, nan)
     }
 
     /// Bit i is set if `block[i] >= floor`.
@@ -72,6 +78,38 @@ impl Vector for Portable {
     #[inline(never)]
     fn run<R>(function: impl FnOnce() -> R) -> R {
         function()
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        use std::arch::aarch64::*;
+
+        /// The maximum of two floats is NaN here if one of them is, so that only the last ones must be tested.
+        #[target_feature(enable = "neon")]
+        #[inline]
+        fn eight(block: &[f32; BLOCK]) -> [f32; GROUP] {
+            let parts = block.as_chunks::<4>().0;
+            // SAFETY: a part has four floats.
+            let load = |part: usize| unsafe { vld1q_f32(parts[part].as_ptr()) };
+            let mut maxima = [load(0), load(1)];
+            for part in 2..parts.len() {
+                maxima[part % 2] = vmaxq_f32(maxima[part % 2], load(part));
+            }
+            let mut lanes = [0.0; GROUP];
+            for (lanes, maxima) in lanes.as_chunks_mut::<4>().0.iter_mut().zip(maxima) {
+                // SAFETY: `lanes` has four floats.
+                unsafe { vst1q_f32(lanes.as_mut_ptr(), maxima) };
+            }
+            lanes
+        }
+
+        // SAFETY: every CPU of this architecture has NEON.
+        let lanes = unsafe { eight(block) };
+        for (nan, x) in nan.iter_mut().zip(lanes) {
+            *nan |= if x.is_nan() { u32::MAX } else { 0 };
+        }
+        lanes
     }
 
     #[inline(always)]

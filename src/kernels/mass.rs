@@ -28,7 +28,7 @@
 
 use super::order;
 use crate::isa::Vector;
-use crate::lanes::{BLOCK, LIGHT, ROUND64, Sum, sum_of_rounded};
+use crate::lanes::{BLOCK, LIGHT, ROUND64, Sum, max, sum_of_rounded};
 use crate::row::{Buffer, Row};
 
 /// The mass of the row's maximum is 2**S.
@@ -110,7 +110,7 @@ impl Mass {
     #[inline(always)]
     fn exponent(self, x: f32) -> f32 {
         let t = (x - self.maximum) * self.scale + SHIFT;
-        if t > LOWEST { t } else { LOWEST }
+        max(LOWEST, t)
     }
 
     /// Returns how surprising a token is, relative to the most probable one: see `surprise.rs`.
