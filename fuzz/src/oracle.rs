@@ -5,6 +5,7 @@
 use toksample::context::Context;
 use toksample::error::RowError;
 use toksample::params::Params;
+use toksample::recipe::Drawn;
 
 /// The mass of the most probable token is 2**S.
 const S: i32 = 41;
@@ -167,19 +168,19 @@ pub fn survivors(row: &[f32], params: &Params) -> (Vec<usize>, Vec<u64>) {
     (ids, masses)
 }
 
-/// The token that this word draws.
-pub fn sample(row: &[f32], params: &Params, word: u64) -> usize {
+/// The token that this word draws, and its interval of the mass line.
+pub fn sample(row: &[f32], params: &Params, word: u64) -> Drawn {
     let (ids, masses) = survivors(row, params);
     let total: u64 = masses.iter().sum();
     let target = ((u128::from(word) * u128::from(total)) >> 64) as u64;
     let mut by_id: Vec<(usize, u64)> = ids.into_iter().zip(masses).collect();
     by_id.sort_unstable();
-    let mut running = 0;
-    for (id, mass) in by_id {
-        running += mass;
-        if running > target {
-            return id;
+    let mut start = 0;
+    for (token, mass) in by_id {
+        if start + mass > target {
+            return Drawn { token, total, start, mass };
         }
+        start += mass;
     }
     unreachable!("the target is below the total")
 }
