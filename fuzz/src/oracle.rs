@@ -5,6 +5,7 @@
 use toksample::context::Context;
 use toksample::error::RowError;
 use toksample::params::Params;
+use toksample::recipe::Drawn;
 use toksample::rng::Words;
 
 /// The mass of the most probable token is 2**S.
@@ -378,19 +379,19 @@ fn reweigh(kept: &mut Kept, center: f64) {
     kept.masses = falls.into_iter().map(weight).collect();
 }
 
-/// The token that these words draw.
-pub fn sample(row: &[f32], params: &Params, words: Words) -> usize {
+/// The token that this word draws, and its interval of the mass line.
+pub fn sample(row: &[f32], params: &Params, words: Words) -> Drawn {
     let (ids, masses) = survivors(row, params, words.filter);
     let total: u64 = masses.iter().sum();
     let target = ((u128::from(words.draw) * u128::from(total)) >> 64) as u64;
     let mut by_id: Vec<(usize, u64)> = ids.into_iter().zip(masses).collect();
     by_id.sort_unstable();
-    let mut running = 0;
-    for (id, mass) in by_id {
-        running += mass;
-        if running > target {
-            return id;
+    let mut start = 0;
+    for (token, mass) in by_id {
+        if start + mass > target {
+            return Drawn::new(token, total, start, mass);
         }
+        start += mass;
     }
     unreachable!("the target is below the total")
 }
