@@ -37,7 +37,7 @@ def everything(rows, params, word):
         add(drawn.tokens, drawn.logprobs, drawn.ranks, drawn.top_ids, drawn.top_logprobs)
     for b, row in enumerate(rows):
         add(*toksample.candidates(row, **one_row(params | word, b)))
-    plain = {name: values for name, values in params.items() if not name.startswith("mirostat")} | word
+    plain = {name: values for name, values in params.items() if not name.startswith(("mirostat", "adaptive"))} | word
     add(toksample._native.draw_by_race(rows, plain, None))
     draft = {name: values if name == "order" else values[:-1] for name, values in plain.items()}
     drafted = toksample.sample(rows[1:], **draft)

@@ -280,7 +280,8 @@ def test_a_sampler_that_remembers_its_tokens_draws_one():
     """After several tokens at one position there is no one history to go on with."""
     for params, reason in (
         ({"presence_penalty": 1.0}, "a method looks at the tokens so far, and a text goes on with one token"),
-        ({"mirostat": 2}, "mirostat is on, which follows the surprise of one token after the other"),
+        ({"adaptive_target": 0.3}, "adaptive-p is on, which follows one token after the other"),
+        ({"mirostat": 2}, "mirostat is on, which follows one token after the other"),
     ):
         sampler = toksample.Sampler(**params, seed=1)
         sampler(ROW)

@@ -77,7 +77,7 @@ def verify_draft(
         Token ids in [0, V). There may be none.
     params : SamplingParams, optional
         How to draw. Parameters may be given as keywords instead. Without a seed, the seed is fresh entropy. The stream is 0
-        unless it is given. Mirostat must be off.
+        unless it is given. Mirostat and adaptive-p must be off.
     mode : {"same_text", "race", "rejection"}
         How to decide.
     draft_logits : array_like, shape (k, V), optional
@@ -168,8 +168,9 @@ def read_draft(
     if draft_params is not None and not isinstance(draft_params, SamplingParams):
         raise TypeError(f"draft_params must be a SamplingParams, got {show(draft_params)}")
     for each in (params, draft_params or params):
-        if each.mirostat not in (None, 0):
-            raise ValueError(f"mirostat must be 0 where a draft is verified, got {show(each.mirostat)}")
+        for name, off in (("mirostat", 0), ("adaptive_target", -1)):
+            if (value := getattr(each, name)) not in (None, off):
+                raise ValueError(f"{name} must be {off} where a draft is verified, got {show(value)}")
     rows, size = _shape("target_logits", target_logits, "(k + 1, V)")
     count = rows - 1
     if count < 0:
