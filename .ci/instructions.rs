@@ -19,8 +19,8 @@ use toksample::speculation::{self, Source};
 
 /// The number of tokens of a row.
 const V: usize = 262_144;
-/// The random word of the draws.
-const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: 0, replace: 0 };
+/// The random words of the draws.
+const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: u64::MAX, replace: 1 << 63 };
 
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);

@@ -16,7 +16,7 @@ DIGEST = """
 import hashlib, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from rows import DTYPES, FIXTURES, KINDS, cast, make_params, make_rows, make_words, one_row
+from rows import DTYPES, FIXTURES, KINDS, cast, make_params, make_rows, make_words, one_row, pick
 import toksample
 from toksample._parameters import LOGPROBS_MODES
 
@@ -39,7 +39,7 @@ def everything(rows, params, word):
         add(*toksample.candidates(row, **one_row(params | word, b)))
     plain = {name: values for name, values in params.items() if not name.startswith(("mirostat", "adaptive"))} | word
     add(toksample._native.draw_by_race(rows, plain, None))
-    draft = {name: values if name == "order" else values[:-1] for name, values in plain.items()}
+    draft = pick(plain, range(1, len(rows)))
     drafted = toksample.sample(rows[1:], **draft)
     add(toksample._native.verify(rows, plain, drafted, rows[1:], draft, None))
     add(*(toksample.sample(rows, **params, **word, n=5, replacement=again) for again in (True, False)))
