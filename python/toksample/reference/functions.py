@@ -43,6 +43,12 @@ def softmax_of_row(row: Row, temperature: float) -> Row:
     return result
 
 
+def log_softmax_of_row(row: Row, temperature: float) -> Row:
+    """Return the natural logarithms of the probabilities of a row, rounded to float32."""
+    with np.errstate(over="ignore"):
+        return log_probabilities(row, temperature).astype(np.float32)
+
+
 # ---- the functions of the package --------------------------------------------------------------------------------------
 
 
@@ -135,7 +141,7 @@ def log_softmax(
     """See :func:`toksample.log_softmax`."""
     parameters = {"temperature": temperature}
     logprobs = for_each_row(
-        lambda row, params: log_probabilities(row, params["temperature"]), logits, parameters, dtype=np.float32
+        lambda row, params: log_softmax_of_row(row, params["temperature"]), logits, parameters, dtype=np.float32
     )
     return like(logprobs, logits) if out is None else _written(logprobs, out)
 
