@@ -1,6 +1,6 @@
 """A second implementation of the sampler, written from docs/specification.md: pure Python, without numpy or toksample.
 
-It is plain and slow. Its functions have the names of that page, and nearly its order.
+It is plain and slow. Its functions have the names of that page, and nearly its order. It leaves out speculation.
 
 Python's float is float64, rounded as the specification says. A float32 operation is done in float64, and its result is rounded
 to float32. Here two roundings give what a single one gives. They could only differ if the exact result were so close to the
@@ -426,6 +426,8 @@ def xtc(kept, params):
     c = count_heavy(kept.m, max(1, math.ceil(params["xtc_threshold"] * float(kept.total))))
     if c < 2 or n - (c - 1) < min(params["min_tokens_to_keep"], n):
         return 0, n
+    if any(token in params["xtc_exempt_token_ids"] for token in kept.ids[: c - 1]):
+        return 0, n
     return c - 1, n
 
 
@@ -459,7 +461,7 @@ FILTERS = {
 
 DEFAULT_ORDER = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "top_a", "eta_cutoff"),
-    *("top_n_sigma", "tfs", "top_h", "xtc", "mirostat"),
+    *("top_n_sigma", "tfs", "top_h", "xtc", "mirostat", "adaptive_p"),
 )
 
 
@@ -474,6 +476,23 @@ def temperature(kept, params):
     low = max(0.0, params["temperature"] - spread)
     high = params["temperature"] + spread
     return clip(low + (high - low) * raised, 1e-30, 1e30)
+
+
+# ---- adaptive-p --------------------------------------------------------------------------------------------------------
+
+
+def adaptive_p(masses, target, average):
+    """Return the masses that the kept tokens get instead of theirs."""
+    total, center = sum(masses), clip(2 * target - average, 0.0, 1.0)
+
+    def fall(m):
+        p = rint(float(m) / float(total) * 2.0**24) / 2**24
+        d = abs(p - center) / 0.3
+        return 10 * d * d / (1 + d) * LOG2_E
+
+    falls = {m: fall(m) for m in set(masses)}
+    least = min(falls.values())
+    return [rint(exp2(-(falls[m] - least)) * 2.0**S) for m in masses]
 
 
 # ---- random words, and the draw ----------------------------------------------------------------------------------------
@@ -504,12 +523,15 @@ DEFAULTS = {
     "top_h": 0.0,
     "xtc_probability": 0.0,
     "xtc_threshold": 0.1,
+    "xtc_exempt_token_ids": [],
     "min_tokens_to_keep": 1,
     "dynatemp_range": 0.0,
     "dynatemp_exponent": 1.0,
     "mirostat": 0,
     "mirostat_tau": 5.0,
     "mirostat_mu": None,
+    "adaptive_target": -1.0,
+    "adaptive_average": None,
     "smoothing_factor": 0.0,
     "smoothing_curve": 1.0,
     "order": DEFAULT_ORDER,
@@ -552,6 +574,8 @@ def complete(parameters):
     params["order"] = tuple(params["order"])
     if params["mirostat_mu"] is None:
         params["mirostat_mu"] = 2 * params["mirostat_tau"]
+    if params["adaptive_average"] is None:
+        params["adaptive_average"] = params["adaptive_target"]
     return params
 
 
@@ -572,6 +596,8 @@ def survivors(row, rounded=float32, **parameters):
     if params["order"][:1] != ("temperature",) or params["dynatemp_range"] != 0:  # else these masses are not looked at
         kept = kept.at(1.0)
     for step in params["order"]:
+        if step == "adaptive_p":  # which comes last in any order
+            continue
         if step == "temperature":
             kept = kept.at(temperature(kept, params))
             continue
@@ -579,7 +605,9 @@ def survivors(row, rounded=float32, **parameters):
         if step not in ("typical_p", "xtc"):
             stop = max(stop, min(params["min_tokens_to_keep"], len(kept.ids)))
         kept = kept.part(start, stop)
-    return kept.ids, kept.m
+    if params["adaptive_target"] == -1:
+        return kept.ids, kept.m
+    return kept.ids, adaptive_p(kept.m, params["adaptive_target"], params["adaptive_average"])
 
 
 def draw(ids, masses, word):
@@ -594,12 +622,26 @@ def draw(ids, masses, word):
     raise AssertionError("the target is on the line")
 
 
+def draw_several(ids, masses, words, replacement):
+    """Return a token for each word, and -1 where no token with a mass is left."""
+    left = dict(zip(ids, masses, strict=True))
+    tokens = []
+    for word in words:
+        tokens.append(draw(left.keys(), left.values(), word)[0] if any(left.values()) else -1)
+        if not replacement:
+            left[tokens[-1]] = 0
+    return tokens
+
+
 def receipt(row, rounded=float32, **parameters):
     """Draw a token, and return the receipt as a dictionary."""
     params = complete(parameters)
     place = {name: params[name] for name in ("seed", "stream", "position")}
     word = random_words(**place)[0]
     token, total, target, start, stop = draw(*survivors(row, rounded, **parameters), word)
-    mu = params["mirostat_mu"] if params["mirostat"] else None
-    line = {"word": word, "total": total, "target": target, "start": start, "stop": stop, "mirostat_mu": mu}
-    return {"version": 1, "token": token, **place, **line}
+    line = {"word": word, "total": total, "target": target, "start": start, "stop": stop}
+    state = {
+        "mirostat_mu": params["mirostat_mu"] if params["mirostat"] else None,
+        "adaptive_average": params["adaptive_average"] if params["adaptive_target"] != -1 else None,
+    }
+    return {"version": 1, "token": token, **place, **line, **state}

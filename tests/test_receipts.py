@@ -61,7 +61,7 @@ def test_kernels_and_reference_agree_on_any_row(row, params, word):
 def test_rules_and_marks():
     rng = np.random.default_rng(5)
     marks = 0
-    for size in (5, 9, 40, 300) * 4:
+    for size in (2, 9, 40, 300) * 4:
         logits = make_rows(rng, "few values", 8, size)
         params = make_rules(rng, 8, size) | {"temperature": 1.3, "seed": 3}
         receipts = toksample.sample(logits, **params, receipt=True, errors="mark")
@@ -148,6 +148,8 @@ def test_without_a_seed_each_call_takes_its_own():
         {"presence_penalty": 0.7, "repetition_penalty": 1.2, "seed": 4, "stream": 9},
         {"mirostat": 2, "mirostat_tau": 1.5, "seed": 5},
         {"mirostat": 1, "mirostat_tau": 2.0, "frequency_penalty": 0.2, "top_p": 0.95},
+        {"adaptive_target": 0.3, "min_p": 0.02, "seed": 6},
+        {"adaptive_target": 0.2, "adaptive_decay": 0.5, "mirostat": 2, "presence_penalty": 0.3},
     ],
 )
 @pytest.mark.parametrize("shape", [(30,), (3, 30)])
@@ -157,7 +159,7 @@ def test_receipts_of_a_sampler(params, shape):
     twin = Sampler(SamplingParams(**{**params, "seed": sampler.seed}))
     for position in range(12):
         logits = rng.standard_normal(shape).astype(np.float32) * 2
-        history, mu = twin.output_ids, twin.mirostat_mu
+        history, mu, average = twin.output_ids, twin.mirostat_mu, twin.adaptive_average
         given = {} if history is None else {"output_ids": history.copy()}
         tokens, receipts = twin(logits), sampler(logits, receipt=True)
         each = receipts if len(shape) == 2 else [receipts]
@@ -168,11 +170,18 @@ def test_receipts_of_a_sampler(params, shape):
         if "mirostat" in params:
             assert [receipt.mirostat_mu for receipt in each] == np.broadcast_to(mu, len(each)).tolist()
             verify(receipts, logits, sampler.params, mirostat_mu=mu, **given)
+        if "adaptive_target" in params:
+            assert [receipt.adaptive_average for receipt in each] == np.broadcast_to(average, len(each)).tolist()
+            verify(receipts, logits, sampler.params, adaptive_average=average, **given)
         assert_same(sampler.mirostat_mu, twin.mirostat_mu)
+        assert_same(sampler.adaptive_average, twin.adaptive_average)
         assert_same(sampler.output_ids, twin.output_ids)
     if "mirostat" in params and len(shape) == 1:
         with pytest.raises(ValueError, match="mirostat_mu"):
             verify(receipts, logits, sampler.params, mirostat_mu=mu + 0.25, **given)
+    if "adaptive_target" in params and len(shape) == 1:
+        with pytest.raises(ValueError, match="adaptive_average"):
+            verify(receipts, logits, sampler.params, adaptive_average=average / 2, **given)
 
 
 def test_the_next_limit_follows_from_a_receipt():
@@ -204,7 +213,11 @@ def test_a_sampler_that_fails_gives_its_position_back():
 # ---- the check -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in Receipt.__slots__ if name not in ("version", "mirostat_mu")])
+STATE = ("mirostat_mu", "adaptive_average")
+"""The fields that are floats, or None where the method is off."""
+
+
+@pytest.mark.parametrize("name", [name for name in Receipt.__slots__ if name not in ("version", *STATE)])
 def test_a_changed_field_is_found(name):
     for step in (1, -1):
         value = getattr(RECEIPT, name) + step
@@ -227,9 +240,10 @@ def test_an_error_says_what_differs():
     receipts[1] = dataclasses.replace(receipts[1], token=2)
     with pytest.raises(ValueError, match=r"got token 2 instead of 1 \(row 1\)$"):
         verify(receipts, np.stack([ROW, ROW]), temperature=0.7)
-    changed = dataclasses.replace(RECEIPT, mirostat_mu=2.0)
-    with pytest.raises(ValueError, match=r"got mirostat_mu 2\.0 instead of None$"):
-        verify(changed, ROW, temperature=0.7)
+    for name in STATE:
+        changed = dataclasses.replace(RECEIPT, **{name: 0.5})
+        with pytest.raises(ValueError, match=rf"got {name} 0\.5 instead of None$"):
+            verify(changed, ROW, temperature=0.7)
 
 
 def test_another_seed_other_logits_and_other_parameters_are_found():
@@ -262,6 +276,20 @@ def test_mirostat_in_some_rows_of_a_batch():
     verify(receipts, logits, mirostat=[0, 2, 1], temperature=1.5)
     with pytest.raises(ValueError, match=r"got mirostat_mu 2\.0 instead of 2\.5 \(row 1\)$"):
         verify(receipts, logits, mirostat=[0, 2, 1], temperature=1.5, mirostat_mu=[1.0, 2.5, 3.0])
+
+
+def test_adaptive_p_in_some_rows_of_a_batch():
+    logits = np.stack([ROW, ROW, ROW])
+    params = {"adaptive_target": [-1, 0.3, 0.4], "temperature": 1.5}
+    receipts = toksample.sample(logits, **params, adaptive_average=[0.1, 0.5, 0.25], seed=2, receipt=True)
+    assert [receipt.adaptive_average for receipt in receipts] == [None, 0.5, 0.25]
+    verify(receipts, logits, **params)
+    with pytest.raises(ValueError, match=r"got total .*, adaptive_average 0\.5 instead of 0\.75 \(row 1\)$"):
+        verify(receipts, logits, **params, adaptive_average=[0.1, 0.75, 0.25])
+    # A changed average is found by the numbers that follow from it.
+    changed = dataclasses.replace(receipts[2], adaptive_average=0.5)
+    with pytest.raises(ValueError, match=r"\btotal "):
+        verify(changed, ROW, adaptive_target=0.4, temperature=1.5)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +349,7 @@ def test_the_page_has_every_field():
 
 
 def test_json():
-    largest = dict.fromkeys(Receipt.__slots__, 2**64 - 1) | {"version": 1, "mirostat_mu": 0.1}
+    largest = dict.fromkeys(Receipt.__slots__, 2**64 - 1) | {"version": 1} | dict.fromkeys(STATE, 0.1)
     for receipt in (RECEIPT, Receipt(**largest)):
         text = json.dumps(receipt.to_dict())
         assert Receipt.from_dict(json.loads(text)) == receipt
@@ -348,6 +376,7 @@ FIELDS = ", ".join(Receipt.__slots__)
         ({"seed": 1.8e19}, TypeError, "seed must be an integer, got 1.8e+19"),
         ({"mirostat_mu": "high"}, TypeError, "mirostat_mu must be a number, got 'high'"),
         ({"mirostat_mu": float("nan")}, ValueError, "mirostat_mu must be in [-1e30, 1e30], got nan"),
+        ({"adaptive_average": 1.5}, ValueError, "adaptive_average must be in [0, 1], got 1.5"),
         ({"other": 1}, ValueError, f"receipt must have no fields but {FIELDS}, got 'other'"),
         (
             {"word": None, "seed": None},

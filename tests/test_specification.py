@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import second_implementation as second
 import test_known_answers
+from make_known_answers import read_named
 from rows import DTYPES, KINDS, LENGTHS, cast, make_filters, make_params, make_rows, make_rules, make_words, one_row
 
 import toksample
@@ -16,6 +17,9 @@ from toksample import _series, reference
 from toksample._orders import ORDERS
 from toksample._parameters import DEFAULTS, NAMES
 from toksample.reference import masses
+
+OF_A_SAMPLER = {"mirostat_eta", "adaptive_decay"}
+"""The parameters that have no effect on a draw, but on what a Sampler passes to the next one."""
 
 PAGE = (Path(__file__).parent.parent / "docs" / "specification.md").read_text(encoding="utf-8")
 
@@ -30,7 +34,7 @@ def test_it_imports_nothing_but_math_and_struct():
 
 
 def test_it_has_all_parameters_with_their_defaults():
-    assert second.DEFAULTS.keys() | {"mirostat_eta"} == set(NAMES)  # which has no effect on a draw
+    assert second.DEFAULTS.keys() | OF_A_SAMPLER == set(NAMES)
     assert ORDERS["toksample"] == second.DEFAULT_ORDER
     for name, default in second.DEFAULTS.items():
         if DEFAULTS[name] is not None:
@@ -83,6 +87,24 @@ def test_it_gives_the_receipts_of_random_calls(kind):
                 assert second.receipt(row, rounded, **parameters) == receipt.to_dict(), (dtype, parameters)
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("replacement", [True, False])
+def test_it_gives_several_draws(kind, replacement):
+    rng = np.random.default_rng(sorted(KINDS).index(kind))
+    n = 5
+    for size in (1, 4, 64, 300):
+        logits = make_rows(rng, kind, 2, size)
+        params = make_params(rng, logits) | make_words(rng, 2)
+        del params["stream"]
+        drawn = toksample.sample(logits, **params, n=n, replacement=replacement)
+        for b, tokens in enumerate(drawn.tolist()):
+            parameters = plain(one_row(params, b))
+            seed, position = parameters["seed"], parameters["position"]
+            kept = second.survivors(logits[b].tolist(), stream=b * n, **parameters)
+            words = [second.random_words(seed, b * n + j, position)[0] for j in range(n)]
+            assert second.draw_several(*kept, words, replacement) == tokens, parameters
+
+
 def make_row(size, seed, span, offset, shift, ban):
     """Make a row of known_answers.txt, as its header says."""
     row = []
@@ -109,11 +131,14 @@ def test_it_gives_the_known_answers(name):
     (_, _, *recipe), cases = test_known_answers.ROWS[name]
     row = make_row(*map(int, recipe))
     for case in cases:
-        temperature, k, p, least, *want = case["keep"]
-        ids, kept = second.survivors(
-            row, temperature=float(temperature), top_k=int(k), top_p=float(p), min_p=float(least)
-        )
-        assert [str(len(ids)), str(sum(kept)), digest(ids, kept)] == want
+        if "with" in case:
+            named, *want = case["with"]
+            params = read_named(named)
+        else:
+            temperature, k, p, least, *want = case["keep"]
+            params = {"temperature": float(temperature), "top_k": int(k), "top_p": float(p), "min_p": float(least)}
+        ids, kept = second.survivors(row, **params)
+        assert [str(len(ids)), str(sum(kept)), digest(ids, kept)] == want, params
         assert [f"{token}:{mass}" for token, mass in zip(ids[:6], kept[:6], strict=True)] == case["first"]
         seed, stream, position, *tokens = map(int, case["draw"])
         words = [second.random_words(seed, stream, position + step)[0] for step in range(len(tokens))]
@@ -158,7 +183,7 @@ def test_the_default_order():
 
 def test_every_parameter_and_step_is_on_the_page():
     words = set(re.findall(r"\w+", PAGE))
-    assert words >= second.DEFAULTS.keys() | second.FILTERS.keys() | {"mirostat_eta"}
+    assert words >= second.DEFAULTS.keys() | second.FILTERS.keys() | OF_A_SAMPLER
 
 
 def test_the_example():
