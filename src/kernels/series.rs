@@ -19,6 +19,7 @@ const TERMS_OF_ARTANH: i32 = 17;
 const TERMS_OF_EXP: i32 = 14;
 
 /// Returns the natural logarithm of an integer of at least 1.
+#[inline(never)] // one number a row: a copy of the series in each recipe would only make them longer
 pub fn ln(w: u64) -> f64 {
     let (exponent, ln_m) = split(w);
     exponent * LN_2 + ln_m

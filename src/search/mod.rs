@@ -101,10 +101,11 @@ const LIGHTER: u32 = 3;
 /// The same, once the row has been sampled and that was not enough.
 const MUCH_LIGHTER: u32 = 4;
 
-/// The part of a row's mass, as a negative power of two, that may stay unknown at first: for a draw and for a filter. A smaller
-/// part makes the first look take longer, and a second look less likely.
-const OPEN_TO_DRAW: u32 = 4;
-const OPEN_TO_FILTER: u32 = 9;
+/// The part of a row's mass, as a negative power of two, that may stay unknown at first: where the mass is only compared (by a
+/// draw, and by a filter with a threshold), and where a sum must reach a share of it (in a nucleus). A smaller part makes the
+/// first look take longer, and a second look less likely.
+const OPEN_TO_COMPARE: u32 = 4;
+const OPEN_TO_SUM: u32 = 9;
 
 /// A row while filters are applied to it: which tokens have been kept so far. It is all that a filter sees.
 pub(crate) struct State<'a, R> {
@@ -593,7 +594,7 @@ impl Search {
         let mut is_listed = self.list.fill(row, mass, down_to(mass.floor(HEAVY)), limit / FIRST_SHARE);
         let is_open = is_listed;
         if is_open {
-            self.ledger.open(row, mass, OPEN_TO_FILTER);
+            self.ledger.open(row, mass, OPEN_TO_SUM);
         }
         while is_listed {
             let (low_total, high_total) = self.ledger.total();
@@ -635,7 +636,7 @@ impl Search {
     /// Finds the tokens that have at least the mass that `least` gives for the mass of the whole row. If they are few, they
     /// are listed, and the bounds of the row's mass are refined until it is certain which listed tokens are heavy enough.
     fn heavy<R: Row>(&mut self, row: &R, mass: Mass, least: &dyn Fn(u64) -> u64) -> Result<Kept, RowError> {
-        self.ledger.open(row, mass, OPEN_TO_FILTER);
+        self.ledger.open(row, mass, OPEN_TO_COMPARE);
         let (low, _) = at_both_ends(least, self.ledger.total());
         if !self.list.fill(row, mass, down_to(mass.floor(low)), most_listed(row.tokens())) {
             let least = least(self.total(row, mass));
@@ -759,7 +760,7 @@ impl Search {
 
     /// Returns the token that the word draws from the whole row. Its interval need not be exact.
     fn draw_from_all<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<Drawn, RowError> {
-        self.ledger.open(row, mass, OPEN_TO_DRAW);
+        self.ledger.open(row, mass, OPEN_TO_COMPARE);
         self.draw_from_ledger(row, mass, word)
     }
 

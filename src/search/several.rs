@@ -9,7 +9,7 @@
 //! A draw goes through the list, or through the masses of the blocks, which are weighed once. Without replacement, a token
 //! that was drawn is like one that a filter dropped: it loses its mass in a list, and is left out of the blocks.
 
-use super::{Kept, OPEN_TO_DRAW, Search};
+use super::{Kept, OPEN_TO_COMPARE, Search};
 use crate::error::RowError;
 use crate::kernels::draw::{self, Drawn};
 use crate::kernels::mass::Mass;
@@ -31,7 +31,7 @@ impl Search {
         let weighed = match kept {
             Some(Kept::Listed { last }) => return self.list.draw_several(last, draws, tokens),
             None if draws.replacement => {
-                self.ledger.open(row, mass, OPEN_TO_DRAW);
+                self.ledger.open(row, mass, OPEN_TO_COMPARE);
                 for (draw, token) in tokens.iter_mut().enumerate() {
                     *token = self.draw_from_ledger(row, mass, draws.words(draw).draw)?.token as i64;
                 }
