@@ -148,6 +148,7 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
 
 /// Adds up the numbers of a block in lanes.
 #[inline(always)]
+#[cfg(target_arch = "x86_64")] // only its instruction sets have a sum of their own
 pub(crate) fn sums_in_lanes(number: impl Fn(usize) -> f32) -> [f32; LANES] {
     let mut lanes = [0f32; LANES];
     for (lane, sum) in lanes.iter_mut().enumerate() {
