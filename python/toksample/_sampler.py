@@ -290,17 +290,11 @@ class Sampler:
         counter = self._counter
         position = counter.take()
         try:
-            asks = logprobs, logprobs_mode, logprob_token_ids, receipt, n, replacement
-            if (
-                logprobs is None
-                and logprob_token_ids is None
-                and receipt is False
-                and n is None
-                and replacement is True
-            ):
+            if logprobs is logprob_token_ids is n is None and receipt is False and replacement is True:
                 drawn = tokens = self._draw(logits, position, inputs)
             else:
-                drawn, tokens = self._draw_what_is_asked(logits, position, inputs, Asks(*asks))
+                asks = Asks(logprobs, logprobs_mode, logprob_token_ids, receipt, n, replacement)
+                drawn, tokens = self._draw_what_is_asked(logits, position, inputs, asks)
         except BaseException:
             counter.give_back(position)
             raise
