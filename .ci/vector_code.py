@@ -1,5 +1,8 @@
 """Check in the disassembly that every loop of the kernels is vector code, compiled for the instruction set that it is for.
 
+    vector_code.py                      # builds instructions.rs for this CPU, and reads the clones for AVX2 and AVX-512
+    vector_code.py PROGRAM OBJDUMP      # reads such a program for aarch64, where the portable clones are NEON code
+
 There are two kinds of clones: the recipes of `per_isa!`, and the kernels that `Vector::run` compiles apart from them. What is
 not inlined into one of the two is compiled for the baseline of the target: it is right, and slow.
 """
@@ -11,15 +14,39 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from instructions import build
 
-REGISTER = {"avx2": "%ymm", "avx512": "%zmm"}
 RECIPE = re.compile(r"toksample::(recipe::\w+)::(portable|avx2|avx512)::<(.*)>")
-KERNEL = re.compile(r"<toksample::isa::vector::\w+ as [\w:]+::Vector>::run::(avx2|avx512)::<.*?(toksample::.*)>")
+
+
+class Cpu(NamedTuple):
+    """What the clones of a kind of CPU look like."""
+
+    wide: dict[str, re.Pattern[str]]
+    """For each instruction set that is looked at, the instructions on its wide registers. Moves do not count: any copy of
+    memory may use wide registers."""
+    scalar: re.Pattern[str]
+    kernel: re.Pattern[str]
+    """The names of the kernels, with what is behind the name of the instruction set."""
+    baseline: str | None
+    """The instruction set of all code that is not in a clone, if it is one of them."""
+
+
+X86 = Cpu(
+    {"avx2": re.compile(r"(?!vmov).*%ymm"), "avx512": re.compile(r"(?!vmov).*%zmm")},
+    re.compile(r"v(?!mov)\w+s[sd]\b"),
+    re.compile(r"<toksample::isa::vector::\w+ as [\w:]+::Vector>::run::(avx2|avx512)::<.*?(toksample::.*)>"),
+    None,
+)
+AARCH64 = Cpu(
+    {"portable": re.compile(r"(?!mov).*\bv\d+\.(16b|8h|4s|2d)")},
+    re.compile(r"(f(?!mov)\w+|[su]cvtf)\s+[sd]\d"),
+    re.compile(r"<toksample::isa::vector::(Portable) as [\w:]+::Vector>::run::<.*?(toksample::.*)>"),
+    "portable",
+)
 OTHERS = ("core::", "<core::", "<alloc::", "<&core::", "<&toksample::")
-# Moves do not count: any copy of memory may use wide registers.
-SCALAR = re.compile(r"v(?!mov)\w+s[sd]\b")
 CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
 # What may be compiled for the baseline: errors, what only decides which kernel to call next, what looks at single numbers, and
 # what is not vector code anywhere, such as selecting and sorting.
@@ -37,9 +64,9 @@ SINGLE = re.compile(r"toksample::kernels::survey::Survey>::(take|total)|.*::(mom
 FEWEST = 30
 
 
-def functions(program: Path) -> Iterator[tuple[str, list[str]]]:
+def functions(program: Path, objdump: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and the instructions of each function."""
-    command = ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", program]
+    command = [objdump, "--disassemble", "--demangle", "--no-show-raw-insn", program]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for function in listing.split("\n\n"):
         head, *lines = function.strip().splitlines()
@@ -47,35 +74,37 @@ def functions(program: Path) -> Iterator[tuple[str, list[str]]]:
             yield name[1], [line.partition("\t")[2] for line in lines]
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Print a line for each clone; exit with what is wrong."""
+    cpu = AARCH64 if arguments else X86
+    program, objdump = arguments or (build(), "objdump")
     wrong: list[str] = []
     kinds = {"recipe": 0, "kernel": 0}
-    for name, instructions in sorted(functions(build())):
-        recipe, kernel = RECIPE.fullmatch(name), KERNEL.fullmatch(name)
-        if recipe and recipe[2] in REGISTER:
+    for name, instructions in sorted(functions(Path(program), objdump)):
+        recipe, kernel = RECIPE.fullmatch(name), cpu.kernel.fullmatch(name)
+        if recipe and recipe[2] in cpu.wide:
             kind, isa, what = "recipe", recipe[2], f"{recipe[1]}::<{recipe[3]}>"
         elif kernel:
-            kind, isa, what = "kernel", kernel[1], kernel[2]
+            kind, isa, what = "kernel", kernel[1].lower(), kernel[2]
         else:
             is_kernel = re.search(r"toksample::(kernels|lanes|row|logit|isa::vector)::", name) and not name.startswith(
                 OTHERS
             )
-            if is_kernel and not recipe and not BASELINE.match(name):
+            if is_kernel and not recipe and not cpu.baseline and not BASELINE.match(name):
                 wrong.append(f"compiled for the baseline: {name}")
             continue
         kinds[kind] += 1
-        wide = sum(REGISTER[isa] in each and not each.startswith("vmov") for each in instructions)
-        scalar = sum(SCALAR.match(each) is not None for each in instructions)
-        print(f"{isa:7}{len(instructions):6} instructions,{wide:5} on {REGISTER[isa]},{scalar:4} scalar  {what[:120]}")
+        wide = sum(cpu.wide[isa].match(each) is not None for each in instructions)
+        scalar = sum(cpu.scalar.match(each) is not None for each in instructions)
+        print(f"{isa:9}{len(instructions):6} instructions,{wide:5} wide,{scalar:4} scalar  {what[:120]}")
         if (kind == "recipe" and wide < max(FEWEST, scalar // 2)) or (
             kind == "kernel" and wide == 0 and not SINGLE.match(what)
         ):
-            wrong.append(f"not vectorized: {what} for {isa}: {wide} instructions on {REGISTER[isa]}, {scalar} scalar")
+            wrong.append(f"not vectorized: {what} for {isa}: {wide} wide instructions, {scalar} scalar")
     wrong += [f"the program has no clone of a {kind}" for kind, count in kinds.items() if not count]
     if wrong:
         sys.exit("\n".join(wrong))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
