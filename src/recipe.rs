@@ -525,7 +525,7 @@ mod changing_rows {
 
     use super::*;
     use crate::isa::Vector;
-    use crate::lanes::{LANES, max};
+    use crate::lanes::LANES;
     use crate::logprobs::Mode;
     use crate::race::race;
     use crate::rng::Place;
@@ -554,8 +554,6 @@ mod changing_rows {
 
     impl Logit for Fickle {
         const NEG_INFINITY: Self = Fickle(f32::NEG_INFINITY);
-        type Lane = f32;
-
         fn to_f32(self) -> f32 {
             // -inf also pads the last block, which is in memory that nobody else can write to.
             if self.0 == f32::NEG_INFINITY || random(RANDOM.get().1) != 0 {
@@ -568,14 +566,6 @@ mod changing_rows {
 
         fn lanes<I: Vector>(block: &[Self; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
             I::lanes(&block.map(Fickle::to_f32), nan)
-        }
-
-        fn larger(a: f32, b: f32) -> f32 {
-            max(a, b)
-        }
-
-        fn of_lane(lane: f32) -> f32 {
-            lane
         }
     }
 

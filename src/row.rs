@@ -368,17 +368,17 @@ fn allowed_maxima<I: Vector, T: Logit>(
             *lanes = I::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
         }
     }
-    fold_together(&lanes, lanes::max)
+    fold_together(&lanes)
 }
 
 /// Returns the maxima of eight blocks, and sets a lane of `nan` if they contain a NaN.
 #[inline(always)]
 fn group_maxima<I: Vector, T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-    let mut lanes = [[T::Lane::default(); GROUP]; GROUP];
+    let mut lanes = [[0.0; GROUP]; GROUP];
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
         *lanes = T::lanes::<I>(block, nan);
     }
-    T::of_lanes(fold_together(&lanes, T::larger))
+    fold_together(&lanes)
 }
 
 /// Returns the error for the first NaN or +inf of an allowed token, in a row in which one was seen. This is off the fast path.
