@@ -200,15 +200,6 @@ pub fn candidates<T: Logit>(
     Ok((kept.ids, probs))
 }
 
-/// A token's part of the mass of the tokens that the parameters keep.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Part {
-    /// The mass of the token, which is 0 if it is not kept.
-    pub mass: u64,
-    /// The mass of all tokens that are kept.
-    pub total: u64,
-}
-
 /// Returns a token's part of the mass of the tokens that the parameters keep.
 pub fn weigh<T: Logit>(
     isa: Isa,
@@ -218,8 +209,8 @@ pub fn weigh<T: Logit>(
     words: Words,
     token: usize,
     scratch: &mut Scratch,
-) -> Result<Part, RowError> {
-    let mut part = Part::default();
+) -> Result<Odds, RowError> {
+    let mut part = Odds::default();
     keep_and(isa, row, params, context, words, Then::Weigh(token, &mut part), scratch)?;
     Ok(part)
 }
@@ -262,7 +253,7 @@ enum Then<'a, T> {
     /// List them.
     List(&'a mut KeptSet),
     /// Find the part that a token has of their mass.
-    Weigh(usize, &'a mut Part),
+    Weigh(usize, &'a mut Odds),
     /// List their ids and masses, in the order of the ids.
     ListMasses(&'a mut Vec<(usize, u64)>),
     /// Write their logits to a row of -inf.
@@ -390,7 +381,7 @@ fn keep_of_row_and<R: Row>(
                 tokens.iter_mut().take(1).for_each(|first| *first = id as i64);
             }
             Then::List(kept) => *kept = KeptSet { ids: vec![id as i64], masses: vec![1 << S] },
-            Then::Weigh(token, part) => *part = Part { mass: u64::from(token == id) << S, total: 1 << S },
+            Then::Weigh(token, part) => *part = Odds { mass: u64::from(token == id) << S, total: 1 << S },
             Then::ListMasses(masses) => *masses = vec![(id, 1 << S)],
             Then::Mask(out) => {
                 out.fill(R::Logit::NEG_INFINITY);
@@ -424,7 +415,7 @@ fn keep_of_row_and<R: Row>(
             }
         }
         Then::Weigh(token, part) => {
-            *part = Part { mass: search.mass_of(&row, mass, kept, token), total: search.total_of(&row, mass, kept) };
+            *part = Odds { mass: search.mass_of(&row, mass, kept, token), total: search.total_of(&row, mass, kept) };
             if part.total == 0 {
                 return Err(RowError::Changed); // the tokens that are kept have a mass
             }
@@ -685,7 +676,7 @@ mod changing_rows {
                             count(sample_several(isa, &row, &params, &context, draws, &mut tokens, &mut scratch).err());
                         }
                         let source = Source { row: &row, params, context, words };
-                        let part = Part { mass: 1 << S, total: 1 << S };
+                        let part = Odds { mass: 1 << S, total: 1 << S };
                         count(speculation::next(isa, &source, &source, 0, part, &mut scratch).err());
                         count(speculation::next_after(isa, &source, &mut scratch).err());
                         let place = Place { seed: draw, stream: filter, position: accept };

@@ -18,7 +18,7 @@ use crate::error::RowError;
 use crate::isa::Isa;
 use crate::logit::Logit;
 use crate::params::Params;
-use crate::recipe::{self, Part, Scratch};
+use crate::recipe::{self, Odds, Scratch};
 use crate::rng::Words;
 
 /// What a token is drawn from: a row, how to draw from it, and the random words.
@@ -36,7 +36,7 @@ pub struct Source<'a, T> {
 
 impl<T: Logit> Source<'_, T> {
     /// Returns a token's part of the mass of the tokens that the parameters keep.
-    pub fn part(&self, isa: Isa, token: usize, scratch: &mut Scratch) -> Result<Part, RowError> {
+    pub fn part(&self, isa: Isa, token: usize, scratch: &mut Scratch) -> Result<Odds, RowError> {
         recipe::weigh(isa, self.row, &self.params, &self.context, self.words, token, scratch)
     }
 
@@ -53,7 +53,7 @@ pub fn next<T: Logit, D: Logit>(
     target: &Source<'_, T>,
     draft: &Source<'_, D>,
     token: usize,
-    part: Part,
+    part: Odds,
     scratch: &mut Scratch,
 ) -> Result<usize, RowError> {
     if is_accepted(target.part(isa, token, scratch)?, part, target.words.accept) {
@@ -70,7 +70,7 @@ pub fn next_after<T: Logit>(isa: Isa, target: &Source<'_, T>, scratch: &mut Scra
 }
 
 /// Decides whether a token of a draft is accepted, by its parts of the masses of the target and of the draft.
-fn is_accepted(target: Part, draft: Part, word: u64) -> bool {
+fn is_accepted(target: Odds, draft: Odds, word: u64) -> bool {
     scaled(product(draft.mass, target.total), word) < product(target.mass, draft.total)
 }
 
@@ -124,14 +124,14 @@ mod tests {
 
     #[test]
     fn a_token_is_accepted_for_as_many_words_as_the_ratio_of_its_probabilities() {
-        let (third, half) = (Part { mass: 1, total: 3 }, Part { mass: 1 << 41, total: 1 << 42 });
+        let (third, half) = (Odds { mass: 1, total: 3 }, Odds { mass: 1 << 41, total: 1 << 42 });
         // p / q = 2 / 3
         assert!(is_accepted(third, half, (2 * (u64::MAX as u128 + 1)).div_ceil(3) as u64 - 1));
         assert!(!is_accepted(third, half, (2 * (u64::MAX as u128 + 1)).div_ceil(3) as u64));
         for word in [0, 1 << 63, u64::MAX] {
             assert!(is_accepted(half, third, word));
             assert!(is_accepted(half, half, word));
-            assert!(!is_accepted(Part { mass: 0, total: 3 }, half, word));
+            assert!(!is_accepted(Odds { mass: 0, total: 3 }, half, word));
         }
     }
 

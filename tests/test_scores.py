@@ -100,7 +100,7 @@ def test_errors(module, ids, kind, message):
 
 @pytest.mark.parametrize("module", [toksample, reference])
 def test_other_errors(module):
-    with pytest.raises(TypeError, match="ids must be a sequence of token ids, got"):
+    with pytest.raises(TypeError, match="ids must be one token id where logits are one row, got"):
         module.score(LOGITS[0], [1])
     with pytest.raises(ValueError, match="temperature must be 0 or in"):
         module.score(LOGITS, [1, 2], temperature=-1)

@@ -755,6 +755,8 @@ def _given_ids(name: str, value: object, rows: int, is_batch: bool, tokens: int)
 
 def ids_to_score(ids: object, rows: int, is_batch: bool, tokens: int) -> Ids:
     """Read the token of each row that is scored: one id for each, or an integer for a single row."""
+    if not is_batch and isinstance(ids, (list, tuple, np.ndarray)) and np.ndim(ids) > 0:
+        raise TypeError(f"ids must be one token id where logits are one row, got {show(ids)}")
     read = _row_of_ids("ids", ids, ids if is_batch else [ids], tokens, "")
     if len(read) != rows:
         raise ValueError(f"ids must have one token id for each of the {rows} rows, got {len(read)}")

@@ -30,14 +30,14 @@ pub struct Drawn {
     pub start: u64,
     /// The mass of the token: how long the interval is.
     pub mass: u64,
-    /// How probable it was.
+    /// How probable it was before adaptive-p, if that is on.
     pub odds: Odds,
 }
 
-/// How probable a token was before adaptive-p, if that is on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A token's part of the mass of the tokens that were kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Odds {
-    /// The mass of the token.
+    /// The mass of the token, which is 0 if it was not kept.
     pub mass: u64,
     /// The mass of all tokens that were kept.
     pub total: u64,

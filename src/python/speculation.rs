@@ -11,7 +11,7 @@ use super::functions::{current_isa, for_each_row, pin, tokens};
 use super::inputs::Contexts;
 use super::parameters::{Parameters, read_threads};
 use crate::race::race;
-use crate::recipe::{Part, Scratch};
+use crate::recipe::{Odds, Scratch};
 use crate::speculation::{Source, next, next_after};
 
 /// Returns, for each place of a draft, the draft token if it is accepted, and otherwise the token that comes instead. The last
@@ -40,7 +40,7 @@ pub(super) fn verify<'py>(
             let _pins = (pin(&target)?, target_inputs.pin()?, pin(&draft)?, draft_inputs.pin()?);
             let target_rows = Sources::<T>::new(target.rows::<T>()?, &target_parameters, target_inputs.contexts()?);
             let draft_rows = Sources::<D>::new(draft.rows::<D>()?, &draft_parameters, draft_inputs.contexts()?);
-            let mut parts = vec![Part::default(); drafted.len()];
+            let mut parts = vec![Odds::default(); drafted.len()];
             for_each_row::<D, _>(py, draft.shape, draft_rows.rows, wanted, parts.iter_mut(), |_, b, part, scratch| {
                 *part = draft_rows.get(b).part(isa, drafted[b], scratch)?;
                 Ok(())
@@ -50,7 +50,7 @@ pub(super) fn verify<'py>(
             for_each_row::<T, _>(py, target.shape, target_rows.rows, wanted, written, |_, b, token, scratch| {
                 *token = match parts.get(b) {
                     None => next_after(isa, &target_rows.get(b), scratch)? as i64,
-                    Some(Part { mass: 0, .. }) => -1,
+                    Some(Odds { mass: 0, .. }) => -1,
                     Some(&part) => {
                         next(isa, &target_rows.get(b), &draft_rows.get(b), drafted[b], part, scratch)? as i64
                     }
