@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ class LlamaCpp(Engine):
 
     def argmax(self, rows: Rows) -> Timed:
         return self._chain(rows, [self._llama.llama_sampler_init_greedy()])
+
+    def top_k(self, rows: Rows, k: int) -> Timed:
+        def kept(array: Any, data: npt.NDArray[np.void]) -> tuple[Rows, npt.NDArray[np.int32]]:
+            return data["logit"][: array.size].copy(), data["id"][: array.size].copy()
+
+        return self._chain(rows, [self._llama.llama_sampler_init_top_k(k)], result=kept)
 
     def sample(
         self,
@@ -92,24 +98,29 @@ class LlamaCpp(Engine):
             draw = llama.llama_sampler_init_dist(1)
         return self._chain(rows, [*samplers, draw], history)
 
-    def _chain(self, rows: Rows, samplers: Iterable[Any], history: Iterable[int] = ()) -> Timed:
+    def _chain(
+        self,
+        rows: Rows,
+        samplers: Iterable[Any],
+        history: Iterable[int] = (),
+        result: Callable[[Any, npt.NDArray[np.void]], Any] = lambda array, data: int(array.data[array.selected].id),
+    ) -> Timed:
         llama = self._llama
         chain = LlamaChain(llama, samplers)
         for token in history:
             llama.llama_sampler_accept(chain.pointer, token)
         vocab = rows.shape[-1]
-        data = np.empty(vocab, self._TOKEN_DATA)
-        data_ids, data_logits, data_probs = data["id"], data["logit"], data["p"]
+        data = np.zeros(vocab, self._TOKEN_DATA)
+        data_ids, data_logits = data["id"], data["logit"]
         ids = np.arange(vocab, dtype=np.int32)
         pointer = ctypes.cast(data.ctypes.data, llama.llama_token_data_p)
 
-        def one(row: Rows) -> int:
+        def one(row: Rows) -> Any:
             data_ids[:] = ids
-            data_logits[:] = row
-            data_probs[:] = 0
+            data_logits[:] = row  # the samplers set p before they read it
             array = llama.llama_token_data_array(pointer, vocab, -1, False)
             llama.llama_sampler_apply(chain.pointer, ctypes.byref(array))
-            return int(array.data[array.selected].id)
+            return result(array, data)
 
         return each_row(one, rows)
 
