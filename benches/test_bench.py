@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -15,7 +16,7 @@ from toksample.bench.calls import CALLS, check, may_be_drawn
 from toksample.bench.engines import ENGINES
 from toksample.bench.engines.base import Engine
 from toksample.bench.engines.numpy import Numpy
-from toksample.bench.engines.toksample import Toksample
+from toksample.bench.engines.toksample import Toksample, second_copy
 from toksample.bench.report import from_json, table, to_json
 from toksample.bench.rows import KINDS, make_row, make_rows
 from toksample.bench.runner import LONG, SHORT, Case, measure, time_in_turn
@@ -213,6 +214,13 @@ def test_functions_are_timed_in_turn(clock):
     assert clock.order == "abc" + "abc" + "bca" + "cab" + "abc"
 
 
+def test_each_function_may_have_a_number_of_threads(clock):
+    functions = [clock.function(name, 2 * LONG) for name in "ab"]
+    one, two = time_in_turn(functions, 3, threads=[1, 2])
+    assert one == pytest.approx([LONG * 1e6] * 3)  # its CPU time
+    assert two == pytest.approx([2 * LONG * 1e6] * 3)
+
+
 def test_functions_that_take_no_time():
     (found,) = time_in_turn([lambda: None], 3)
     assert len(found) == 3
@@ -289,6 +297,17 @@ def test_edits_change_what_may_be_drawn(name, kind):
     without = {parameter: value for parameter, value in SAMPLE[name].params.items() if parameter != name}
     edited, plain = may_be_drawn(SAMPLE[name], rows), may_be_drawn(SAMPLE[name]._replace(params=without), rows)
     assert not np.array_equal(edited, plain)
+
+
+def test_a_second_copy_with_another_instruction_set():
+    environment, modules = dict(os.environ), dict(sys.modules)
+    copy = second_copy("portable")
+    assert copy.isa() == "portable"
+    assert copy.sample is not toksample.sample
+    assert (dict(os.environ), sys.modules["toksample"]) == (environment, toksample)
+    assert [name for name in modules if sys.modules[name] is not modules[name]] == []
+    rows = make_rows(3_000, 4)
+    assert np.array_equal(copy.sample(rows, top_p=0.9, seed=1), toksample.sample(rows, top_p=0.9, seed=1))
 
 
 def test_each_engine_has_a_name_of_its_own():

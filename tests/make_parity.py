@@ -75,6 +75,8 @@ VALUES: dict[str, list[Any]] = {
     "dynatemp_exponent": [0.5, 1.0, 1.7, 2.0],
     "mirostat_v1": [1.0, 2.0, 3.0, 5.0, 8.0, 10.0],
     "mirostat_v2": [0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0],
+    "adaptive_target": [0.0, 0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0],
+    "adaptive_decay": [0.0, 0.5, 0.9, 0.99],
     "min_tokens_to_keep": [2, 3, 5, 10, 50],
     "xtc_threshold": [0.0, 0.001, 0.01, 0.0625, 0.05, 0.1, 0.2, 0.3, 0.5],
     "repetition_penalty": [0.5, 0.9, 1.05, 1.1, 1.2, 1.3, 2.0],
@@ -125,6 +127,10 @@ OTHERS: dict[str, Callable[[int, list[int], list[int], random.Random], Any]] = {
     "exponential_decay_length_penalty": lambda size, prompt, output, rng: [
         rng.choice([0, 1, 3, 10]),
         rng.choice([1.01, 1.5, 2.0]),
+    ],
+    # Tokens that were drawn before, each from so many equal logits: so its probability does not depend on the draw.
+    "adaptive_past": lambda size, prompt, output, rng: [
+        rng.choice([1, 2, 3, 5, 10, 100]) for _ in range(rng.choice([0, 1, 2, 5, 20]))
     ],
 }
 
@@ -300,6 +306,9 @@ class LlamaCpp:
         (("temperature", "mirostat_v1"), 100),
         (("temperature", "mirostat_v2"), 100),
         (("temperature", "dynatemp_range", "dynatemp_exponent"), 200),
+        (("adaptive_target", "adaptive_decay", "adaptive_past"), 200),
+        (("temperature", "adaptive_target", "adaptive_past"), 100),
+        (("min_p", "temperature", "adaptive_target"), 100),
     ]
 
     def __init__(self) -> None:
@@ -318,15 +327,19 @@ class LlamaCpp:
             llama.llama_sampler_chain_add(chain, sampler)
         for token in params.get("output_ids", []):
             llama.llama_sampler_accept(chain, token)
-        array = llama.llama_token_data_array(
-            ctypes.cast(data.ctypes.data, llama.llama_token_data_p), len(row), -1, False
-        )
-        llama.llama_sampler_apply(chain, ctypes.byref(array))
+        array = self.apply(chain, data)
         llama.llama_sampler_free(chain)
         kept, probs = np.zeros(len(row), bool), np.zeros(len(row), np.float32)
         for token in array.data[: array.size]:
             kept[token.id], probs[token.id] = token.logit > -np.inf, token.p
         return (kept, probs) if kept.any() else None
+
+    def apply(self, sampler: Any, data: NDArray[np.void]) -> Any:
+        """Apply a sampler to token data, and return the array that llama.cpp makes of it, with the token it chose."""
+        pointer = ctypes.cast(data.ctypes.data, self.llama.llama_token_data_p)
+        array = self.llama.llama_token_data_array(pointer, len(data), -1, False)
+        self.llama.llama_sampler_apply(sampler, ctypes.byref(array))
+        return array
 
     def samplers(self, size: int, params: dict[str, Any]) -> Iterator[Any]:
         """Yield the samplers, in llama.cpp's order. The last one computes the probabilities."""
@@ -365,6 +378,14 @@ class LlamaCpp:
             yield llama.llama_sampler_init_mirostat(size, 1, params["mirostat_v1"] / 2, 0.1, 100)
         if "mirostat_v2" in params:
             yield llama.llama_sampler_init_mirostat_v2(1, params["mirostat_v2"] / 2, 0.1)
+        if "adaptive_target" in params:
+            sampler = llama.llama_sampler_init_adaptive_p(
+                params["adaptive_target"], params.get("adaptive_decay", 0.9), 1
+            )
+            for count in params.get("adaptive_past", []):
+                array = self.apply(sampler, np.zeros(count, TOKEN_DATA))
+                llama.llama_sampler_accept(sampler, array.data[array.selected].id)
+            yield sampler
         yield llama.llama_sampler_init_dist(1)
 
 

@@ -119,10 +119,12 @@ def test_every_field_of_a_system_has_one_place(system):
         *(refused.theirs for refused in system.refused),
         *(system.text.keys() - options),
         *system.ignored,
+        *system.aliases,
     ]
     assert len(names) == len(set(names))
     assert all(len(name) > 1 or name == "n" for name in names)  # a text that was taken apart
     assert set(system.text.values()) <= {field.name for field in dataclasses.fields(GenerationConfig)}
+    assert set(system.aliases.values()) <= options
 
 
 @every_system
@@ -395,6 +397,42 @@ NO_FILTERS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
             },
         ),
         ({"mirostat": 2, "temperature": 0}, {**NO_FILTERS, "temperature": 0, "order": ("temperature", "mirostat")}),
+        # The names of llama-cpp-python. Its mirostat leaves out the temperature, but not the penalties.
+        ({"temp": 0.5, "mirostat_mode": 0, "penalize_nl": False, "idx": None, "reset": True}, {"temperature": 0.5}),
+        ({"temp": 0.5, "temperature": 0.5, "mirostat": 0, "mirostat_mode": None}, {"temperature": 0.5}),
+        ({"temp": None}, {}),
+        (
+            {"mirostat_mode": 1},
+            {**NO_FILTERS, "temperature": 1.0, "mirostat": 1, "order": ("temperature", "mirostat")},
+        ),
+        (
+            {
+                "mirostat_mode": 2,
+                "mirostat": 2,
+                "mirostat_tau": 3,
+                "mirostat_eta": 0.2,
+                "temp": 1.5,
+                "top_k": 10,
+                "repeat_penalty": 1.1,
+                "frequency_penalty": 0.5,
+                "presence_penalty": 0.3,
+                "logit_bias": {5: 1.5},
+            },
+            {
+                **NO_FILTERS,
+                "mirostat": 2,
+                "mirostat_tau": 3,
+                "mirostat_eta": 0.2,
+                "temperature": 1.0,
+                "repetition_penalty": 1.1,
+                "frequency_penalty": 0.5,
+                "presence_penalty": 0.3,
+                "penalty_window": 64,
+                "logit_bias": {5: 1.5},
+                "order": ("temperature", "mirostat"),
+            },
+        ),
+        ({"mirostat_mode": 2, "temp": 0}, {**NO_FILTERS, "temperature": 0, "order": ("temperature", "mirostat")}),
     ],
     ids=str,
 )
@@ -402,6 +440,38 @@ def test_llama_cpp(source, want):
     if want is None:
         want = {**NO_FILTERS, "presence_penalty": 1, "penalty_window": 64, "order": ()}
     assert SamplingParams.from_llama_cpp(source) == SamplingParams(**{**LLAMA_CPP_DEFAULTS, **want})
+
+
+def test_the_keywords_of_llama_cpp_python():
+    """Those of version 0.3.36, with their defaults: `create_completion`, and what three other methods have in addition."""
+    completion = {
+        "prompt": "Once",
+        "max_tokens": 16,
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "min_p": 0.05,
+        "typical_p": 1.0,
+        "echo": False,
+        "stop": [],
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+        "repeat_penalty": 1.0,
+        "top_k": 40,
+        "stream": False,
+        "tfs_z": 1.0,
+        "mirostat_mode": 0,
+        "mirostat_tau": 5.0,
+        "mirostat_eta": 0.1,
+    }
+    completion |= dict.fromkeys(
+        ("suffix", "logprobs", "seed", "model", "stopping_criteria", "logits_processor", "grammar", "logit_bias")
+    )
+    chat = {"messages": []} | dict.fromkeys(
+        ("functions", "function_call", "tools", "tool_choice", "response_format", "top_logprobs")
+    )
+    generate_and_sample = {"tokens": [1, 2], "temp": 0.8, "reset": True, "penalize_nl": True, "idx": None}
+    read = SamplingParams.from_llama_cpp({**completion, **chat, **generate_and_sample})
+    assert read == SamplingParams(**LLAMA_CPP_DEFAULTS)
 
 
 @pytest.mark.parametrize(
@@ -1080,6 +1150,7 @@ def documented_row(name):
     def cell(system):
         options = [option for option in system.options if option.ours == name]
         names = [option.theirs for option in options] + [theirs for theirs, ours in system.text.items() if ours == name]
+        names += [alias for alias, theirs in system.aliases.items() if theirs in names]
         defaults = [f" ({option.default})" for option in options if option.default is not None]
         return ", ".join(f"`{theirs}`" for theirs in dict.fromkeys(names)) + "".join(defaults) or "–"  # noqa: RUF001
 

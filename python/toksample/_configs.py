@@ -140,7 +140,7 @@ class ExchangesConfigs:
 
     @classmethod
     def from_llama_cpp(cls, source: object) -> Self:
-        """Read a request to the server of llama.cpp, or the keywords of ``create_completion`` of llama-cpp-python.
+        """Read a request to the server of llama.cpp, or the keywords of ``Llama.create_completion`` of llama-cpp-python.
 
         What is absent has the defaults of llama.cpp: temperature 0.8, top_k 40, top_p 0.95 and min_p 0.05. If a penalty is
         on, it looks at the last 64 tokens.
@@ -148,10 +148,13 @@ class ExchangesConfigs:
         The ``order`` is that of llama.cpp, which filters first and divides by the temperature last. A list of ``samplers``
         becomes an order of its own, and what is not in the list is left out, as in llama.cpp; ``adaptive_target`` is left out
         where there is no list, too. With ``mirostat`` llama.cpp applies the temperature, mirostat and the biases alone, and
-        the rest is left out, so that the ``order`` is ``("temperature", "mirostat")``. A list must have the penalties
-        before the filters if a penalty is on. llama.cpp counts the tokens of the prompt for the frequency and the presence
-        penalty, toksample does not. The ``dry_sequence_breakers`` of llama.cpp are texts, for which toksample would need the
-        tokenizer. So DRY is an error, unless they are ``[""]``, which stands for none.
+        the rest is left out, so that the ``order`` is ``("temperature", "mirostat")``. llama-cpp-python calls it
+        ``mirostat_mode``, and applies the penalties as well, but no temperature unless that is 0. So it is read in this way
+        under that name. If a field is there under two names, they must have the same value.
+
+        A list must have the penalties before the filters if a penalty is on. llama.cpp counts the tokens of the prompt for
+        the frequency and the presence penalty, toksample does not. The ``dry_sequence_breakers`` of llama.cpp are texts, for
+        which toksample would need the tokenizer. So DRY is an error, unless they are ``[""]``, which stands for none.
 
         Parameters
         ----------
@@ -175,6 +178,9 @@ class ExchangesConfigs:
         >>> params = toksample.SamplingParams.from_llama_cpp({"samplers": ["temperature", "min_p"]})
         >>> params.order, params.temperature, params.top_k, params.min_p
         (('temperature', 'min_p'), 0.8, 0, 0.05)
+        >>> params = toksample.SamplingParams.from_llama_cpp({"temp": 0.7, "mirostat_mode": 2, "mirostat_tau": 3.0})
+        >>> params.order, params.temperature, params.mirostat, params.mirostat_tau
+        (('temperature', 'mirostat'), 1.0, 2, 3.0)
         """
         return _make(cls, LLAMA_CPP, source)
 
@@ -183,9 +189,10 @@ class ExchangesConfigs:
 
         They are also keywords of ``create_completion`` of llama-cpp-python, as far as it has the methods. It has no
         ``samplers``, which is there only if the ``order`` does not give the same as that of llama.cpp or if adaptive-p is on;
-        no ``repeat_last_n``, which is there only if a penalty is on; and no ``adaptive_target``. Its ``mirostat_mode`` is not
-        the ``mirostat`` of the server. If DRY is on, ``dry_sequence_breakers`` is ``[""]``, because the server has some by
-        default. A bias of -inf stays one; for the server, which reads JSON, write False in its place.
+        no ``repeat_last_n``, which is there only if a penalty is on; and no ``adaptive_target``. It calls
+        ``mirostat`` ``mirostat_mode``, and applies no temperature with it. If DRY is on, ``dry_sequence_breakers`` is
+        ``[""]``, because the server has some by default. A bias of -inf stays one; for the server, which reads JSON, write
+        False in its place.
 
         Raises
         ------
@@ -316,6 +323,7 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
     for name, value in fields.items():
         if name not in system.names:
             _unknown(system, name, value)
+    options = _options_by_given_names(system, fields)
     alone = _alone(system, fields)
     listed = None if alone is not None else _listed_samplers(system, fields)
     for refused in system.refused:
@@ -324,10 +332,10 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
     samples = system.switch is None or _is_on(system, system.switch, fields.get(system.switch))
     found: list[tuple[Option, Any]] = []
     names: set[str] = set()
-    for option in system.options:
+    for option in options:
         if option.ours == "order" or not _is_listed(system, option, listed):
             continue
-        if alone is not None and option.theirs not in {alone.name, *alone.beside}:
+        if alone is not None and option.ours not in {alone.ours, *alone.beside}:
             continue
         value = fields.get(option.theirs)
         if option.is_filter and system.switch is not None:
@@ -340,9 +348,11 @@ def read(system: System, source: object) -> tuple[list[tuple[Option, Any]], Orde
         if option.ours in SETTINGS and names.isdisjoint(SETTINGS[option.ours]):
             continue
         ours = _value_of(system, option, value)
-        if ours is not None:
-            found.append((option, ours))
-            names.add(option.ours)
+        has_no_temperature = alone is not None and not alone.has_temperature
+        if ours is None or (option.ours == "temperature" and has_no_temperature and ours > 0):
+            continue
+        found.append((option, ours))
+        names.add(option.ours)
     if any(option.ours == "temperature" and value == 0 for option, value in found):
         found = [(option, value) for option, value in found if option.ours == "temperature" or not option.is_filter]
     if alone is not None:
@@ -386,11 +396,20 @@ def _is_listed(system: System, one: Option | Refused, listed: list[str] | None) 
     return one.sampler not in system.only_if_listed if listed is None else one.sampler in listed
 
 
+def _options_by_given_names(system: System, fields: Mapping[Any, Any]) -> list[Option]:
+    """Give the options of a system, each with that of its names which the configuration has."""
+    given = {name: alias for alias, name in system.aliases.items() if fields.get(alias) is not None}
+    for name, alias in given.items():
+        if fields.get(name) is not None and not _is_one_of(fields[alias], (fields[name],)):
+            rule = f"the same as {name}, which is {show(fields[name])}"
+            raise ValueError(f"{alias} of {system.noun} must be {rule}, got {show(fields[alias])}")
+    return [option._replace(theirs=given.get(option.theirs, option.theirs)) for option in system.options]
+
+
 def _alone(system: System, fields: Mapping[Any, Any]) -> Alone | None:
-    """Give the method that takes the place of all samplers, if it is on."""
-    if system.alone is None:
-        return None
-    return None if _is_one_of(fields.get(system.alone.name), (None, 0)) else system.alone
+    """Give the method that takes the place of samplers, if one is on. If it has two names, the last one says how."""
+    on = [alone for alone in system.alone if not _is_one_of(fields.get(alone.theirs), (None, 0))]
+    return on[-1] if on else None
 
 
 def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Option, Any]]) -> Order:
@@ -517,8 +536,9 @@ def write(system: System, params: Any) -> dict[str, Any]:
         why = f"because {system.noun} does not have it"
         raise ValueError(f"{name} must be {show(defaults[name])}, {why}, got {show(keywords[name])}")
     result: dict[str, Any] = {} if system.switch is None else {system.switch: not is_greedy}
-    if not is_greedy and system.alone is not None and system.alone.name not in off:
-        _check_alone(system, system.alone, keywords, defaults, off)
+    alone = next((alone for alone in system.alone if alone.ours not in off), None)
+    if not is_greedy and alone is not None:
+        _check_alone(system, alone, keywords, defaults, off)
     elif not is_greedy and not _is_same_order(system, keywords["order"], off):
         result |= _write_order(system, keywords["order"], off)
     for option in system.options:
@@ -571,9 +591,9 @@ def _check_alone(
     system: System, alone: Alone, keywords: Mapping[str, Any], defaults: Mapping[str, Any], off: set[str]
 ) -> None:
     """See that nothing else is on beside a method that takes the place of all samplers."""
-    why = f"where {alone.name} is on in {system.noun}"
+    why = f"where {alone.ours} is on in {system.noun}"
     for option in system.options:
-        if option.ours not in {"order", alone.name, *off} and option.theirs not in alone.beside:
+        if option.ours not in {"order", alone.ours, *alone.beside, *off}:
             raise ValueError(
                 f"{option.ours} must be {show(defaults[option.ours])} {why}, got {show(keywords[option.ours])}"
             )

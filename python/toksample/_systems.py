@@ -5,8 +5,8 @@ it, or name it in ``lacks``. If the parameter was in ``refused`` or ``ignored`` 
 meaning by itself, name the methods that it belongs to in `SETTINGS`. The order of the filters is not in the configurations of
 most systems: each system has its own, which is in `_orders`.
 
-The tables follow transformers 5.24, vLLM 0.33, the request schema of llama.cpp's server and ``create_completion`` of
-llama-cpp-python from 2026, and the chat and completion requests of OpenAI's API.
+The tables follow transformers 5.24, vLLM 0.33, the request schema of llama.cpp's server and the methods of ``Llama`` in
+llama-cpp-python 0.3.36 from 2026, and the chat and completion requests of OpenAI's API.
 """
 
 from __future__ import annotations
@@ -90,14 +90,17 @@ class Refused(NamedTuple):
 
 
 class Alone(NamedTuple):
-    """A method that takes the place of all samplers of a system, penalties included, where it is on."""
+    """A method that takes the place of a system's samplers where it is on."""
 
-    name: str
-    """The field that switches it on, which has the same name in both systems."""
+    theirs: str
+    """The field that switches it on."""
+    ours: str
     order: tuple[str, ...]
     """The steps that are then applied."""
     beside: frozenset[str]
-    """The other fields that then matter."""
+    """The other fields of SamplingParams that then matter."""
+    has_temperature: bool = True
+    """Whether the temperature is applied. If it is 0, the most probable token is taken in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +125,10 @@ class System:
     """The order in which the system applies the temperature and the filters, by its name in `_orders`. None: not known."""
     only_if_listed: frozenset[str] = frozenset()
     """The samplers that the system applies only where a list of samplers has them."""
-    alone: Alone | None = None
-    """The method that takes the place of all samplers, if there is one."""
+    alone: tuple[Alone, ...] = ()
+    """The methods that take the place of samplers. The first one is written."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names of fields, from another interface to the system, and the names that they have in ``options``."""
     switch: str | None = None
     """The field that is True if the system samples. Otherwise it takes the most probable token."""
     names: frozenset[str] = field(init=False)
@@ -142,7 +147,7 @@ class System:
 
     def __post_init__(self) -> None:
         names = {option.theirs for option in self.options} | {refused.theirs for refused in self.refused}
-        names |= self.text.keys() | self.ignored
+        names |= self.text.keys() | self.ignored | self.aliases.keys()
         object.__setattr__(self, "names", frozenset(names | ({self.switch} if self.switch else set())))
 
 
@@ -479,15 +484,22 @@ VLLM = System(
 
 # ---- llama.cpp -------------------------------------------------------------------------------------------------------
 
+_BESIDE_MIROSTAT = frozenset({"temperature", "mirostat_tau", "mirostat_eta", "logit_bias", "seed"})
+
 LLAMA_CPP = System(
     name="llama.cpp",
     order="llama.cpp",
     only_if_listed=frozenset({"adaptive_p"}),
-    alone=Alone(
-        "mirostat",
-        ("temperature", "mirostat"),
-        frozenset({"temperature", "mirostat_tau", "mirostat_eta", "logit_bias", "seed"}),
+    alone=(
+        Alone("mirostat", "mirostat", ("temperature", "mirostat"), _BESIDE_MIROSTAT),
+        # `Llama._init_sampler` of llama-cpp-python applies the penalties, too, but no temperature.
+        Alone(
+            *("mirostat_mode", "mirostat", ("temperature", "mirostat")),
+            _BESIDE_MIROSTAT | {*_PENALTIES, "penalty_window"},
+            has_temperature=False,
+        ),
     ),
+    aliases={"temp": "temperature", "mirostat_mode": "mirostat"},  # of llama-cpp-python
     noun="the llama.cpp request",
     options=(
         _filter("temperature", "temperature", (1.0,), 0.8, sampler="temperature"),
@@ -573,9 +585,6 @@ LLAMA_CPP = System(
         Option("samplers", "order", number=None),  # the list of samplers
     ),
     refused=(
-        Refused(
-            "mirostat_mode", (0,)
-        ),  # of llama-cpp-python, which leaves out the temperature with it, but not the penalties
         Refused("tfs_z", (1.0,)),
         Refused("ignore_eos", (False,)),  # it bans the tokens that end a text
         Refused("grammar", ("",)),
@@ -621,6 +630,8 @@ LLAMA_CPP = System(
             # How the request is processed.
             *("cache_prompt", "id_slot", "n_keep", "n_discard", "n_cache_reuse", "lora", "backend_sampling"),
             *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
+            # Of llama-cpp-python. Its `penalize_nl` has no effect any more.
+            *("tokens", "reset", "idx", "penalize_nl"),
         }
     ),
     lacks=frozenset(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import importlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from toksample.bench.calls import CALLS
 from toksample.bench.report import Figure, Report, number, table
 
-_OURS, _PEER, _TEXT, _FAINT = "#0b7a75", "#b9c0c7", "#22262a", "#6b737b"
+_OURS, _OURS_TOO, _PEER, _TEXT, _FAINT = "#0b7a75", "#6fb3af", "#b9c0c7", "#22262a", "#6b737b"
 _LEFT_OUT = ("np.max", "toksample.reference")
 
 
@@ -39,6 +39,22 @@ def draw(report: Report, path: str, calls: Sequence[str] | None = None) -> None:
     picture.savefig(path, dpi=150, facecolor="white", metadata=_no_date(path))
 
 
+def engine_title(name: str, machine: Mapping[str, str]) -> str:
+    """Return what an engine is called in a picture, or in another place where there is little room."""
+    match name:
+        case "toksample-avx2":
+            return "toksample, AVX2"
+        case "torch-all-threads":
+            return f"torch, {machine['cores']} threads"
+        case _:
+            return name
+
+
+def isa_title(name: str) -> str:
+    """Return how the makers of an instruction set write its name."""
+    return {"avx2": "AVX2", "avx512": "AVX-512"}.get(name, name)
+
+
 def _no_date(path: str) -> dict[str, Any]:
     return {"Date": None} if path.endswith(".svg") else {}
 
@@ -63,14 +79,16 @@ def _picture(report: Report, figures: Sequence[Figure]) -> Any:
     )
     for row, line in enumerate(lines):
         for column, panel in enumerate(line):
-            _panel(canvas.add_subplot(grid[row, column]), panel, heights[row], starts[panel[0].vocab])
+            axes, start = canvas.add_subplot(grid[row, column]), starts[panel[0].vocab]
+            _panel(axes, panel, report.machine, heights[row], start)
     left, faint = 0.1 if columns == 2 else 0.16, {"color": _FAINT, "fontsize": 9}
     large = figures[0]
     inch = 1 / size[1]
     canvas.text(
         left - 0.075, 1 - 0.34 * inch, "Time of a call: less is better", color=_TEXT, fontsize=14, weight="bold"
     )
-    about = f"{large.shape}; {report.machine['cpu'].split(' (')[0]}, {report.machine['toksample uses'].upper()}"
+    cpu, isa = report.machine["cpu"].split(" (cpu family")[0], isa_title(report.machine["toksample uses"])
+    about = f"{large.shape}; {cpu}, {isa}"
     canvas.text(left - 0.075, 1 - 0.58 * inch, f"{about}; median time, log scale, and the ratio to toksample", **faint)
     canvas.text(left - 0.075, 1 - 0.78 * inch, "The line is np.max: the time to read the logits once", **faint)
     return canvas
@@ -86,14 +104,14 @@ def _start(figures: Sequence[Figure]) -> float:
     return min(figure.microseconds for figure in figures if figure.error is None) / 2.5
 
 
-def _panel(axes: Any, panel: Sequence[Figure], height: float, start: float) -> None:
+def _panel(axes: Any, panel: Sequence[Figure], machine: Mapping[str, str], height: float, start: float) -> None:
     bars = _bars(panel)
     floor = next(figure.microseconds for figure in panel if figure.engine == "np.max")
     title = next(call.title for call in CALLS if call.name == panel[0].call)
     axes.set_xscale("log")
     for place, bar in enumerate(bars):
         ours = bar.engine == "toksample"
-        color, weight = (_OURS, "bold") if ours else (_PEER, "normal")
+        color = {"toksample": _OURS, "toksample-avx2": _OURS_TOO}.get(bar.engine, _PEER)
         axes.barh(place, bar.microseconds - start, left=start, height=0.72, color=color)
         label = f"{number(bar.microseconds)} \N{MICRO SIGN}s"
         if not ours and bar.times_toksample is not None:
@@ -102,12 +120,13 @@ def _panel(axes: Any, panel: Sequence[Figure], height: float, start: float) -> N
         text = axes.text(
             bar.microseconds * 1.1, place, label, va="center", fontsize=8.5, color=_OURS if ours else _TEXT
         )
+        weight = "bold" if ours else "normal"
         text.set(weight=weight, bbox=box, zorder=3)
-        name = {"color": _OURS if ours else _TEXT, "weight": weight}
-        axes.annotate(bar.engine, (0, place), (-6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                      ha="right", va="center", fontsize=8.5, **name)  # fmt: skip
+        name, style = engine_title(bar.engine, machine), {"color": _OURS if ours else _TEXT, "weight": weight}
+        axes.annotate(name, (0, place), (-6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      ha="right", va="center", fontsize=8.5, **style)  # fmt: skip
     axes.plot([floor, floor], [-0.5, len(bars) - 0.5], color=_FAINT, linewidth=1, linestyle=(0, (3, 2)))
-    axes.set_xlim(start, start * 20_000)
+    axes.set_xlim(start, start * 100_000)
     axes.set_ylim(height - 1.4, -0.8)
     axes.set_title(title, loc="left", fontsize=9, color=_TEXT, weight="bold", pad=1)
     axes.axis("off")

@@ -54,7 +54,7 @@ def time_in_turn(
     functions: Sequence[Callable[[], Any]],
     rounds: int,
     *,
-    threads: int = 1,
+    threads: int | Sequence[int] = 1,
     seconds: float = math.inf,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[list[float]]:
@@ -66,8 +66,9 @@ def time_in_turn(
         What to time.
     rounds : int
         The number of rounds.
-    threads : int, optional
-        The number of threads that the functions use. With one, time during which another process had the core does not count.
+    threads : int or sequence of int, optional
+        The number of threads that the functions use, or that each of them uses. With one, time during which another process
+        had the core does not count.
     seconds : float, optional
         About the time that all rounds of a function may take. A slow function is timed in fewer rounds: evenly spread, and
         at least 3.
@@ -79,6 +80,7 @@ def time_in_turn(
     list of list of float
         For each function its times, in microseconds a call.
     """
+    counts = [threads] * len(functions) if isinstance(threads, int) else threads
     estimates = [_estimate(function) for function in functions]
     shares = [int(min(rounds, max(3, seconds / estimate))) for estimate in estimates]
     times: list[list[float]] = [[] for _ in functions]
@@ -88,9 +90,9 @@ def time_in_turn(
             place = (number + turn) % len(functions)
             if turn * shares[place] // rounds == (turn - 1) * shares[place] // rounds:
                 continue  # this function is timed in fewer rounds, and this is not one of them
-            if threads > 1:
-                time.sleep(0.01)  # by then the threads of the function before have gone to sleep
-            times[place].append(_time(functions[place], estimates[place], threads))
+            times[place].append(_time(functions[place], estimates[place], counts[place]))
+            if counts[place] > 1:
+                time.sleep(0.01)  # by then its threads have gone to sleep, and the next function has all cores
     return times
 
 
@@ -154,6 +156,7 @@ def measure(
         Called with a line of text before each step.
     """
     lanes: dict[str, list[Timed]] = {"np.max": [functools.partial(np.max, rows) for rows in inputs]}
+    threads = {"np.max": 1}
     checks = 4 if case.batch == 1 else 2
     failed = []
     for engine_type in engines:
@@ -163,6 +166,7 @@ def measure(
         try:
             engine = engine_type(case.threads)
             lanes[engine.name] = [_checked(engine, case.call, rows, checks) for rows in inputs]
+            threads[engine.name] = engine.threads
         except Exception as error:  # whatever goes wrong in one engine, the others are measured
             failed.append(_failure(case, engine_type.name, f"{type(error).__name__}: {error}"))
     times: dict[str, list[list[float]]] = {name: [] for name in lanes}
@@ -172,8 +176,8 @@ def measure(
             progress(f"rows {place + 1} of {len(inputs)}, {text}" if len(inputs) > 1 else text)
 
         functions = [prepared[place] for prepared in lanes.values()]
-        share = seconds / len(inputs)
-        each = time_in_turn(functions, rounds, threads=case.threads, seconds=share, progress=report)
+        each_threads, share = [threads[name] for name in lanes], seconds / len(inputs)
+        each = time_in_turn(functions, rounds, threads=each_threads, seconds=share, progress=report)
         for name, one in zip(lanes, each, strict=True):
             times[name].append(one)
     counts = {name: 0 if name == "np.max" else checks * len(inputs) for name in lanes}

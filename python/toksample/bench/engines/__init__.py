@@ -9,8 +9,8 @@ from toksample.bench.engines.numba import Numba
 from toksample.bench.engines.numpy import Numpy
 from toksample.bench.engines.reference import Reference
 from toksample.bench.engines.scipy import Scipy
-from toksample.bench.engines.toksample import Toksample
-from toksample.bench.engines.torch import Torch
+from toksample.bench.engines.toksample import Toksample, ToksampleAvx2
+from toksample.bench.engines.torch import Torch, TorchAllThreads
 from toksample.bench.engines.transformers import Transformers
 from toksample.bench.engines.xgrammar import Xgrammar
 
@@ -18,10 +18,12 @@ __all__ = ["ENGINES"]
 
 ENGINES: tuple[type[Engine], ...] = (
     Toksample,
+    ToksampleAvx2,
     Reference,
     Numpy,
     Scipy,
     Torch,
+    TorchAllThreads,
     Transformers,
     LlamaCpp,
     Numba,

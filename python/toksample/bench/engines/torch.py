@@ -7,6 +7,7 @@ from typing import Any
 
 from toksample.bench.calls import Call
 from toksample.bench.engines.base import Engine, Timed
+from toksample.bench.machine import cores
 from toksample.bench.rows import Rows, make_bitmask, unpack_bitmask
 
 
@@ -16,7 +17,18 @@ class TorchBased(Engine):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         self._torch = importlib.import_module("torch")
-        self._torch.set_num_threads(threads)
+
+    def prepare(self, call: Call, rows: Rows) -> Timed:
+        get, threads, change = self._torch.get_num_threads, self.threads, self._torch.set_num_threads
+        change(threads)
+        timed = super().prepare(call, rows)
+
+        def with_threads() -> Any:
+            if get() != threads:  # the call before was made by an engine with another number
+                change(threads)
+            return timed()
+
+        return with_threads
 
     def answer(self, call: Call, result: Any) -> Any:
         return tuple(part.numpy() for part in result) if call.operation == "top_k" else result.numpy()
@@ -65,3 +77,13 @@ class Torch(TorchBased):
         torch, tensor = self._torch, self._torch.from_numpy(rows)
         banned = torch.from_numpy(~unpack_bitmask(make_bitmask(rows), rows.shape[-1]))
         return lambda: tensor.masked_fill(banned, -torch.inf)
+
+
+class TorchAllThreads(Torch):
+    """The same code, with a thread for each core, whatever number of threads the others have."""
+
+    name = "torch-all-threads"
+    note = "as torch, with a thread for each core"
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(cores())

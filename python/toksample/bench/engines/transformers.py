@@ -33,6 +33,7 @@ class Transformers(TorchBased):
         eta_cutoff: float = 0.0,
         top_h: float = 0.0,
         repetition_penalty: float = 1.0,
+        no_repeat_ngram_size: int = 0,
         output_ids: npt.NDArray[np.int64] | None = None,
         logit_bias: Mapping[int, float] | None = None,
     ) -> Timed:
@@ -44,6 +45,8 @@ class Transformers(TorchBased):
             warpers.append(transformers.SequenceBiasLogitsProcessor(sequences))
         if repetition_penalty != 1:
             warpers.append(transformers.RepetitionPenaltyLogitsProcessor(repetition_penalty))
+        if no_repeat_ngram_size > 0:
+            warpers.append(transformers.NoRepeatNGramLogitsProcessor(no_repeat_ngram_size))
         warpers.append(transformers.TemperatureLogitsWarper(temperature))
         if top_k:
             warpers.append(transformers.TopKLogitsWarper(top_k))
