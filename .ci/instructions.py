@@ -23,12 +23,13 @@ MARGIN = 0.10
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-ERMS"}
 
 
-def build() -> Path:
-    """Compile instructions.rs with the profile of the wheel, but with readable symbols, and return the program's path."""
-    command = ["cargo", "rustc", "--release", "--locked", "--example", "instructions", "--message-format=json"]
+def build(*target: str) -> Path:
+    """Compile a target of the crate with the profile of the wheel, but with readable symbols. Return the path of the file."""
+    command = ["cargo", "rustc", "--release", "--locked", "--message-format=json", *target]
     options = ["--", "-C", "strip=none", "-C", "symbol-mangling-version=v0"]
-    messages = subprocess.run(command + options, stdout=subprocess.PIPE, check=True).stdout.splitlines()
-    return Path(next(filter(None, (json.loads(message).get("executable") for message in messages))))
+    lines = subprocess.run(command + options, stdout=subprocess.PIPE, check=True).stdout.splitlines()
+    made = [message for message in map(json.loads, lines) if message["reason"] == "compiler-artifact"]
+    return Path(made[-1]["filenames"][0])
 
 
 def count(program: Path, case: str, repeats: int) -> int:
@@ -48,7 +49,7 @@ def per_call(program: Path, case: str) -> int:
 
 def main(arguments: list[str]) -> None:
     """Print a line for each case. Exit with a message if one takes too many instructions."""
-    program = build()
+    program = build("--example", "instructions")
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     cases = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
