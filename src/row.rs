@@ -321,11 +321,20 @@ fn block_maxima<I: Vector, T: Logit>(
     for ((index, group), maxima) in groups.iter().enumerate().zip(maxima.as_chunks_mut::<GROUP>().0) {
         *maxima = allowed_maxima::<I, T>(group, allowed, index * GROUP, &mut nan);
     }
-    if !rest.is_empty() {
+    let index = groups.len() * GROUP;
+    if rest.len() > BLOCK {
         let mut padded = [T::NEG_INFINITY; GROUP * BLOCK];
         padded[..rest.len()].copy_from_slice(rest);
-        let index = groups.len() * GROUP;
         maxima[index..].copy_from_slice(&allowed_maxima::<I, T>(&padded, allowed, index, &mut nan));
+    } else if !rest.is_empty() {
+        // A single block, which is all that a short row has.
+        let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0.0; BLOCK]);
+        padded[..rest.len()].copy_from_slice(rest);
+        let block = T::widen::<I>(&padded, &mut widened);
+        let allowed = allowed.map_or(u64::MAX, |words| words[index]);
+        let [a, b, c, d, e, f, g, h] = I::lanes(&I::allowed(block, allowed), &mut nan);
+        let max = lanes::max;
+        maxima[index] = max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)));
     }
     maxima.truncate(row.len().div_ceil(BLOCK));
     let row_maximum = lanes::maximum(maxima);

@@ -288,6 +288,9 @@ impl<'a, R: Row> State<'a, R> {
     #[inline(always)]
     pub fn keep_share(&mut self, share: Share) -> Result<(), RowError> {
         self.narrow_list();
+        if self.kept.is_none() && self.row.tokens() <= BLOCK {
+            self.list_kept(); // the list of a block takes less time than its bounds
+        }
         self.kept = Some(match self.kept {
             None => self.search.nucleus(&self.row, self.mass, share)?,
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
