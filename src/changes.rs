@@ -132,8 +132,12 @@ impl Changes {
 
     /// Bans a token.
     pub fn ban(&mut self, id: u32) {
-        if let Some(word) = self.allowed.get_mut(id as usize / BLOCK) {
-            *word &= !(1 << (id as usize % BLOCK));
+        let bit = 1 << (id as usize % BLOCK);
+        // Without the comparison, each time that the same token is banned would wait for the time before.
+        if let Some(word) = self.allowed.get_mut(id as usize / BLOCK)
+            && *word & bit != 0
+        {
+            *word &= !bit;
             self.are_all_allowed = false;
         }
     }
@@ -162,14 +166,15 @@ impl Changes {
     pub fn note<'a>(&mut self, ids: impl Iterator<Item = &'a u32>, tokens: usize) {
         let Changes { edited, touched, .. } = self;
         ids.for_each(|&id| {
-            let (block, place) = (id as usize / BLOCK, id as usize % BLOCK);
+            let (block, bit) = (id as usize / BLOCK, 1 << (id as usize % BLOCK));
             if let Some(word) = edited.get_mut(block)
                 && (id as usize) < tokens
+                && *word & bit == 0
             {
                 if *word == 0 {
                     touched.push(block as u32);
                 }
-                *word |= 1 << place;
+                *word |= bit;
             }
         });
     }

@@ -149,7 +149,14 @@ pub(crate) fn maximum(values: &[f32]) -> f32 {
             lanes[lane] = max(lanes[lane], chunk[lane]);
         }
     }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| max(a, b))
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] = max(lanes[lane], lanes[lane + width]);
+        }
+    }
+    rest.iter().fold(lanes[0], |a, &b| max(a, b))
 }
 
 /// Adds up the numbers of a block in lanes.

@@ -160,10 +160,11 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
             for &id in prompt_ids {
                 changes.token(id).into_iter().for_each(|token| token.is_seen = true);
             }
-            for &id in output_ids {
-                if let Some(token) = changes.token(id) {
+            // Where the same token comes many times in turn, each addition would wait for the one before.
+            for run in output_ids.chunk_by(|a, b| a == b) {
+                if let Some(token) = changes.token(run[0]) {
                     token.is_seen = true;
-                    token.count += 1;
+                    token.count += run.len() as u32;
                 }
             }
             for &(id, bias) in context.biases {
@@ -320,11 +321,20 @@ fn block_maxima<I: Vector, T: Logit>(
     for ((index, group), maxima) in groups.iter().enumerate().zip(maxima.as_chunks_mut::<GROUP>().0) {
         *maxima = allowed_maxima::<I, T>(group, allowed, index * GROUP, &mut nan);
     }
-    if !rest.is_empty() {
+    let index = groups.len() * GROUP;
+    if rest.len() > BLOCK {
         let mut padded = [T::NEG_INFINITY; GROUP * BLOCK];
         padded[..rest.len()].copy_from_slice(rest);
-        let index = groups.len() * GROUP;
         maxima[index..].copy_from_slice(&allowed_maxima::<I, T>(&padded, allowed, index, &mut nan));
+    } else if !rest.is_empty() {
+        // A single block, which is all that a short row has.
+        let (mut padded, mut widened) = ([T::NEG_INFINITY; BLOCK], [0.0; BLOCK]);
+        padded[..rest.len()].copy_from_slice(rest);
+        let block = T::widen::<I>(&padded, &mut widened);
+        let allowed = allowed.map_or(u64::MAX, |words| words[index]);
+        let [a, b, c, d, e, f, g, h] = I::lanes(&I::allowed(block, allowed), &mut nan);
+        let max = lanes::max;
+        maxima[index] = max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)));
     }
     maxima.truncate(row.len().div_ceil(BLOCK));
     let row_maximum = lanes::maximum(maxima);

@@ -407,7 +407,14 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     # Named keywords would cost each call 0.1 us and more, because Python compares every keyword with each of them.
     if _ASKS.isdisjoint(parameters):
         return _native.sample(logits, parameters)
-    keywords: dict[str, Any] = dict(parameters)
+    return _sample_what_is_asked(logits, dict(parameters))
+
+
+_ASKS = frozenset(ASKS)
+
+
+# A function of its own, because the comprehension would make Python keep the variables of `sample` on the heap.
+def _sample_what_is_asked(logits: object, keywords: dict[str, Any]) -> Any:
     asks = Asks(**{name: keywords.pop(name, default) for name, default in ASKS.items()})
     match asks.kind(keywords.get("out")):
         case "logprobs":
@@ -418,9 +425,6 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
             return _native.sample_several(logits, keywords, *asks.several())
         case _:
             return _native.sample(logits, keywords)
-
-
-_ASKS = frozenset(ASKS)
 
 
 @show_parameters(num_threads=None)

@@ -13,38 +13,25 @@
 //! the finite range. A multiplier of 0 is off.
 
 use super::find::power;
+use crate::lanes::BLOCK;
 use crate::params::Params;
-use crate::repeats::Repeats;
+use crate::repeats::{Match, Repeats};
 
 /// Calls `found` with tokens and how many of the tokens before them are repeated, if that is penalized. A token may be found
-/// more than once: the largest number counts. `is_breaker` must be quick.
-pub(super) fn find(
-    params: &Params,
-    is_breaker: impl Fn(u32) -> bool,
-    repeats: &Repeats,
-    mut found: impl FnMut(u32, u32),
-) {
-    let history = repeats.reversed();
-    let window = match params.dry_penalty_last_n {
-        0 => u32::MAX,
-        count => u32::try_from(count).unwrap_or(u32::MAX),
-    };
-    // What a match has before the window does not count.
-    let matches = || {
-        let inside = repeats.matches().iter().take_while(|one| one.distance < window);
-        inside.map(|one| (one.next, one.length.min(window - one.distance)))
-    };
-    let longest = matches().map(|(_, length)| length).max().unwrap_or(0);
-    let breaker = history[..longest as usize].iter().position(|&id| is_breaker(id));
+/// more than once: the largest number counts. `breakers` has a bit for each token of the row, or nothing if none is a breaker.
+pub(super) fn find(params: &Params, breakers: &[u64], repeats: &Repeats, mut found: impl FnMut(u32, u32)) {
+    let is_breaker =
+        |id: u32| breakers.get(id as usize / BLOCK).is_some_and(|word| word >> (id as usize % BLOCK) & 1 == 1);
+    let longest = repeats.longest();
+    let first = &repeats.reversed()[..longest as usize];
+    let breaker = if breakers.is_empty() { None } else { first.iter().position(|&id| is_breaker(id)) };
     let most = breaker.map_or(longest, |place| place as u32);
-    if u64::from(most) < params.dry_allowed_length {
-        return;
-    }
+    let allowed = u32::try_from(params.dry_allowed_length).unwrap_or(u32::MAX);
     // Where a text repeats a few tokens all the time, most of what is found was found before.
     let mut last_found = [(u32::MAX, 0); 256];
-    for (id, length) in matches() {
+    for Match { next: id, length } in repeats.matches() {
         let length = length.min(most);
-        if u64::from(length) >= params.dry_allowed_length {
+        if length >= allowed {
             let last = &mut last_found[id as usize % 256];
             let was_found = last.0 == id && last.1 >= length;
             if !was_found && !is_breaker(id) {

@@ -70,23 +70,24 @@ fn find_in_history(
         _ => sequence_biases.push((id, bias)),
     });
     repeated.clear();
-    if params.no_repeat_ngram_size != 0 || params.dry_multiplier != 0.0 {
-        let window = if params.no_repeat_ngram_size != 0 { 0 } else { params.dry_penalty_last_n };
-        let (prompt_ids, output_ids) = context.history(window);
-        repeats.find(prompt_ids, output_ids)?;
+    if params.no_repeat_ngram_size != 0 {
+        repeats.find(context.prompt_ids, context.output_ids)?;
         no_repeat_ngram_size::find(params.no_repeat_ngram_size, repeats, |id| changes.ban(id));
     }
     if params.dry_multiplier != 0.0 {
+        if params.no_repeat_ngram_size == 0 || params.dry_penalty_last_n != 0 {
+            let (prompt_ids, output_ids) = context.history(params.dry_penalty_last_n);
+            repeats.find(prompt_ids, output_ids)?;
+        }
         reserve(repeated, repeats.matches().len())?;
+        let blocks = if rules.dry_sequence_breakers.is_empty() { 0 } else { tokens.div_ceil(BLOCK) };
         breakers.clear();
-        reserve(breakers, tokens.div_ceil(BLOCK))?;
-        breakers.resize(tokens.div_ceil(BLOCK), 0);
+        reserve(breakers, blocks)?;
+        breakers.resize(blocks, 0);
         for &id in rules.dry_sequence_breakers {
             breakers.get_mut(id as usize / BLOCK).into_iter().for_each(|word| *word |= 1 << (id as usize % BLOCK));
         }
-        let is_breaker =
-            |id: u32| breakers.get(id as usize / BLOCK).is_some_and(|word| word >> (id as usize % BLOCK) & 1 == 1);
-        dry::find(params, is_breaker, repeats, |id, length| repeated.push((id, length)));
+        dry::find(params, breakers, repeats, |id, length| repeated.push((id, length)));
     }
     let encoded = if params.encoder_repetition_penalty != 1.0 { context.prompt_ids } else { &[] };
     let growth = exponential_decay_length_penalty::growth(rules, context);

@@ -17,7 +17,7 @@ pub(super) fn find(size: u64, repeats: &Repeats, mut ban: impl FnMut(u32)) {
         0 => (),
         1 => repeats.reversed().iter().for_each(|&id| ban(id)),
         _ => {
-            let found = repeats.matches().iter().filter(|found| u64::from(found.length) + 1 >= size);
+            let found = repeats.matches().filter(|found| u64::from(found.length) + 1 >= size);
             found.for_each(|found| ban(found.next));
         }
     }

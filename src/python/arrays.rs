@@ -160,6 +160,12 @@ fn base<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyUntypedA
     base.cast_into().ok()
 }
 
+/// Gives the values of an array to a function, which must not run any Python code; None if they do not lie side by side.
+pub(super) fn with_values<P: Element, R>(array: &Bound<'_, PyArray1<P>>, read: impl FnOnce(&[P]) -> R) -> Option<R> {
+    // SAFETY: the GIL is held, and no Python code runs while the values are read. So nothing writes to them.
+    unsafe { array.as_slice() }.ok().map(read)
+}
+
 /// The range of addresses that the elements of an array lie in.
 fn extent(array: &Bound<'_, PyUntypedArray>) -> Range<usize> {
     let data = Fields::of(array).data as isize;

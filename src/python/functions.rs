@@ -248,7 +248,8 @@ pub(super) fn argmax<'py>(
 pub(super) fn sample<'py>(logits: &Bound<'py, PyAny>, parameters: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (py, isa) = (logits.py(), current_isa()?);
-        let (parameters, how) = Parameters::read_with_how(parameters)?;
+        let (keywords, mut parameters) = (parameters, Parameters::default());
+        let how = parameters.read_with_how(keywords)?;
         let (logits, inputs) = parameters.read_logits(logits)?;
         let shape = logits.shape;
         parameters.check(py, shape)?;
@@ -327,7 +328,7 @@ pub(super) fn draw_with_odds<'py>(
             let written = slice_of_new(&mut tokens).iter_mut().zip(odds);
             for_each_row::<T, _>(py, shape, rows, wanted, written, |row, b, (token, (surprise, prob)), scratch| {
                 let average = average.as_ref().map(|average| average.get(b));
-                let params = Params { mirostat_mu: Some(mu.get(b)), adaptive_average: average, ..parameters.get(b) };
+                let params = Params { mirostat_mu: Some(mu.get(b)), adaptive_average: average, ..*parameters.get(b) };
                 let (context, words) = (contexts.get(b), parameters.words(b, seed, position));
                 let drawn = recipe::sample_with_interval(isa, row, &params, &context, words, scratch)?;
                 (*token, *surprise, *prob) = (drawn.token as i64, drawn.odds.surprise(), drawn.odds.probability());

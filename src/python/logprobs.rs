@@ -231,8 +231,8 @@ pub(super) fn sample_with_logprobs<'py>(
     token_ids: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
-        let given = logits;
-        let (parameters, how) = Parameters::read_with_how(parameters)?;
+        let (given, keywords, mut parameters) = (logits, parameters, Parameters::default());
+        let how = parameters.read_with_how(keywords)?;
         let (logits, inputs) = parameters.read_logits(given)?;
         let wanted = Wanted::read(logprobs, mode, token_ids, logits.shape)?;
         let seed = parameters.fresh_seed(logits.shape)?;

@@ -3,6 +3,7 @@
 //! Numbers of Python's and numpy's own types that are in range are read here. Everything else goes to `_parameters.py`. The
 //! numpy reference reads its parameters there too, so both accept the same values and raise the same errors.
 
+use std::borrow::Cow;
 use std::ops::Not;
 
 use numpy::npyffi::NpyTypes;
@@ -294,24 +295,25 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Reads a dictionary that also says how to make the call. May run Python code.
+    /// Sets the parameters that a dictionary names, which also says how to make the call. May run Python code. This returns no
+    /// parameters, because a short call would spend a part of its time on moving them.
     #[inline]
-    pub(super) fn read_with_how<'py>(given: &Bound<'py, PyDict>) -> PyResult<(Self, How<'py>)> {
-        let (mut parameters, mut how) = (Parameters::default(), How::default());
+    pub(super) fn read_with_how<'py>(&mut self, given: &Bound<'py, PyDict>) -> PyResult<How<'py>> {
+        let mut how = How::default();
         for (key, value) in given {
             match Name::of(&key)? {
-                Name::Parameter(parameter) => parameters.set(parameter, &value)?,
-                Name::Other("order") => parameters.set_order(&value)?,
-                Name::Other(name @ ("mirostat_mu" | "adaptive_average")) => parameters.set_state(name, &value)?,
+                Name::Parameter(parameter) => self.set(parameter, &value)?,
+                Name::Other("order") => self.set_order(&value)?,
+                Name::Other(name @ ("mirostat_mu" | "adaptive_average")) => self.set_state(name, &value)?,
                 Name::Other("errors") => how.mark = read_errors(&value)?,
                 Name::Other("num_threads") => how.threads = read_threads(value.is_none().not().then_some(&value))?,
                 Name::Other("out") => how.out = value.is_none().not().then_some(value),
-                Name::Other(name) => parameters.set_word(name, &value)?,
-                Name::Input(name) => parameters.set_input(name, &value),
+                Name::Other(name) => self.set_word(name, &value)?,
+                Name::Input(name) => self.set_input(name, &value),
             }
         }
-        parameters.check_order(given.py())?;
-        Ok((parameters, how))
+        self.check_order(given.py())?;
+        Ok(how)
     }
 
     fn set_input(&mut self, name: &'static str, given: &Bound<'_, PyAny>) {
@@ -472,10 +474,10 @@ impl Parameters {
     }
 
     /// Returns the parameters of a row. Call `check` first.
-    pub(super) fn get(&self, row: usize) -> Params {
-        let mut params = self.params;
+    pub(super) fn get(&self, row: usize) -> Cow<'_, Params> {
+        let mut params = Cow::Borrowed(&self.params);
         for column in &self.columns {
-            column.values.set(row, &mut params);
+            column.values.set(row, params.to_mut());
         }
         params
     }

@@ -107,7 +107,8 @@ pub(super) fn sample_with_receipt<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let (py, isa) = (logits.py(), current_isa()?);
-        let (parameters, how) = Parameters::read_with_how(parameters)?;
+        let (keywords, mut parameters) = (parameters, Parameters::default());
+        let how = parameters.read_with_how(keywords)?;
         let (logits, inputs) = parameters.read_logits(logits)?;
         parameters.check(py, logits.shape)?;
         let seed = parameters.fresh_seed(logits.shape)?;

@@ -21,7 +21,8 @@ pub(super) fn sample_several<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     guarded(|| {
         let py = logits.py();
-        let (parameters, how) = Parameters::read_with_how(parameters)?;
+        let (keywords, mut parameters) = (parameters, Parameters::default());
+        let how = parameters.read_with_how(keywords)?;
         let (logits, inputs) = parameters.read_logits(logits)?;
         let shape = logits.shape;
         parameters.check(py, shape)?;

@@ -127,5 +127,5 @@ impl<'a, T: ArrayElement> Sources<'a, T> {
 
 /// What the token of one row is drawn from. Its seed and its position are given.
 fn source<'a, T>(row: &'a [T], b: usize, parameters: &Parameters, contexts: &Contexts<'a>) -> Source<'a, T> {
-    Source { row, params: parameters.get(b), context: contexts.get(b), words: parameters.words(b, 0, 0) }
+    Source { row, params: *parameters.get(b), context: contexts.get(b), words: parameters.words(b, 0, 0) }
 }

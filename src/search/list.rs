@@ -63,6 +63,15 @@ impl List {
         I::run(move || mass.of_all(self.keys.iter().map(|&key| order::logit(key)), &mut self.masses));
     }
 
+    /// Returns the mass that logits have together. The list is worth nothing afterwards.
+    #[inline(always)]
+    pub fn total_of_logits<I: Vector>(&mut self, mass: Mass, logits: &[f32]) -> u64 {
+        I::run(move || {
+            mass.of_all(logits.iter().copied(), &mut self.masses);
+            self.masses.iter().sum()
+        })
+    }
+
     /// Lists the tokens up to `last` with their masses. Returns false if there are more than `limit` of them.
     #[inline(always)]
     pub fn fill<R: Row>(&mut self, row: &R, mass: Mass, last: u64, limit: usize) -> bool {

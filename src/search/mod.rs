@@ -288,6 +288,9 @@ impl<'a, R: Row> State<'a, R> {
     #[inline(always)]
     pub fn keep_share(&mut self, share: Share) -> Result<(), RowError> {
         self.narrow_list();
+        if self.kept.is_none() && self.row.tokens() <= BLOCK {
+            self.list_kept(); // the list of a block takes less time than its bounds
+        }
         self.kept = Some(match self.kept {
             None => self.search.nucleus(&self.row, self.mass, share)?,
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
@@ -509,6 +512,9 @@ impl<'a, R: Row> State<'a, R> {
     /// is exempt, nothing is dropped.
     pub fn drop_before_last_of(&mut self, p: f64, exempt: &[u32]) -> Result<(), RowError> {
         self.narrow_list();
+        if self.kept.is_none() && !self.search.may_have_two(&self.row, self.mass, p) {
+            return Ok(());
+        }
         if self.fewest > 1 {
             self.list_kept();
         }
@@ -631,6 +637,16 @@ impl Search {
     ) -> Result<Kept, RowError> {
         let weighed = self.passes.nucleus(row, mass, share, last, total, &mut self.ledger)?;
         Ok(Kept::Long { last: weighed.last, weighed: Some(weighed) })
+    }
+
+    /// Returns false if it is certain that less than two tokens have the share `p` of the mass of the row.
+    fn may_have_two<R: Row>(&mut self, row: &R, mass: Mass, p: f64) -> bool {
+        // The row has at least the mass of the maxima. So what is lighter than this share of theirs does not have its share of
+        // the row: the conversions, the product and `ceil` never decrease when the mass increases.
+        let total = self.list.total_of_logits::<R::Isa>(mass, row.maxima());
+        let least = ((p * total as f64).ceil() as u64).max(1);
+        let is_listed = self.list.fill(row, mass, down_to(mass.floor(least)), most_listed(row.tokens()));
+        !is_listed || self.list.masses().iter().filter(|&&mass| mass >= least).count() > 1
     }
 
     /// Finds the tokens that have at least the mass that `least` gives for the mass of the whole row. If they are few, they
