@@ -20,7 +20,7 @@ import pytest
 
 import toksample
 from toksample import cli, demo, reference
-from toksample._orders import ORDERS, STEPS
+from toksample._orders import EDITS, ORDERS, STEPS
 from toksample._progress import StatusLine
 
 needs_model = pytest.mark.skipif(
@@ -76,7 +76,7 @@ def test_help_names_the_orders_and_the_steps(command: str, capsys: pytest.Captur
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main([command, "--help"])
     text = re.sub(r"-\n +", "-", capsys.readouterr().out)  # names are wrapped at their hyphens
-    for name in (*ORDERS, *STEPS):
+    for name in (*ORDERS, *EDITS, *STEPS):
         assert re.search(rf"\b{re.escape(name)}\b", text.split("--order")[-1])
 
 
@@ -145,7 +145,7 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--suppress-tokens=4194304", "suppress_tokens must be in [0, 4194304), got 4194304"),
         ("--order=vlm", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got 'vlm'"),
         ("--order=", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got ''"),
-        ("--order=top_k,x", f"order must have steps among {', '.join(STEPS)}, got 'x'"),
+        ("--order=top_k,x", f"order must have steps among {', '.join(EDITS | STEPS)}, got 'x'"),
         (
             "--order=top_k,top_k_with_ties",
             "order must apply each parameter once, got top_k twice in ('top_k', 'top_k_with_ties')",

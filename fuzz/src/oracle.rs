@@ -21,6 +21,11 @@ pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec
             }
         }
     }
+    for &(id, bias) in context.biases {
+        if let Some(x) = row.get_mut(id as usize).filter(|_| bias == f32::NEG_INFINITY) {
+            *x = bias;
+        }
+    }
     if let Some(id) = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
         return Err(RowError::NotFinite { id, value: row[id] });
     }
@@ -50,7 +55,7 @@ pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec
     };
     let mut biases = vec![0.0; seen.len()];
     context.biases.iter().filter(|(id, _)| (*id as usize) < seen.len()).for_each(|&(id, b)| biases[id as usize] = b);
-    step(&|id, x| if biases[id] == f32::NEG_INFINITY { x } else { x + biases[id] });
+    step(&|id, x| x + biases[id]);
     let penalty = params.repetition_penalty as f32;
     step(&|id, x| match seen[id] {
         false => x,
@@ -61,12 +66,7 @@ pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec
     step(&|id, x| if counts[id] > 0 { x - penalty * counts[id] as f32 } else { x });
     let penalty = params.presence_penalty as f32;
     step(&|id, x| if counts[id] > 0 { x - penalty } else { x });
-    for (x, bias) in row.iter_mut().zip(biases) {
-        if bias == f32::NEG_INFINITY {
-            *x = bias;
-        }
-    }
-    if is_empty(&row) { Err(RowError::Empty) } else { Ok(row) }
+    Ok(row)
 }
 
 /// All ids in the total order: logit descending, then id ascending.

@@ -38,7 +38,7 @@ import numpy as np
 import toksample
 from toksample import GenerationConfig, Sampled, Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
-from toksample._orders import ORDERS, STEPS
+from toksample._orders import EDITS, ORDERS, STEPS
 from toksample._parameters import DEFAULTS, LOGPROBS_MODES, PARAMETERS, Parameter
 from toksample._progress import Progress, StatusLine
 from toksample._stop_strings import StopStrings
@@ -232,19 +232,19 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool =
             metavar="ID,ID,...",
             help=option.meaning,
         )
-    names = f"one of {', '.join(ORDERS)}, or steps separated by commas, among {', '.join(STEPS)}"
+    names = f"one of {', '.join(ORDERS)}, or steps separated by commas, among {', '.join(EDITS | STEPS)}"
     group.add_argument(
         "--order",
         type=_order,
         default=argparse.SUPPRESS,
         metavar="ORDER",
-        help=f"the order of the temperature and the filters: {names} (default: toksample)",
+        help=f"the order of the edits, the temperature and the filters: {names} (default: toksample)",
     )
 
 
 def _order(text: str) -> str | tuple[str, ...]:
     """Read the name of an order, or steps that are separated by commas."""
-    return tuple(text.split(",")) if "," in text or text in STEPS else text
+    return tuple(text.split(",")) if "," in text or text in EDITS | STEPS else text
 
 
 def _add(group: argparse._ActionsContainer, name: str, parameter: Parameter) -> None:
