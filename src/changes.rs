@@ -18,7 +18,9 @@
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
 use crate::lanes::{BLOCK, max};
+use crate::methods::Edit;
 use crate::repeats::Repeats;
+use crate::steps::Step;
 
 /// Every token of a block.
 const ALL: u64 = u64::MAX;
@@ -232,19 +234,33 @@ impl Changes {
     /// Computes the new logit of each noted token from its old one, which `logit` gives, and what is known of the token. Calls
     /// `changed` with each block that has any, and the largest old and the largest new one of these logits.
     #[inline(always)]
-    pub fn edit(
-        &mut self,
-        logit: impl Fn(usize) -> f32,
-        new: impl Fn(f32, Token, Option<Extra>) -> f32,
-        changed: impl FnMut(usize, f32, f32),
-    ) {
-        if self.extras.is_empty() {
-            self.edit_each(logit, |logit, token, _| new(logit, token, None), changed);
+    pub fn edit(&mut self, logit: impl Fn(usize) -> f32, edit: Edit<'_>, changed: impl FnMut(usize, f32, f32)) {
+        if let Some(order) = edit.order() {
+            self.edit_in_order(logit, edit, order, changed);
+        } else if self.extras.is_empty() {
+            self.edit_each(logit, |logit, token, _| edit.apply(logit, token, None), changed);
         } else {
             let extras = std::mem::take(&mut self.extras);
-            self.edit_each(logit, |logit, token, place| new(logit, token, extras.get(place).copied()), changed);
+            self.edit_each(logit, |logit, token, place| edit.apply(logit, token, extras.get(place).copied()), changed);
             self.extras = extras;
         }
+    }
+
+    /// Does the same for an order that is not the default. This is not inlined, so that the others are as fast as without it.
+    #[cold]
+    #[inline(never)]
+    fn edit_in_order(
+        &mut self,
+        logit: impl Fn(usize) -> f32,
+        edit: Edit<'_>,
+        order: &[Step],
+        changed: impl FnMut(usize, f32, f32),
+    ) {
+        let extras = std::mem::take(&mut self.extras);
+        let extra = |place: usize| extras.get(place).copied().unwrap_or_default();
+        let new = |logit, token, place| edit.apply_in_order(order, logit, token, extra(place));
+        self.edit_each(logit, new, changed);
+        self.extras = extras;
     }
 
     #[inline(always)]

@@ -48,7 +48,7 @@ macro_rules! table {
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub struct Params {
             $($(#[$doc])* pub $name: table!(@type $kind),)*
-            /// The order of the filters and the temperature. None stands for [`Steps::DEFAULT`].
+            /// The order of the edits, the temperature and the filters. None stands for [`Steps::DEFAULT`].
             pub order: Option<Steps>,
             /// The surprise in bits that mirostat aims at for this token; None stands for twice `mirostat_tau`.
             pub mirostat_mu: Option<f64>,

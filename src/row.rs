@@ -17,12 +17,13 @@
 
 use std::marker::PhantomData;
 
-use crate::changes::{Changes, Extra, Token};
+use crate::changes::Changes;
 use crate::context::Context;
 use crate::error::RowError;
 use crate::isa::Vector;
 use crate::lanes::{self, BLOCK, GROUP, LANES, fold_together};
 use crate::logit::Logit;
+use crate::methods::Edit;
 
 /// A row of logits as the kernels read it, in the clone for an instruction set.
 pub(crate) trait Row: Copy {
@@ -137,16 +138,15 @@ impl<I: Vector, T: Logit> Row for Plain<'_, I, T> {
 }
 
 impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
-    /// Makes the pass over the allowed logits and edits those of which the context says something: `edit` computes a logit
-    /// from the old one and from what is known of the token. Only the last `window` tokens of the history count. `find` may
-    /// ban tokens and note others, before it makes the places for all that are noted.
+    /// Makes the pass over the allowed logits and edits those of which the context says something. Only the last `window`
+    /// tokens of the history count. `find` may ban tokens and note others, before it makes the places for all that are noted.
     #[inline(always)]
     pub fn read(
         logits: &'a [T],
         context: &Context<'_>,
         window: u64,
         find: impl FnOnce(&mut Changes) -> Result<(), RowError>,
-        edit: impl Fn(f32, Token, Option<Extra>) -> f32,
+        edit: Edit<'_>,
         maxima: &'a mut Vec<f32>,
         changes: &'a mut Changes,
     ) -> Result<Self, RowError> {
@@ -154,6 +154,11 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
         let (prompt_ids, output_ids) = context.history(window);
         let biased = context.biases.iter().map(|(id, _)| id);
         changes.note(biased.chain(prompt_ids).chain(output_ids), logits.len());
+        for &(id, bias) in context.biases {
+            if bias == f32::NEG_INFINITY {
+                changes.ban(id);
+            }
+        }
         find(changes)?;
         block_maxima::<I, T>(logits, changes.allowed(), maxima)?;
         if !changes.touched().is_empty() {

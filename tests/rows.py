@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from toksample._orders import ORDERS, STEPS, SWITCHES
+from toksample._orders import EDITS, ORDERS, STEPS, SWITCHES
 from toksample._parameters import PARAMETERS
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -207,12 +207,13 @@ def make_order(rng):
     if rng.random() < 0.3:
         return ORDERS[rng.choice(sorted(ORDERS))]
     steps = {STEPS[step]: step for step in rng.permutation(sorted(STEPS)).tolist()}  # one for each parameter
-    return tuple(steps.values())[: rng.integers(0, 2 * len(steps))]
+    edits = rng.permutation(sorted(EDITS)).tolist() if rng.random() < 0.6 else []
+    return (*edits[: rng.integers(1, 12)], *list(steps.values())[: rng.integers(0, 2 * len(steps))])
 
 
 def with_order(params, order):
     """Return parameters that are applied in an order. Those for which it has no step are turned off."""
-    applied = {STEPS[step] for step in order} | {name for name, step in SWITCHES.items() if step in order}
+    applied = {STEPS.get(step) for step in order} | {name for name, step in SWITCHES.items() if step in order}
     lacking = [name for name in (*STEPS.values(), *SWITCHES) if name in params and name not in applied]
     off = {name: np.full_like(params[name], PARAMETERS[name].off)[()] for name in lacking}
     return params | off | {"order": order}
@@ -304,7 +305,7 @@ def _make_biases(rng, size, best):
 
 
 def make_params(rng, rows):
-    """Make filters and edits for each row of a batch, and sometimes an order of the filters."""
+    """Make filters and edits for each row of a batch, and sometimes an order."""
     params = make_filters(rng, *rows.shape) | make_edits(rng, rows)
     return with_order(params, make_order(rng)) if rng.random() < 0.4 else params
 
@@ -387,7 +388,11 @@ filter_params = st.fixed_dictionaries(
 )
 orders = st.one_of(
     st.sampled_from(list(ORDERS.values())),
-    st.lists(st.sampled_from(list(STEPS)), unique_by=lambda step: STEPS[step]).map(tuple),
+    st.builds(
+        lambda edits, filters: (*edits, *filters),
+        st.lists(st.sampled_from(list(EDITS)), unique=True),
+        st.lists(st.sampled_from(list(STEPS)), unique_by=lambda step: STEPS[step]),
+    ),
 )
 _xtc = st.fixed_dictionaries(
     {

@@ -177,6 +177,7 @@ def edit(row, params, rounded):
             or token in params["suppress_tokens"]
             or (n == 0 and token in params["begin_suppress_tokens"])
             or (n < params["min_new_tokens"] and token in params["eos_token_ids"])
+            or params["logit_bias"].get(token) == -INFINITY
             or sums.get(token) == -INFINITY
             or token in ngrams
         )
@@ -186,42 +187,52 @@ def edit(row, params, rounded):
     def change(tokens, function):
         for token in sorted(set(tokens)):
             if math.isfinite(row[token]):
-                new = function(row[token], token)
-                row[token] = new if new == -INFINITY else clip_to_finite(new, rounded)
-
-    def finite(x):
-        return -LARGEST[rounded] if x == -INFINITY else x
+                row[token] = clip_to_finite(function(row[token], token), rounded)
 
     def added(x, b):
-        return finite(rounded(x + b))
-
-    bias = params["logit_bias"]
-    change(bias, lambda x, token: -INFINITY if bias[token] == -INFINITY else added(x, rounded(bias[token])))
-    finite_sums = {token: b for token, b in sums.items() if b > -INFINITY}
-    change(finite_sums, lambda x, token: added(x, clip_to_finite(rounded(finite_sums[token]), rounded)))
+        return rounded(x + b)
 
     def multiplied(x, p):
-        return finite(rounded(x * p))
+        return rounded(x * p)
 
     def divided(x, p):
-        return finite(rounded(x / p))
+        return rounded(x / p)
 
-    p = rounded(params["encoder_repetition_penalty"])
-    if params["encoder_repetition_penalty"] != 1:
-        change(prompt, lambda x, _: multiplied(x, p) if x > 0 else divided(x, p))
+    def logit_bias():
+        bias = params["logit_bias"]
+        change(bias, lambda x, token: added(x, rounded(bias[token])))
+
+    def sequence_bias():
+        finite_sums = {token: b for token, b in sums.items() if b > -INFINITY}
+        change(finite_sums, lambda x, token: added(x, clip_to_finite(rounded(finite_sums[token]), rounded)))
+
+    def encoder_repetition_penalty():
+        p = rounded(params["encoder_repetition_penalty"])
+        if params["encoder_repetition_penalty"] != 1:
+            change(prompt, lambda x, _: multiplied(x, p) if x > 0 else divided(x, p))
+
     window = params["penalty_window"]
     start = max(0, len(history) - window) if window > 0 else 0
     seen, put_out = history[start:], history[max(start, len(prompt)) :]
-    q = rounded(params["repetition_penalty"])
-    if params["repetition_penalty"] != 1:
-        change(seen, lambda x, _: divided(x, q) if x > 0 else multiplied(x, q))
-    frequency = rounded(params["frequency_penalty"])
-    if params["frequency_penalty"] != 0:
-        change(put_out, lambda x, token: added(x, -rounded(frequency * rounded(float(put_out.count(token))))))
-    presence = rounded(params["presence_penalty"])
-    if params["presence_penalty"] != 0:
-        change(put_out, lambda x, _: added(x, -presence))
-    if params["dry_multiplier"] != 0:
+
+    def repetition_penalty():
+        p = rounded(params["repetition_penalty"])
+        if params["repetition_penalty"] != 1:
+            change(seen, lambda x, _: divided(x, p) if x > 0 else multiplied(x, p))
+
+    def frequency_penalty():
+        p = rounded(params["frequency_penalty"])
+        if params["frequency_penalty"] != 0:
+            change(put_out, lambda x, token: added(x, -rounded(p * rounded(float(put_out.count(token))))))
+
+    def presence_penalty():
+        p = rounded(params["presence_penalty"])
+        if params["presence_penalty"] != 0:
+            change(put_out, lambda x, _: added(x, -p))
+
+    def dry():
+        if params["dry_multiplier"] == 0:
+            return
         last_n, allowed = params["dry_penalty_last_n"], params["dry_allowed_length"]
         lengths = repetitions(history[-last_n:] if last_n > 0 else history, params["dry_sequence_breakers"])
         lengths = {token: m for token, m in lengths.items() if m >= allowed}
@@ -231,11 +242,23 @@ def edit(row, params, rounded):
             return clip_to_finite(rounded(b), rounded)
 
         change(lengths, lambda x, token: added(x, -penalty(token)))
-    if params["exponential_decay_length_penalty"] is not None:
+
+    def exponential_decay_length_penalty():
+        if params["exponential_decay_length_penalty"] is None:
+            return
         begin, factor = params["exponential_decay_length_penalty"]
         if n > begin:
             g = clip_to_finite(rounded(power(factor, n - begin) - 1), rounded)
             change(params["eos_token_ids"], lambda x, _: added(x, rounded(abs(x) * g)))
+
+    edits = (
+        *(logit_bias, sequence_bias, encoder_repetition_penalty, repetition_penalty),
+        *(frequency_penalty, presence_penalty, dry, exponential_decay_length_penalty),
+    )
+    edits = {function.__name__: function for function in edits}
+    named = [step for step in params["order"] if step in edits]
+    for step in [step for step in edits if step not in named] + named:
+        edits[step]()
     return row
 
 
@@ -593,11 +616,10 @@ def survivors(row, rounded=float32, **parameters):
         row = smooth(row, params["smoothing_factor"], params["smoothing_curve"])
     ids = total_order(row)
     kept = Kept(ids, [row[token] for token in ids], [], [])
-    if params["order"][:1] != ("temperature",) or params["dynatemp_range"] != 0:  # else these masses are not looked at
+    steps = [step for step in params["order"] if step in FILTERS or step == "temperature"]
+    if steps[:1] != ["temperature"] or params["dynatemp_range"] != 0:  # else these masses are not looked at
         kept = kept.at(1.0)
-    for step in params["order"]:
-        if step == "adaptive_p":  # which comes last in any order
-            continue
+    for step in steps:
         if step == "temperature":
             kept = kept.at(temperature(kept, params))
             continue

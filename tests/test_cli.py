@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -19,8 +20,8 @@ import numpy as np
 import pytest
 
 import toksample
-from toksample import cli, demo, reference
-from toksample._orders import ORDERS, STEPS
+from toksample import Receipt, cli, demo, reference
+from toksample._orders import EDITS, ORDERS, STEPS
 from toksample._progress import StatusLine
 
 needs_model = pytest.mark.skipif(
@@ -76,7 +77,7 @@ def test_help_names_the_orders_and_the_steps(command: str, capsys: pytest.Captur
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main([command, "--help"])
     text = re.sub(r"-\n +", "-", capsys.readouterr().out)  # names are wrapped at their hyphens
-    for name in (*ORDERS, *STEPS):
+    for name in (*ORDERS, *EDITS, *STEPS):
         assert re.search(rf"\b{re.escape(name)}\b", text.split("--order")[-1])
 
 
@@ -145,7 +146,7 @@ def test_greedy_and_temperature_conflict(capsys: pytest.CaptureFixture[str]) -> 
         ("--suppress-tokens=4194304", "suppress_tokens must be in [0, 4194304), got 4194304"),
         ("--order=vlm", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got 'vlm'"),
         ("--order=", f"order must be one of {ORDER_NAMES}, or a sequence of steps, got ''"),
-        ("--order=top_k,x", f"order must have steps among {', '.join(STEPS)}, got 'x'"),
+        ("--order=top_k,x", f"order must have steps among {', '.join(EDITS | STEPS)}, got 'x'"),
         (
             "--order=top_k,top_k_with_ties",
             "order must apply each parameter once, got top_k twice in ('top_k', 'top_k_with_ties')",
@@ -397,6 +398,92 @@ def test_sample_rows_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFix
     assert error == "toksample: error: logits must be finite or -inf, got only -inf in row 1; nan at row 2, id 1"
     assert cli.main(["sample", str(path), "--greedy", "--errors", "mark"]) == 0
     assert [json.loads(line)["token"] for line in capsys.readouterr().out.splitlines()] == [1, -1, -1]
+
+
+@pytest.mark.parametrize("shape", [(3000,), (3, 1000)], ids=["row", "batch"])
+@pytest.mark.parametrize("option", [None, "--no-replacement"])
+def test_sample_several(shape: Any, option: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logits = LOGITS.reshape(shape)
+    np.save(tmp_path / "logits.npy", logits)
+    options = ["--n", "4", "--top-k", "3", "--seed", "5", *([] if option is None else [option])]
+    assert cli.main(["sample", str(tmp_path / "logits.npy"), *options]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    want = toksample.sample(np.atleast_2d(logits), top_k=3, seed=5, n=4, replacement=option is None)
+    assert lines == [{"row": row, "tokens": tokens} for row, tokens in enumerate(want.tolist())]
+    assert (option is None) or all(line["tokens"][3] == -1 for line in lines)
+
+
+@pytest.mark.parametrize("shape", [(3000,), (3, 1000)], ids=["row", "batch"])
+def test_receipts_are_verified(
+    shape: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, file = LOGITS.reshape(shape), str(tmp_path / "logits.npy")
+    np.save(file, logits)
+    assert cli.main(["sample", file, "--temperature", "2", "--receipt", "--position", "7"]) == 0
+    lines = capsys.readouterr().out
+    receipts = [json.loads(line) for line in lines.splitlines()]
+    assert [receipt.pop("row") for receipt in receipts] == list(range(len(np.atleast_2d(logits))))
+    rows = [Receipt.from_dict(receipt) for receipt in receipts]
+    toksample.verify(rows, np.atleast_2d(logits), temperature=2, position=7)
+    path = tmp_path / "receipts.jsonl"
+    path.write_text(lines, encoding="utf-8")
+    for options in ([], ["--position", "7"], ["--seed", str(receipts[0]["seed"])]):
+        assert cli.main(["verify", file, str(path), "--temperature", "2", *options]) == 0
+        assert json.loads(capsys.readouterr().out) == {"verified": len(rows)}
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    assert cli.main(["verify", file, "-", "--temperature", "2"]) == 0
+    capsys.readouterr()
+    wrong = "toksample: error: receipt must be what the logits and the parameters give, got "
+    for options in ([], ["--temperature", "2", "--position", "8"]):
+        assert error_of(capsys, "verify", file, str(path), *options).startswith(wrong)
+
+
+def test_receipts_of_rows_without_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "bad.npy", np.float32([[-np.inf, -np.inf], [0, 1]]))
+    assert cli.main(["sample", str(tmp_path / "bad.npy"), "--errors", "mark", "--receipt"]) == 0
+    assert capsys.readouterr().out.startswith('{"row": 0, "token": -1}\n{"row": 1, "version": 1, ')
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"\xff", "line 1 of FILE must be a receipt, got an error: 'utf-8' codec can't decode "),
+        (b"[", "line 1 of FILE must be a receipt, got an error: Expecting value"),
+        (b"[" * 10_000, "line 1 of FILE must be a receipt, got an error: "),
+        (b"[]", "line 1 of FILE must be a receipt, got an error: it must be an object with a row of 0"),
+        (b'{"row": 1}', "line 1 of FILE must be a receipt, got an error: it must be an object with a row of 0"),
+        (
+            b'{"row": 0, "token": -1}',
+            "line 1 of FILE must be a receipt, got an error: receipt must have the fields version",
+        ),
+        (b"", "logits must be of shape (0, V) for 0 receipts, got shape "),
+    ],
+    ids=str,
+)
+def test_verify_of_other_files(
+    content: bytes, error: str, logits_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "receipts.jsonl"
+    path.write_bytes(content)
+    want = f"toksample: error: {error.replace('FILE', str(path))}"
+    assert error_of(capsys, "verify", logits_file, str(path)).startswith(want)
+    missing = error_of(capsys, "verify", logits_file, str(tmp_path / "none"))
+    assert missing == f"toksample: error: {tmp_path / 'none'}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--n=0"], "n must be in [1, 65536], got 0"),
+        (["--no-replacement"], "replacement must be True without n, got False"),
+        (["--n=2", "--receipt"], "receipt and n must not both be given, got both"),
+        (["--logprobs=2", "--receipt"], "logprobs and receipt must not both be given, got both"),
+    ],
+)
+def test_sample_asks_for_one_thing(
+    options: list[str], error: str, logits_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error_of(capsys, "sample", logits_file, *options) == f"toksample: error: {error}"
 
 
 @pytest.mark.parametrize(
@@ -677,6 +764,38 @@ def test_generate_with_logprobs(stand_in: StandIn, capsys: pytest.CaptureFixture
     assert errors.endswith("check: all 5 tokens equal to the numpy reference\n")
     error = error_of(capsys, "generate", "xy", "--logprobs", "129")
     assert error == "toksample: error: logprobs must be in [0, 128], got 129"
+
+
+class Drafting(StandIn):
+    """A model that can also give the logits of several tokens, and counts its calls."""
+
+    calls = 0
+
+    def __call__(self, ids: list[int], logits_to_keep: int | None = None) -> np.ndarray:
+        self.calls += 1
+        rows = [StandIn.__call__(self, ids[: len(ids) - i]) for i in reversed(range(logits_to_keep or 1))]
+        return rows[0] if logits_to_keep is None else np.stack(rows)
+
+
+@pytest.mark.parametrize("options", [["--greedy"], ["--top-k", "2", "--min-new-tokens", "6"], ["--logprobs", "1"]])
+def test_a_draft_does_not_change_the_text(
+    options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Drafting()
+    monkeypatch.setattr(demo, "load_model", lambda progress: model)
+    for prompt in ("mnopqrstmnop", "a", "a" * 30):
+        texts, calls = [], []
+        for more in ([], ["--draft", "prompt-lookup"]):
+            model.calls = 0
+            assert cli.main(["generate", prompt, "--seed", "1", "--check", *options, *more]) == 0
+            output, errors = capsys.readouterr()
+            texts.append(output)
+            calls.append(model.calls)
+            assert "equal to the numpy reference" in errors
+        assert texts[0] == texts[1]
+        assert calls[1] <= calls[0]
+        if prompt.startswith("m") and options == ["--greedy"]:
+            assert calls[1] == calls[0] - 4  # "qrst" is accepted at once
 
 
 def test_check_compares_log_probabilities(

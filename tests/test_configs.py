@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toksample import GenerationConfig, SamplingParams
-from toksample._orders import ORDERS, STEPS, SWITCHES, steps
+from toksample._orders import EDITS, ORDERS, STEPS, SWITCHES, edits, steps
 from toksample._stop_strings import StopStrings
 from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, SYSTEMS, TRANSFORMERS, VLLM
+from toksample._text import show
 
 METHODS = Path(__file__).parent.parent / "docs" / "sampling-methods.md"
 FIELDS = {field.name for field in dataclasses.fields(SamplingParams)}
@@ -591,16 +592,6 @@ def test_openai(source, want):
             {"samplers": ["top_k", "dry"], "dry_multiplier": 0.8, "dry_sequence_breakers": [""]},
             "samplers of the llama.cpp request must have 'dry' before the filters where dry_multiplier is on, got",
         ),
-        (
-            LLAMA_CPP,
-            {
-                "samplers": ["dry", "penalties"],
-                "dry_multiplier": 0.8,
-                "dry_sequence_breakers": [""],
-                "frequency_penalty": 1,
-            },
-            "samplers of the llama.cpp request must have 'dry' after 'penalties' where dry_multiplier is on, got",
-        ),
         (VLLM, {"allowed_token_ids": []}, r"allowed_token_ids of vLLM's .* a list of at least one token id, got \[\]"),
         (
             LLAMA_CPP,
@@ -741,7 +732,7 @@ def meaning(params):
             banned.add(ids)
         else:
             biases[ids] = biases.get(ids, 0.0) + bias
-    fields |= {"logit_bias": biases, "suppress_tokens": banned, "sequence_bias": None, "bad_words_ids": None}
+    fields |= {"logit_bias": biases or None, "suppress_tokens": banned, "sequence_bias": None, "bad_words_ids": None}
     for name in ("begin_suppress_tokens", "eos_token_ids", "dry_sequence_breakers"):
         fields[name] = fields[name] or None
     fields["min_tokens_to_keep"] = fields["min_tokens_to_keep"] or 1
@@ -750,19 +741,30 @@ def meaning(params):
             fields[name] = getattr(normal, name)
         fields["temperature"] = 0
         fields["dynatemp_range"] = 0
-        fields["order"] = ()
+        fields["order"] = tuple(step for step in steps(fields["order"]) if step in EDITS)
     for name, methods in SETTINGS.items():
         if all(fields[method] == getattr(normal, method) for method in methods):
             fields[name] = getattr(normal, name)
-    applied = [*STEPS.items(), *((step, name) for name, step in SWITCHES.items())]
-    on = {step for step, name in applied if fields[name] != getattr(normal, name)}
-    order = fields["order"] = [step for step in steps(fields["order"]) if step in on]
+    applied = [*EDITS.items(), *STEPS.items(), *((step, name) for name, step in SWITCHES.items())]
+    on = {step for step, name in applied if fields[name] != getattr(normal, name)} - {"logit_bias"}
+    in_order = steps(fields["order"])
+    in_effect = [step for step in edits(in_order) if step in on or has_finite_biases(params, step)]
+    order = ["logit_bias" if step == "sequence_bias" else step for step in in_effect]
+    order = [step for step, _ in itertools.groupby(order)]
+    order += [step for step in in_order if step in on & STEPS.keys()]
+    fields["order"] = order
     # A temperature that is the same for all rows makes no difference to the filters that look at the logits alone.
     place = order.index("temperature") if "temperature" in order and fields["dynatemp_range"] == 0 else len(order)
     while place + 1 < len(order) and order[place + 1] in ("top_k", "top_k_with_ties", "top_n_sigma"):
         order[place : place + 2] = order[place + 1], "temperature"
         place += 1
     return fields
+
+
+def has_finite_biases(params, name):
+    """Whether this is the name of biases, of which one is finite. The others are bans."""
+    biases = getattr(params, name, None) if name in ("logit_bias", "sequence_bias") else None
+    return any(bias > -np.inf for bias in (biases or {}).values())
 
 
 def some_params(system):
@@ -788,7 +790,13 @@ def some_params(system):
         "xtc_threshold": shares,
         "xtc_exempt_token_ids": ids,
         "min_tokens_to_keep": st.sampled_from([0, 1, 3, None]),
-        "order": st.none() | st.sampled_from([system.order, *ORDERS]) | st.permutations(steps(system.order)),
+        "order": st.none()
+        | st.sampled_from([system.order, *ORDERS])
+        | st.builds(
+            lambda edits, filters: (*edits, *filters),
+            st.lists(st.sampled_from(list(EDITS)), unique=True),
+            st.permutations(steps(system.order)),
+        ),
         "dynatemp_range": st.sampled_from([0, 0.5, 1, None]),
         "dynatemp_exponent": st.sampled_from([0.5, 1, 2, None]),
         "smoothing_factor": shares,
@@ -833,7 +841,7 @@ def has_steps(fields):
     """Whether the order has a step for each filter that is on."""
     normal = SamplingParams().keywords()
     on = {name for name in STEPS.values() if fields.get(name) not in (None, normal[name], -1)}
-    return on <= {STEPS[step] for step in steps(fields.get("order"))}
+    return on <= {STEPS.get(step) for step in steps(fields.get("order"))}
 
 
 CANNOT_EXPRESS = {  # of the values above
@@ -881,9 +889,13 @@ def test_what_is_written_is_read_with_the_same_meaning(system, data):
         assert params.mirostat in (1, 2)
         assert meaning(params)[name] != meaning(SamplingParams())[name]
     elif name == "order":
-        assert meaning(params)["order"] != meaning(dataclasses.replace(params, order=system.order))["order"]
-        assert system is not LLAMA_CPP or {"top_k_with_ties", "top_p_beyond"} & {*meaning(params)["order"]}
-        assert refusal.endswith(f" in {system.noun}, got {value!r}")
+        is_other = meaning(params)["order"] != meaning(dataclasses.replace(params, order=system.order))["order"]
+        assert is_other or (has_finite_biases(params, "logit_bias") and has_finite_biases(params, "sequence_bias"))
+        in_order = meaning(params)["order"]
+        named = [step for step in in_order if step in EDITS]
+        is_other = named != [step for step in EDITS if step in named]
+        assert system is not LLAMA_CPP or {"top_k_with_ties", "top_p_beyond"} & {*in_order} or is_other
+        assert refusal.endswith(f" in {system.noun}, got {show(value)}")
     else:
         assert value in CANNOT_EXPRESS[system][name]
         assert refusal.endswith(f", got {value!r}")
@@ -964,6 +976,38 @@ def test_the_default_order_is_written_for_llama_cpp_where_it_matters():
         written = SamplingParams(**params).to_llama_cpp()
         assert written["samplers"] == ["penalties", "dry", *filters]
         assert meaning(SamplingParams.from_llama_cpp(written)) == meaning(SamplingParams(**params))
+
+
+def test_llama_cpp_may_apply_dry_before_the_penalties():
+    source = {"dry_multiplier": 0.8, "dry_sequence_breakers": [""], "frequency_penalty": 1, "repeat_penalty": 1.1}
+    source |= {"samplers": ["dry", "penalties", "top_k", "temperature"], "logit_bias": [[3, 1.0]]}
+    params = SamplingParams.from_llama_cpp(source)
+    assert params.order == ("dry", "repetition_penalty", "frequency_penalty", "top_k", "temperature")
+    assert params.to_llama_cpp()["samplers"] == ["dry", "penalties", "top_k", "temperature"]
+    greedy = dataclasses.replace(params, temperature=0, top_k=None)
+    assert greedy.to_llama_cpp()["samplers"][:2] == ["dry", "penalties"]
+    for off in ({"dry_multiplier": 0.0}, {"frequency_penalty": 0.0, "repeat_penalty": 1.0}):
+        assert SamplingParams.from_llama_cpp(source | off).order == ("top_k", "temperature")
+
+
+FIRST_AND_SECOND = {
+    TRANSFORMERS: ("encoder_repetition_penalty", "repetition_penalty"),
+    VLLM: ("repetition_penalty", "frequency_penalty"),
+    LLAMA_CPP: ("repetition_penalty", "frequency_penalty"),
+    OPENAI: ("frequency_penalty", "presence_penalty"),
+}
+"""For each system, two edits in its order."""
+
+
+@every_system
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_an_order_of_edits_must_be_that_of_the_system(system, temperature):
+    first, second = FIRST_AND_SECOND[system]
+    params = SamplingParams(**{first: 1.5, second: 1.25}, temperature=temperature, order=(second, first, "temperature"))
+    with pytest.raises(ValueError, match=r"^order must "):
+        WRITE[system](params)
+    for same in ({second: None}, {"order": (first, second, "temperature")}):
+        assert WRITE[system](dataclasses.replace(params, **same))
 
 
 def test_adaptive_p_is_written_with_its_sampler():

@@ -368,6 +368,8 @@ def test_what_is_banned_is_not_looked_at(module, dtype):
     for bans in (
         {"allowed_token_ids": [0, 2, 3, 4]},
         {"suppress_tokens": [1]},
+        {"logit_bias": {1: -INF, 0: 0.5}},
+        {"logit_bias": {1: -INF}, "repetition_penalty": 2.0, "prompt_ids": [1], "order": "sglang"},
         {"begin_suppress_tokens": [1]},
         {"min_new_tokens": 1, "eos_token_ids": [1]},
         {"bad_words_ids": [[1]]},

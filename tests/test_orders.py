@@ -1,5 +1,7 @@
-"""The order of the filters, by which systems differ, and XTC, the filter that is random."""
+"""The order of the edits and the filters, by which systems differ, and XTC, the filter that is random."""
 
+import dataclasses
+import functools
 import itertools
 import math
 import pickle
@@ -17,8 +19,10 @@ from rows import (
     batches,
     cast,
     generators,
+    make_edits,
     make_filters,
     make_rows,
+    make_rules,
     make_words,
     one_row,
     orders,
@@ -27,7 +31,7 @@ from rows import (
 
 import toksample
 from toksample import Sampler, SamplingParams, reference
-from toksample._orders import ORDERS, STEPS, steps
+from toksample._orders import EDITS, ORDERS, STEPS, edits, steps
 
 both = pytest.mark.parametrize("module", [toksample, reference], ids=["kernels", "reference"])
 OTHERS = ("transformers", "vllm", "sglang", "llama.cpp", "mlx-lm")
@@ -58,7 +62,7 @@ def test_the_names_of_orders():
 
 def test_every_step_has_a_filter():
     assert set(reference.filters.STEPS) == set(STEPS) - {"temperature", "adaptive_p"}
-    for step in STEPS:  # the kernels know each of them too
+    for step in (*EDITS, *STEPS):  # the kernels know each of them too
         assert toksample.candidates(ROW, order=[step])[0].tolist() == [1, 2, 0, 3]
 
 
@@ -72,11 +76,17 @@ def test_every_step_has_a_filter():
         (5, TypeError, "order must be one of .*, or a sequence of steps, got 5"),
         (b"top_k", TypeError, "order must be one of .* got b'top_k'"),
         ({"top_k"}, TypeError, "order must be one of .* got {'top_k'}"),
-        (["top_k", "xtc_probability"], ValueError, "order must have steps among temperature, .*, got 'xtc_probability'"),
+        (["top_k", "xtc_probability"], ValueError, "order must have steps among logit_bias, .*, got 'xtc_probability'"),
         (["top_k", None], ValueError, "order must have steps among .*, got None"),
         ([["top_k"]], ValueError, r"order must have steps among .*, got \['top_k'\]"),
         (("top_k", "top_k"), ValueError, r"order must apply each parameter once, got top_k twice in \('top_k', 'top_k'\)"),
         (["top_p", "top_p_beyond"], ValueError, "order must apply each parameter once, got top_p twice in "),
+        (["dry", "dry"], ValueError, "order must apply each parameter once, got dry_multiplier twice in "),
+        (["dry_multiplier"], ValueError, "order must have steps among .*, got 'dry_multiplier'"),
+        (["bitmask", "top_p"], ValueError, "order must have steps among .*, got 'bitmask'"),
+        (["top_p", "dry", "top_k"], ValueError, "order must have its edits before the temperature and the filters, got dry "
+         r"after top_p in \('top_p', 'dry', 'top_k'\)"),
+        (["dry", "temperature", "logit_bias"], ValueError, "order must .* got logit_bias after temperature in "),
     ],
     ids=str,
 )  # fmt: skip
@@ -130,6 +140,12 @@ def test_a_filter_that_is_on_needs_a_step(module, name):
 
 
 @both
+def test_the_error_shows_the_whole_order(module):
+    with pytest.raises(ValueError, match=r"^top_k must be off .*, got order dry, logit_bias, top_p$"):
+        module.sample(ROW, top_k=2, order=["dry", "logit_bias", "top_p"])
+
+
+@both
 def test_an_order_without_steps(module):
     assert_same(module.candidates(ROW, order=[]), module.candidates(ROW))
     with pytest.raises(ValueError, match=r"^temperature must be off .*, got order without steps$"):
@@ -177,6 +193,124 @@ def test_samplers_draw_in_the_order():
         assert drawn + [again(row) for _ in range(20)] == want
 
 
+# ---- the order of the edits --------------------------------------------------------------------------------------------
+
+BY_HAND = {
+    "logit_bias": {"logit_bias": {1: 0.75}},
+    "sequence_bias": {"sequence_bias": {(2, 1): -0.5, (3, 1): 9.0}},
+    "encoder_repetition_penalty": {"encoder_repetition_penalty": 1.5},
+    "repetition_penalty": {"repetition_penalty": 1.25},
+    "frequency_penalty": {"frequency_penalty": 0.625},
+    "presence_penalty": {"presence_penalty": 0.375},
+    "dry": {"dry_multiplier": 0.25, "dry_base": 2.0, "dry_allowed_length": 1},
+    "exponential_decay_length_penalty": {"exponential_decay_length_penalty": (2, 1.5), "eos_token_ids": [1]},
+}
+"""Parameters that change the logit of token 1 after the history below."""
+
+HISTORY = {"prompt_ids": [1, 2], "output_ids": [2, 1, 1, 2]}
+
+EXPECTED = {
+    "logit_bias": lambda x: x + 0.75,
+    "sequence_bias": lambda x: x - 0.5,
+    "encoder_repetition_penalty": lambda x: x * 1.5 if x > 0 else x / 1.5,
+    "repetition_penalty": lambda x: x / 1.25 if x > 0 else x * 1.25,
+    "frequency_penalty": lambda x: x - 2 * 0.625,
+    "presence_penalty": lambda x: x - 0.375,
+    "dry": lambda x: x - 0.25,  # the last token, 2, was followed by 1 before
+    "exponential_decay_length_penalty": lambda x: x + abs(x) * (1.5**2 - 1),
+}
+"""What they do to it."""
+
+
+def logit_of(module, row, token, **params):
+    """Return the logit of a token after the edits, relative to that of the last token, which nothing changes."""
+    ids, probs = module.candidates(row, **params)
+    share = dict(zip(ids.tolist(), probs.tolist(), strict=True))
+    return float(row[-1]) + np.log(share[token] / share[len(row) - 1])
+
+
+@both
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(order=st.permutations(sorted(EDITS)), x=st.floats(-2, 2, width=16), rng=generators)
+def test_edits_in_any_order(module, dtype, order, x, rng):
+    row = np.array([0.0, x, 0.5, -1.0], dtype)
+    named = order[: rng.integers(0, 9)]
+    on = [step for step in edits(named) if rng.random() < 0.6]
+    want = float(dtype(x))
+    for step in on:
+        want = EXPECTED[step](want)
+    params = HISTORY | {name: value for step in on for name, value in BY_HAND[step].items()}
+    assert logit_of(module, row, 1, **params, order=named) == pytest.approx(want, abs=1e-4)
+
+
+def test_edits_that_are_not_named_come_first():
+    assert edits(steps("toksample")) == edits(()) == tuple(EDITS)
+    assert edits(("top_p", "temperature")) == edits(tuple(EDITS)) == edits(tuple(EDITS)[3:]) == tuple(EDITS)
+    assert edits(("dry", "logit_bias", "top_p")) == (
+        *("sequence_bias", "encoder_repetition_penalty", "repetition_penalty", "frequency_penalty", "presence_penalty"),
+        *("exponential_decay_length_penalty", "dry", "logit_bias"),
+    )
+
+
+@both
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_edits_of_sglang(module, dtype):
+    row = np.array([0.0, 2.0, -3.0, 1.0], dtype)
+    given = {"repetition_penalty": 2.0, "frequency_penalty": 0.5, "presence_penalty": 0.25}
+    given |= {"logit_bias": {1: 0.75, 2: 4.0}, "output_ids": [1, 2, 1]}
+    logit = functools.partial(logit_of, module, row, **given)
+    assert logit(1) == pytest.approx((2.0 + 0.75) / 2 - 2 * 0.5 - 0.25)
+    assert logit(1, order="sglang") == pytest.approx((2.0 - 2 * 0.5 - 0.25) / 2 + 0.75)
+    assert logit(2) == pytest.approx((-3.0 + 4.0) / 2 - 0.5 - 0.25)
+    assert logit(2, order="sglang") == pytest.approx((-3.0 - 0.5 - 0.25) * 2 + 4.0)
+    for order in ("transformers", "vllm", "llama.cpp"):
+        assert logit(1, order=order) == logit(1)
+    assert logit(1, order="mlx-lm") == pytest.approx(logit(1))
+    # A bias of -inf bans its token, wherever it is in the order.
+    banned = {"logit_bias": {1: -np.inf}, "repetition_penalty": 2.0, "output_ids": [1]}
+    assert 1 not in module.candidates(row, **banned, order="sglang")[0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(rng=generators, data=st.data())
+def test_kernels_edit_in_the_order_of_the_reference(dtype, rng, data):
+    kind, size = data.draw(st.sampled_from(sorted(KINDS))), data.draw(st.integers(1, 300))
+    batch = cast(make_rows(rng, kind, 3, size), dtype)
+    params = make_edits(rng, batch.astype(np.float32)) | make_rules(rng, 3, size)
+    order = (*data.draw(st.lists(st.sampled_from(list(EDITS)), unique=True)), "temperature", "xtc")
+    params |= {"order": order} | make_words(rng, 3)
+    want = reference.sample(batch, **params, errors="mark")
+    assert_same(toksample.sample(batch, **params, errors="mark"), want)
+    for b in np.flatnonzero(want >= 0):
+        alone = one_row(params, b)
+        assert_same(toksample.candidates(batch[b], **alone), reference.candidates(batch[b], **alone))
+        assert_same(toksample.mask_logits(batch[b], **alone), reference.mask_logits(batch[b], **alone))
+
+
+def test_a_sampler_edits_in_the_order():
+    row = np.random.default_rng(1).standard_normal(20).astype(np.float32) * 3
+    given = {"repetition_penalty": 1.7, "frequency_penalty": 0.8, "logit_bias": {3: 2.0}, "seed": 1}
+    for logits in (row, row.astype(np.float64)):
+        sampler = Sampler(**given, order="sglang")
+        tokens = [sampler(logits) for _ in range(30)]
+        assert sampler.output_ids.tolist() == tokens
+        want = [
+            toksample.sample(logits, **given, order="sglang", position=position, output_ids=tokens[:position])
+            for position in range(30)
+        ]
+        assert tokens == want
+        other = Sampler(**given)
+        assert tokens != [other(logits) for _ in range(30)]
+
+
+def test_a_receipt_of_edits_in_an_order():
+    params = SamplingParams(repetition_penalty=1.7, frequency_penalty=0.8, seed=1, order="sglang")
+    receipt = toksample.sample(ROW, **params.keywords(), output_ids=[1, 1, 2], receipt=True)
+    toksample.verify(receipt, ROW, params, output_ids=[1, 1, 2])
+    with pytest.raises(ValueError, match=r"^receipt must be what the .* give, got "):
+        toksample.verify(receipt, ROW, dataclasses.replace(params, order=None), output_ids=[1, 1, 2])
+
+
 # ---- the orders of other systems, by hand ------------------------------------------------------------------------------
 
 CASES = [
@@ -210,7 +344,7 @@ CASES = [
 def test_orders_by_hand(probabilities, params, differ, want):
     row = logits_of(probabilities)
     for name in ORDERS:
-        if {name for name in params if name.startswith("xtc_p")} <= {STEPS[step] for step in ORDERS[name]}:
+        if {name for name in params if name.startswith("xtc_p")} <= {STEPS.get(step) for step in ORDERS[name]}:
             assert len(kept(row, **params, order=name)) == differ.get(name, want), name
 
 

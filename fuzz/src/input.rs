@@ -2,8 +2,10 @@
 //!
 //! Every sequence of bytes is an input. The first 32 bytes are a header whose fields have fixed places. If the last of them is
 //! odd, the next 30 bytes are a second header, with the penalties, biases, token ids and bitmask that change the row. If its
-//! second bit is set, the next 49 bytes are another header, with the other filters. The rest are commands that append to the row. Most values of a field stand for something that is hard for a sampler, so that random
-//! bytes make hard rows: ties, banned blocks, subnormals, adjacent floats, and lengths around multiples of a block.
+//! second bit is set, the next 49 bytes are another header, with the other filters. If its third bit is set, the edits have
+//! another order. The rest are commands that append to the row. Most values of a field stand for something that is hard for a
+//! sampler, so that random bytes make hard rows: ties, banned blocks, subnormals, adjacent floats, and lengths around multiples
+//! of a block.
 
 use std::collections::HashSet;
 
@@ -11,6 +13,7 @@ use half::{bf16, f16};
 use toksample::context::Context;
 use toksample::logit::Logit;
 use toksample::params::Params;
+use toksample::steps::{Step, Steps};
 
 /// The longest row of the targets for short rows: four blocks and a bit.
 pub const SHORT: usize = 4 * 64 + 17;
@@ -136,6 +139,7 @@ pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
     let (header, commands) = bytes.split_at(bytes.len().min(32));
     let second = if header.get(31).is_some_and(|last| last % 2 == 1) { 30 } else { 0 };
     let third = if header.get(31).is_some_and(|last| last & 2 != 0) { 49 } else { 0 };
+    let is_reordered = header.get(31).is_some_and(|last| last & 4 != 0);
     let (edits, commands) = commands.split_at(commands.len().min(second));
     let (filters, commands) = commands.split_at(commands.len().min(third));
     let (mut header, mut edits) = (Bytes(header), Bytes(edits));
@@ -175,9 +179,20 @@ pub fn decode(bytes: &[u8], longest: usize) -> Option<(Row, Case)> {
     };
     params.penalty_window = count(window[0] as u8, window[1], edits.prompt_ids.len() + edits.output_ids.len());
     set_filters(&mut params, &mut Bytes(filters), size, raw);
+    params.order = if is_reordered { order_of_edits(raw) } else { None };
     params.validate().ok()?;
     let k = (count(header.byte(), raw & 0xffff, size) as usize).min(size);
     Some((row, Case { params, edits, word, k, operation }))
+}
+
+/// The default order, but for the edits, which are shuffled.
+fn order_of_edits(mut state: u64) -> Option<Steps> {
+    let mut steps = Step::EDITS.to_vec();
+    for last in (1..steps.len()).rev() {
+        steps.swap(last, (random(&mut state) % (last as u64 + 1)) as usize);
+    }
+    steps.extend(Steps::DEFAULT.filters());
+    Steps::new(&steps)
 }
 
 /// Sets the filters of the third header. The first two bytes say which are on, so that many inputs have only a few.

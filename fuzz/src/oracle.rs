@@ -7,6 +7,7 @@ use toksample::error::RowError;
 use toksample::params::Params;
 use toksample::recipe::Drawn;
 use toksample::rng::Words;
+use toksample::steps::{Step, Steps};
 
 /// The mass of the most probable token is 2**S.
 const S: i32 = 41;
@@ -19,6 +20,11 @@ pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec
             if words.get(id / 32).is_none_or(|word| word >> (id % 32) & 1 == 0) {
                 *x = f32::NEG_INFINITY;
             }
+        }
+    }
+    for &(id, bias) in context.biases {
+        if let Some(x) = row.get_mut(id as usize).filter(|_| bias == f32::NEG_INFINITY) {
+            *x = bias;
         }
     }
     if let Some(id) = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
@@ -50,23 +56,23 @@ pub fn edited(row: &[f32], params: &Params, context: &Context<'_>) -> Result<Vec
     };
     let mut biases = vec![0.0; seen.len()];
     context.biases.iter().filter(|(id, _)| (*id as usize) < seen.len()).for_each(|&(id, b)| biases[id as usize] = b);
-    step(&|id, x| if biases[id] == f32::NEG_INFINITY { x } else { x + biases[id] });
-    let penalty = params.repetition_penalty as f32;
-    step(&|id, x| match seen[id] {
-        false => x,
-        true if x > 0.0 => x / penalty,
-        true => x * penalty,
-    });
-    let penalty = params.frequency_penalty as f32;
-    step(&|id, x| if counts[id] > 0 { x - penalty * counts[id] as f32 } else { x });
-    let penalty = params.presence_penalty as f32;
-    step(&|id, x| if counts[id] > 0 { x - penalty } else { x });
-    for (x, bias) in row.iter_mut().zip(biases) {
-        if bias == f32::NEG_INFINITY {
-            *x = bias;
+    let repetition = params.repetition_penalty as f32;
+    let frequency = params.frequency_penalty as f32;
+    let presence = params.presence_penalty as f32;
+    for edit in params.order.as_ref().and_then(Steps::edits).unwrap_or(&Step::EDITS) {
+        match edit {
+            Step::LogitBias => step(&|id, x| x + biases[id]),
+            Step::RepetitionPenalty => step(&|id, x| match seen[id] {
+                false => x,
+                true if x > 0.0 => x / repetition,
+                true => x * repetition,
+            }),
+            Step::FrequencyPenalty => step(&|id, x| if counts[id] > 0 { x - frequency * counts[id] as f32 } else { x }),
+            Step::PresencePenalty => step(&|id, x| if counts[id] > 0 { x - presence } else { x }),
+            _ => (), // the inputs have none of the others
         }
     }
-    if is_empty(&row) { Err(RowError::Empty) } else { Ok(row) }
+    Ok(row)
 }
 
 /// All ids in the total order: logit descending, then id ascending.

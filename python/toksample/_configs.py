@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import numbers
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from toksample._orders import STEPS, SWITCHES, steps
+from toksample._orders import EDITS, STEPS, SWITCHES, edits, steps
 from toksample._systems import LLAMA_CPP, OPENAI, SETTINGS, TRANSFORMERS, VLLM, Alone, Option, Refused, System
 from toksample._text import show
 
@@ -413,10 +414,10 @@ def _alone(system: System, fields: Mapping[Any, Any]) -> Alone | None:
 
 
 def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Option, Any]]) -> Order:
-    """Give the order that a list of samplers stands for. Penalties that are on must come first, and in the system's order."""
+    """Give the order that a list of samplers stands for. Penalties that are on must come first."""
     step_of = {sampler: step for step, sampler in system.sampler_of.items()}
     places = [place for place, name in enumerate(listed) if name in step_of]
-    last = ""
+    on: dict[str, str] = {}
     for option, _ in found:
         name = option.sampler
         if name is None or name in step_of:
@@ -424,13 +425,14 @@ def _order_of_samplers(system: System, listed: list[str], found: list[tuple[Opti
         if places and listed.index(name) > places[0]:
             rule = f"have {name!r} before the filters where {option.theirs} is on"
             raise ValueError(f"samplers of {system.noun} must {rule}, got {show(listed)}")
-        if last and listed.index(name) < listed.index(last):
-            rule = f"have {name!r} after {last!r} where {option.theirs} is on"
-            raise ValueError(f"samplers of {system.noun} must {rule}, got {show(listed)}")
-        last = name
-    order = tuple(step_of[listed[place]] for place in places)
+        on[option.ours] = name
+    filters = tuple(step_of[listed[place]] for place in places)
     own = [step for step, name in system.sampler_of.items() if name in listed or name not in system.only_if_listed]
-    return system.order if order == tuple(own) else order
+    penalties = [step for step, name in EDITS.items() if name in on]
+    in_order = sorted(penalties, key=lambda step: listed.index(on[EDITS[step]]))
+    if in_order != penalties:
+        return (*in_order, *filters)
+    return system.order if filters == tuple(own) else filters
 
 
 def _value_of(system: System, option: Option, value: Any) -> Any:
@@ -539,8 +541,12 @@ def write(system: System, params: Any) -> dict[str, Any]:
     alone = next((alone for alone in system.alone if alone.ours not in off), None)
     if not is_greedy and alone is not None:
         _check_alone(system, alone, keywords, defaults, off)
-    elif not is_greedy and not _is_same_order(system, keywords["order"], off):
-        result |= _write_order(system, keywords["order"], off)
+    else:
+        # The order of the edits matters in any case.
+        unapplied = off | {*STEPS.values(), *SWITCHES} if is_greedy else off
+        unapplied = unapplied | {name for name in ("logit_bias", "sequence_bias") if not _has_finite(keywords[name])}
+        if not _is_same_order(system, keywords["order"], unapplied):
+            result |= _write_order(system, keywords["order"], unapplied)
     for option in system.options:
         ours = keywords[option.ours]
         if option.ours == "order":
@@ -564,6 +570,11 @@ def write(system: System, params: Any) -> dict[str, Any]:
     return result
 
 
+def _has_finite(biases: Mapping[Any, float] | None) -> bool:
+    """Whether there is a bias that does not ban its token. Bans come before all other edits, whatever the order."""
+    return any(bias > -math.inf for bias in (biases or {}).values())
+
+
 def _is_same_order(system: System, order: Order, off: set[str]) -> bool:
     """Whether an order does the same as that of the system. None leaves it to a system that cannot be told another one."""
     if system.list_of_samplers is None:
@@ -574,12 +585,13 @@ def _is_same_order(system: System, order: Order, off: set[str]) -> bool:
 
 
 def _steps_in_effect(order: Order, off: set[str]) -> list[str]:
-    """Give the steps that apply something that is on.
+    """Give the steps that apply something that is on, the edits first.
 
     A temperature comes after steps that give the same before and after it.
     """
     on = {step for name, step in SWITCHES.items() if name not in off}
-    result = [step for step in steps(order) if STEPS[step] not in off or step in on]
+    filters = [step for step in steps(order) if step in STEPS]
+    result = [step for step in (*edits(steps(order)), *filters) if (EDITS | STEPS)[step] not in off or step in on]
     for place, step in enumerate(result[1:]):
         is_either = result[place] == "temperature" and "dynatemp_range" in off
         if is_either and step in ("top_k", "top_k_with_ties", "top_n_sigma"):
@@ -604,16 +616,24 @@ def _check_alone(
 def _write_order(system: System, order: Order, off: set[str]) -> dict[str, list[str]]:
     """Give the list of samplers for an order that is not the system's own."""
     option = system.list_of_samplers
-    lacking = [step for step in _steps_in_effect(order, off) if step not in system.sampler_of]
-    if option is None or lacking:
-        own = "None" if system.order is None else f"None or {system.order!r}"
+    on = _steps_in_effect(order, off)
+    own = "None" if system.order is None else f"None or {system.order!r}"
+    if option is None or any(step in STEPS and step not in system.sampler_of for step in on):
         rule = own if option is None else f"{own}, or have steps among {', '.join(system.sampler_of)}"
         raise ValueError(f"order must be {rule} in {system.noun}, got {show(order)}")
-    edits = [one.sampler for one in system.options if one.sampler is not None and not one.is_filter]
+    penalties = {one.ours: one.sampler for one in system.options if one.sampler is not None and not one.is_filter}
+    sampler_of = {step: penalties[name] for step, name in EDITS.items() if name in penalties}
+    named = dict.fromkeys(sampler_of[step] for step in on if step in sampler_of)
+    # The system applies what has no sampler first, and the penalties of a sampler in its own order.
+    written = [step for step in EDITS if step in on and step not in sampler_of]
+    written += [step for name in named for step in EDITS if step in on and sampler_of.get(step) == name]
+    if written != [step for step in on if step in EDITS]:
+        rule = f"be one whose edits can be listed in {system.noun}"
+        raise ValueError(f"order must {rule}, got {show(order)}")
     filters = [
         system.sampler_of[step]
         for step in steps(order)
         if step in system.sampler_of
         and (STEPS[step] not in off or system.sampler_of[step] not in system.only_if_listed)
     ]
-    return {option.theirs: [*dict.fromkeys(edits), *filters]}
+    return {option.theirs: [*dict.fromkeys([*named, *penalties.values()]), *filters]}

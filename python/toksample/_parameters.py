@@ -602,7 +602,9 @@ def unexpected(name: object) -> NoReturn:
 
 def check_order(order: tuple[str, ...], parameters: Mapping[str, object]) -> None:
     """See that the order has a step for each filter that is on."""
-    applied = {STEPS[step] for step in order} | {name for name, step in SWITCHES.items() if step in order}
+    applied = {STEPS[step] for step in order if step in STEPS} | {
+        name for name, step in SWITCHES.items() if step in order
+    }
     for name in (*STEPS.values(), *SWITCHES):
         if name in applied:
             continue

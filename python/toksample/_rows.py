@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from toksample._orders import edits as edits_of
 from toksample._orders import steps
 from toksample._parameters import (
     DEFAULTS,
@@ -112,6 +113,8 @@ class Edits(NamedTuple):
     dry_sequence_breakers: list[int]
     no_repeat_ngram_size: int
     exponential_decay_length_penalty: tuple[int, float] | None
+    order: tuple[str, ...]
+    """All edits, in the order in which they are applied. The bans come before them."""
 
 
 _FORCED = ("allowed_token_ids", "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty")
@@ -142,7 +145,8 @@ def edits(parameters: Mapping[str, object], rows: int, tokens: int, is_batch: bo
                 prompt=prompts[b],
                 whole_output=outputs[b],
                 **{name: each[b] for name, each in rules.items()},
-                **{name: row[name] for name in row.keys() & set(Edits._fields)},
+                **{name: row[name] for name in row.keys() & set(Edits._fields) - {"order"}},
+                order=edits_of(row["order"]),
             )
         )
     return result

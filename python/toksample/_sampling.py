@@ -186,8 +186,8 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     encoder_repetition_penalty, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier,
     exponential_decay_length_penalty, smoothing_factor, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, top_a,
     eta_cutoff, top_n_sigma, tfs, top_h, xtc_probability, mirostat, adaptive_target. Each works on what the one before it has
-    left. The parameter ``order`` changes the part that begins with the temperature. A row of a batch gives the same token as
-    it would alone, with its own parameters, seed, stream and position.
+    left. The parameter ``order`` changes the order of all but the bans and smoothing_factor. A row of a batch gives the same
+    token as it would alone, with its own parameters, seed, stream and position.
 
     Parameters
     ----------
@@ -268,12 +268,15 @@ def sample(logits: object, **parameters: Unpack[SampleParameters]) -> Any:
     min_tokens_to_keep : int
         In [0, 2**64). Each filter keeps at least this many tokens, or all if there are no more. 0, 1 and None are off.
     order : str or sequence of str
-        The order of the temperature and the filters, for all rows: "toksample", which is the default, "transformers", "vllm",
-        "sglang", "llama.cpp" or "mlx-lm", or a sequence of steps. A step is the name of its parameter, except "xtc", which is
-        ``xtc_probability``, and "adaptive_p", which is ``adaptive_target`` and comes last wherever it is named.
+        The order of the edits, the temperature and the filters, for all rows: "toksample", which is the default,
+        "transformers", "vllm", "sglang", "llama.cpp" or "mlx-lm", or a sequence of steps. A step is the name of its parameter,
+        except "dry", which is ``dry_multiplier``, "xtc", which is ``xtc_probability``, and "adaptive_p", which is
+        ``adaptive_target`` and comes last wherever it is named.
         "top_k_with_ties" is a top_k that keeps all tokens that tie with the k-th, and "top_p_beyond" a top_p that keeps a set
         whose probabilities sum to more than p. Every filter that is on must have a step, and so must a temperature other than
-        1. docs/sampling-methods.md lists the steps of each system.
+        1. Edits, which are the steps from ``logit_bias`` to ``exponential_decay_length_penalty``, come before all of these.
+        Those that an order does not name come first, in the default order. docs/sampling-methods.md lists the steps of each
+        system.
     repetition_penalty : float
         In [1e-30, 1e30]. For each token that is in the prompt or the output, divide the logit by the penalty if the logit is
         positive, and multiply it otherwise (Keskar et al., 2019). 1 and None are off.

@@ -2,7 +2,7 @@
 
 `_configs` reads and writes their configurations by these tables. To add a parameter, give each table an :class:`Option` for
 it, or name it in ``lacks``. If the parameter was in ``refused`` or ``ignored`` until then, take it out there. If it has no
-meaning by itself, name the methods that it belongs to in `SETTINGS`. The order of the filters is not in the configurations of
+meaning by itself, name the methods that it belongs to in `SETTINGS`. The order of the steps is not in the configurations of
 most systems: each system has its own, which is in `_orders`.
 
 The tables follow transformers 5.24, vLLM 0.33, the request schema of llama.cpp's server and the methods of ``Llama`` in
@@ -143,7 +143,7 @@ class System:
     def sampler_of(self) -> dict[str, str]:
         """The steps of an order that can be in the list of samplers, and the name that each has there."""
         samplers = {option.ours: option.sampler for option in self.options if option.sampler is not None}
-        return {step: samplers[STEPS[step]] for step in steps(self.order) if STEPS[step] in samplers}
+        return {step: samplers[STEPS[step]] for step in steps(self.order) if STEPS.get(step) in samplers}
 
     def __post_init__(self) -> None:
         names = {option.theirs for option in self.options} | {refused.theirs for refused in self.refused}

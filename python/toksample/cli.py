@@ -1,11 +1,11 @@
-"""The command line: ``toksample generate``, ``toksample sample``, ``toksample score`` and ``toksample bench``.
+"""The command line: ``toksample generate``, ``sample``, ``verify``, ``score`` and ``bench``.
 
 Text and tokens go to stdout, and everything else goes to stderr. The exit codes are:
 
 - 0: success;
 - 1: ``--check`` found a token that differs;
-- 2: bad input, where stdout stays empty and one line on stderr says what is wrong; or output that cannot be written, because
-  the disk is full or stdout is closed;
+- 2: bad input or a receipt that is wrong, where stdout stays empty and one line on stderr says what is wrong; or output that
+  cannot be written, because the disk is full or stdout is closed;
 - 130: Ctrl-C;
 - 141: the reader of a pipe has closed it.
 
@@ -36,9 +36,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 import numpy as np
 
 import toksample
-from toksample import GenerationConfig, Sampled, Sampler, SamplingParams, reference
+from toksample import GenerationConfig, PromptLookup, Receipt, Sampled, Sampler, SamplingParams, reference
 from toksample._npy import add_dtype_option, read_npy
-from toksample._orders import ORDERS, STEPS
+from toksample._orders import EDITS, ORDERS, STEPS
 from toksample._parameters import DEFAULTS, LOGPROBS_MODES, PARAMETERS, Parameter
 from toksample._progress import Progress, StatusLine
 from toksample._stop_strings import StopStrings
@@ -232,19 +232,19 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, has_history: bool =
             metavar="ID,ID,...",
             help=option.meaning,
         )
-    names = f"one of {', '.join(ORDERS)}, or steps separated by commas, among {', '.join(STEPS)}"
+    names = f"one of {', '.join(ORDERS)}, or steps separated by commas, among {', '.join(EDITS | STEPS)}"
     group.add_argument(
         "--order",
         type=_order,
         default=argparse.SUPPRESS,
         metavar="ORDER",
-        help=f"the order of the temperature and the filters: {names} (default: toksample)",
+        help=f"the order of the edits, the temperature and the filters: {names} (default: toksample)",
     )
 
 
 def _order(text: str) -> str | tuple[str, ...]:
     """Read the name of an order, or steps that are separated by commas."""
-    return tuple(text.split(",")) if "," in text or text in STEPS else text
+    return tuple(text.split(",")) if "," in text or text in EDITS | STEPS else text
 
 
 def _add(group: argparse._ActionsContainer, name: str, parameter: Parameter) -> None:
@@ -325,6 +325,11 @@ def _add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-new-tokens", type=_integer, metavar="N", help=least)
     check = "draw every token a second time with the numpy reference, and fail if one differs"
     parser.add_argument("--check", action="store_true", help=check)
+    draft = (
+        "guess the tokens that follow by what followed the last ones before, and let the model check several at once; "
+        "the text stays the same"
+    )
+    parser.add_argument("--draft", choices=("prompt-lookup",), help=draft)
     _add_logprobs_options(parser)
 
 
@@ -349,6 +354,7 @@ def _run_generate(args: argparse.Namespace) -> int:
     sampler = Sampler(config.params_of_text(most, stops), prompt_ids=prompt_ids)
     stopwatch = _Stopwatch(model, sampler, args.check)
     ends = {"max_new_tokens": most, "min_new_tokens": least, "stop_token_ids": stops}
+    ends |= {"draft": None if args.draft is None else PromptLookup()}
     stop_strings, wanted = StopStrings(config.stop_strings), _logprobs_keywords(args)
     exit_code = 0
     try:
@@ -411,9 +417,9 @@ class _Stopwatch:
         self._sampler_ns: list[int] = []
         self.differences: list[str] = []
 
-    def model(self, ids: list[int]) -> Any:
+    def model(self, ids: list[int], **keywords: int) -> Any:
         start = time.perf_counter_ns()
-        logits = self._model(ids)
+        logits = self._model(ids, **keywords)
         self._model_ns.append(time.perf_counter_ns() - start)
         return logits
 
@@ -504,6 +510,11 @@ def _add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--errors", choices=("raise", "mark"), default="raise", help=errors)
     threads = "use at most this many threads (default: as many as are worthwhile)"
     parser.add_argument("--num-threads", type=_integer, metavar="N", help=threads)
+    parser.add_argument("--n", type=_integer, metavar="N", help="draw N tokens from each row, and print a list of them")
+    once = "draw no token of a row twice; -1 stands for what is missing if N are too many"
+    parser.add_argument("--no-replacement", dest="replacement", action="store_false", help=once)
+    receipt = "print the receipt of each token, which `toksample verify` checks"
+    parser.add_argument("--receipt", action="store_true", help=receipt)
     _add_logprobs_options(parser)
 
 
@@ -513,10 +524,17 @@ def _run_sample(args: argparse.Namespace) -> int:
     with _bad_input(ValueError, TypeError), np.errstate(all="ignore"):
         logits = read_npy(args.file, args.dtype)
         keywords = params.keywords() | _logprobs_keywords(args)
+        keywords |= {"n": args.n, "replacement": args.replacement, "receipt": args.receipt}
         drawn = toksample.sample(
             logits, position=args.position, errors=args.errors, num_threads=args.num_threads, **keywords
         )
-    if not isinstance(drawn, Sampled):
+    if args.receipt:
+        for row, receipt in enumerate(drawn if isinstance(drawn, list) else [drawn]):
+            print(json.dumps({"row": row} | ({"token": -1} if receipt is None else receipt.to_dict())))
+    elif args.n is not None:
+        for row, tokens in enumerate(np.atleast_2d(drawn).tolist()):
+            print(json.dumps({"row": row, "tokens": tokens}))
+    elif not isinstance(drawn, Sampled):
         for row, token in enumerate(np.atleast_1d(drawn).tolist()):
             print(json.dumps({"row": row, "token": token}))
     elif isinstance(drawn.tokens, int):
@@ -525,6 +543,48 @@ def _run_sample(args: argparse.Namespace) -> int:
         for row in range(len(drawn.tokens)):
             print(json.dumps({"row": row} | _describe(drawn, row)))
     return 0
+
+
+# ---- toksample verify ------------------------------------------------------------------------------------------------
+
+
+def _add_verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE.npy", help="the logits that were drawn from, of shape (V,) or (B, V)")
+    receipts = "the lines of `toksample sample --receipt`, one for each row; - is stdin"
+    parser.add_argument("receipts", metavar="RECEIPTS", help=receipts)
+    add_dtype_option(parser)
+    add_sampling_options(parser)
+    position = "the position that the tokens must have (default: that of each receipt)"
+    parser.add_argument("--position", type=_integer, metavar="N", help=position)
+
+
+def _run_verify(args: argparse.Namespace) -> int:
+    params = sampling_params(args)
+    with _bad_input(ValueError, TypeError), np.errstate(all="ignore"):
+        logits = read_npy(args.file, args.dtype)
+        receipts = _read_receipts(args.receipts)
+        position: dict[str, Any] = {} if args.position is None else {"position": args.position}
+        toksample.verify(receipts, np.atleast_2d(logits), params, **position)
+    print(json.dumps({"verified": len(receipts)}))
+    return 0
+
+
+def _read_receipts(name: str) -> list[Receipt]:
+    """Read a line of JSON for each row, in the order of the rows."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{name}: {error.strerror or error}") from error
+    receipts = []
+    for row, line in enumerate(data.splitlines()):
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict) or fields.pop("row", None) != row:
+                raise ValueError(f"it must be an object with a row of {row}")
+            receipts.append(Receipt.from_dict(fields))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CommandError(f"line {row + 1} of {name} must be a receipt, got an error: {error}") from error
+    return receipts
 
 
 # ---- toksample score -------------------------------------------------------------------------------------------------
@@ -615,6 +675,7 @@ def _run_bench(args: argparse.Namespace) -> int:
 COMMANDS = (
     Command("generate", "Continue a text with Gemma 3 270M.", _add_generate_options, _run_generate),
     Command("sample", "Draw a token from each row of logits in a file.", _add_sample_options, _run_sample),
+    Command("verify", "Check receipts against the logits in a file.", _add_verify_options, _run_verify),
     Command(
         "score", "Score a text with Gemma 3 270M: how likely it is, token by token.", _add_score_options, _run_score
     ),

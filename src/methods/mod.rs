@@ -59,44 +59,52 @@ pub(crate) fn changing<'a>(params: &Params, context: &Context<'a>) -> Option<Con
     (context.bitmask.is_some() || context.edits_logits() || find::finds_anything(params, known)).then_some(context)
 }
 
-/// Returns the function that changes a logit. A banned token stays banned, and only a bias of -inf bans another one: what is
-/// beyond the range of float32 becomes the largest or the smallest finite number.
-#[inline(always)]
-pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token, Option<Extra>) -> f32 {
-    let [encoder, repetition, frequency, presence] = [
-        params.encoder_repetition_penalty,
-        params.repetition_penalty,
-        params.frequency_penalty,
-        params.presence_penalty,
-    ]
-    .map(|penalty| penalty as f32);
-    let penalties = Penalties { encoder, repetition, frequency, presence };
-    move |logit, token, extra| {
-        // None of these methods makes a finite number of one that is not. So a finite result has only finite ones before it.
-        let usual = penalties.edit(logit, token, extra, |logit| logit);
-        if usual.is_finite() {
-            usual
-        } else if logit == f32::NEG_INFINITY || token.bias == f32::NEG_INFINITY {
-            f32::NEG_INFINITY
-        } else {
-            penalties.edit(logit, token, extra, |logit| logit.clamp(f32::MIN, f32::MAX))
-        }
-    }
-}
-
-/// The penalties as float32.
+/// Changes a logit. A banned token stays banned, and what is beyond the range of float32 becomes the largest or the smallest
+/// finite number.
 #[derive(Clone, Copy)]
-struct Penalties {
+pub(crate) struct Edit<'a> {
     encoder: f32,
     repetition: f32,
     frequency: f32,
     presence: f32,
+    order: Option<&'a [Step]>,
 }
 
-impl Penalties {
-    /// Returns the new logit, of which `finite` makes a finite number after each step.
+impl<'a> Edit<'a> {
     #[inline(always)]
-    fn edit(self, mut logit: f32, token: Token, extra: Option<Extra>, finite: impl Fn(f32) -> f32) -> f32 {
+    pub fn new(params: &'a Params) -> Self {
+        Edit {
+            encoder: params.encoder_repetition_penalty as f32,
+            repetition: params.repetition_penalty as f32,
+            frequency: params.frequency_penalty as f32,
+            presence: params.presence_penalty as f32,
+            order: params.order.as_ref().and_then(Steps::edits),
+        }
+    }
+
+    /// The order of the edits, or None if that is the default.
+    #[inline(always)]
+    pub fn order(self) -> Option<&'a [Step]> {
+        self.order
+    }
+
+    /// Applies the edits in the default order.
+    #[inline(always)]
+    pub fn apply(self, logit: f32, token: Token, extra: Option<Extra>) -> f32 {
+        // None of the edits makes a finite number of one that is not. So a finite result has only finite ones before it.
+        let usual = self.one_by_one(logit, token, extra, |logit| logit);
+        if usual.is_finite() {
+            usual
+        } else if logit == f32::NEG_INFINITY {
+            f32::NEG_INFINITY
+        } else {
+            self.one_by_one(logit, token, extra, finite)
+        }
+    }
+
+    /// Returns the new logit, of which `finite` makes a finite number after each edit.
+    #[inline(always)]
+    fn one_by_one(self, mut logit: f32, token: Token, extra: Option<Extra>, finite: impl Fn(f32) -> f32) -> f32 {
         logit = finite(logit_bias::apply(token.bias, logit));
         if let Some(Extra { sequence_bias, is_in_prompt, .. }) = extra {
             logit = finite(sequence_bias::apply(sequence_bias, logit));
@@ -113,6 +121,33 @@ impl Penalties {
         }
         logit
     }
+
+    /// Applies the edits in another order.
+    pub fn apply_in_order(self, order: &[Step], logit: f32, token: Token, extra: Extra) -> f32 {
+        if logit == f32::NEG_INFINITY {
+            return logit;
+        }
+        order.iter().fold(logit, |logit, step| {
+            finite(match step {
+                Step::LogitBias => logit_bias::apply(token.bias, logit),
+                Step::SequenceBias => sequence_bias::apply(extra.sequence_bias, logit),
+                Step::EncoderRepetitionPenalty if extra.is_in_prompt => {
+                    encoder_repetition_penalty::apply(self.encoder, logit)
+                }
+                Step::RepetitionPenalty => repetition_penalty::apply(self.repetition, token, logit),
+                Step::FrequencyPenalty => frequency_penalty::apply(self.frequency, token, logit),
+                Step::PresencePenalty => presence_penalty::apply(self.presence, token, logit),
+                Step::Dry => dry::apply(extra.dry, logit),
+                Step::ExponentialDecayLengthPenalty => exponential_decay_length_penalty::apply(extra.growth, logit),
+                _ => logit, // a token that is not in the prompt
+            })
+        })
+    }
+}
+
+#[inline(always)]
+fn finite(logit: f32) -> f32 {
+    logit.clamp(f32::MIN, f32::MAX)
 }
 
 /// Applies the temperature and the filters in their order, at a temperature that is not 0. Returns which tokens are kept, or
@@ -159,7 +194,7 @@ fn keep_in_order<R: Row>(
     xtc_exempt: &[u32],
 ) -> Result<(Mass, Option<Kept>), RowError> {
     state.keep_in_any_case(usize::try_from(params.min_tokens_to_keep).unwrap_or(usize::MAX));
-    for step in params.order.unwrap_or(Steps::DEFAULT).iter() {
+    for step in params.order.unwrap_or(Steps::DEFAULT).filters() {
         state.begin_step()?;
         match step {
             Step::Temperature => temperature::apply(params, &mut state)?,
@@ -177,7 +212,7 @@ fn keep_in_order<R: Row>(
             Step::TopH => top_h::apply(params.top_h, &mut state)?,
             Step::Xtc => xtc::apply(params, word, xtc_exempt, &mut state)?,
             Step::Mirostat => mirostat::apply(params, &mut state)?,
-            Step::AdaptiveP => (), // see below
+            _ => (), // adaptive-p comes last, and an edit is not among the filters
         }
         state.end_step();
     }

@@ -187,7 +187,7 @@ pub(super) struct Parameters {
     seed: Word,
     stream: Word,
     position: Word,
-    /// The parameters that change logits, as they were given. Without an input they change none.
+    /// The parameters that change logits, and the order, as they were given. Without an input they change none.
     edits: Vec<(&'static str, Py<PyAny>)>,
     /// The inputs, as they were given: they are read when the number of tokens is known.
     inputs: Vec<(&'static str, Py<PyAny>)>,
@@ -201,7 +201,7 @@ impl Parameters {
     }
 }
 
-/// What may be named beside the parameters of [`TABLE`]: which random word to draw with, in which order to apply the filters,
+/// What may be named beside the parameters of [`TABLE`]: which random word to draw with, in which order to apply the steps,
 /// and how to make the call.
 const OTHERS: [&str; 9] =
     ["seed", "position", "stream", "order", "mirostat_mu", "adaptive_average", "errors", "num_threads", "out"];
@@ -328,11 +328,16 @@ impl Parameters {
         if given.is_none() {
             return Ok(());
         }
-        let names: Vec<String> = call_check(given.py(), "steps", (given,))?.extract()?;
+        let read = call_check(given.py(), "steps", (given,))?;
+        let names: Vec<String> = read.extract()?;
+        self.edits.push(("order", read.unbind()));
         let step = |name: &String| Step::ALL.iter().copied().find(|step| step.name() == name);
         let steps: Option<Vec<Step>> = names.iter().map(step).collect();
-        self.params.order =
-            Some(steps.and_then(Steps::new).ok_or_else(|| value_error("order must have steps that toksample knows"))?);
+        self.params.order = Some(
+            steps
+                .and_then(|steps| Steps::new(&steps))
+                .ok_or_else(|| value_error("order must have steps that toksample knows"))?,
+        );
         Ok(())
     }
 
@@ -360,13 +365,13 @@ impl Parameters {
     #[inline]
     fn check_order(&self, py: Python<'_>) -> PyResult<()> {
         let Some(order) = &self.params.order else { return Ok(()) };
-        let names: Vec<&str> = order.iter().map(Step::name).collect();
         for parameter in TABLE.iter().filter(|parameter| !parameter.is_edit) {
             let mut columns = self.columns.iter().filter(|column| column.name == parameter.name);
             let is_on = !parameter.is_off(&self.params) || columns.any(|column| column.values.is_on(parameter));
             let has_step = Step::ALL.iter().any(|step| step.parameters().contains(&parameter.name));
-            if is_on && has_step && !order.apply(parameter.name) {
-                call_check(py, "not_in_order", (parameter.name, names))?;
+            if is_on && has_step && !order.filter_by(parameter.name) {
+                let given = self.edits.iter().find(|(name, _)| *name == "order").map(|(_, given)| given);
+                call_check(py, "not_in_order", (parameter.name, given))?;
                 return Err(value_error("order must have a step for each filter that is on"));
             }
         }

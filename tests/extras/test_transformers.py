@@ -175,8 +175,10 @@ def test_params_and_keywords_are_the_same(small):
     assert generate(small, prompt(), one).equal(generate(small, prompt(), other))
 
 
-def test_penalties_look_at_the_input_ids(small, seen):
+@pytest.mark.parametrize("order", [None, "sglang"])
+def test_penalties_look_at_the_input_ids(small, seen, order):
     parameters = {"temperature": 1.3, "repetition_penalty": 1.4, "frequency_penalty": 0.5, "penalty_window": 8}
+    parameters |= {"order": order, "logit_bias": {3: 1.5}}
     processor = SamplingLogitsProcessor(**parameters, seed=6)
     sequences = generate(small, prompt(2), processor, eos_token_id=None)
     for row, ids in enumerate(sequences.tolist()):

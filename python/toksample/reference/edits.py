@@ -74,6 +74,7 @@ def apply_bans(row: Logits, edits: Edits) -> Logits:
     if edits.forced_eos_token_id is not None and count == edits.max_new_tokens - 1:
         row = ban_all_but(row, [edits.forced_eos_token_id])
     row = ban(row, edits.suppress_tokens)
+    row = ban(row, edits.bias_ids[edits.biases == -np.inf])
     if count == 0:
         row = ban(row, edits.begin_suppress_tokens)
     if count < edits.min_new_tokens:
@@ -86,13 +87,9 @@ def apply_bans(row: Logits, edits: Edits) -> Logits:
 
 
 def add_logit_bias(row: Logits, ids: Ids, biases: npt.NDArray[np.float64]) -> Logits:
-    """Add to the logits of some tokens; -inf bans a token."""
-    bias = biases.astype(row.dtype)
-    bans = bias == -np.inf
+    """Add to the logits of some tokens. A bias of -inf has banned its token."""
     with np.errstate(all="ignore"):
-        result = _replace(row, ids, row[ids] + np.where(bans, 0, bias))
-    result[ids[bans & np.isfinite(row[ids])]] = -np.inf
-    return result
+        return _replace(row, ids, row[ids] + biases.astype(row.dtype))
 
 
 def add_sequence_bias(row: Logits, history: Ids, sequences: list[tuple[list[int], float]]) -> Logits:
@@ -208,28 +205,37 @@ def _replace(row: Logits, ids: Ids, values: Logits) -> Logits:
     return result
 
 
+def apply_edit(row: Logits, step: str, edits: Edits) -> Logits:
+    """Apply the edit that is a step of the order, if it is on."""
+    history = np.concatenate([edits.prompt, edits.whole_output])
+    match step:
+        case "logit_bias" if len(edits.bias_ids):
+            return add_logit_bias(row, edits.bias_ids, edits.biases)
+        case "sequence_bias" if edits.sequence_bias:
+            return add_sequence_bias(row, history, edits.sequence_bias)
+        case "encoder_repetition_penalty" if edits.encoder_repetition_penalty != 1:
+            return apply_encoder_repetition_penalty(row, edits.prompt, edits.encoder_repetition_penalty)
+        case "repetition_penalty" if edits.repetition_penalty != 1:
+            return apply_repetition_penalty(row, edits.history, edits.repetition_penalty)
+        case "frequency_penalty" if edits.frequency_penalty != 0:
+            return apply_frequency_penalty(row, edits.output, edits.frequency_penalty)
+        case "presence_penalty" if edits.presence_penalty != 0:
+            return apply_presence_penalty(row, edits.output, edits.presence_penalty)
+        case "dry" if edits.dry_multiplier != 0:
+            window = history[-edits.dry_penalty_last_n :] if edits.dry_penalty_last_n else history
+            lengths = repeated_lengths(window, edits.dry_sequence_breakers, edits.dry_allowed_length)
+            return apply_dry(row, lengths, edits.dry_multiplier, edits.dry_base, edits.dry_allowed_length)
+        case "exponential_decay_length_penalty" if edits.exponential_decay_length_penalty is not None:
+            start, factor = edits.exponential_decay_length_penalty
+            if len(edits.whole_output) > start:
+                ids = np.unique(np.array(edits.eos_token_ids, np.int64))
+                return apply_exponential_decay(row, ids, factor, len(edits.whole_output) - start)
+    return row
+
+
 def edit(row: Logits, edits: Edits) -> Logits:
     """Apply all edits of a row, in their order."""
-    history = np.concatenate([edits.prompt, edits.whole_output])
     row = apply_bans(row, edits)
-    if len(edits.bias_ids):
-        row = add_logit_bias(row, edits.bias_ids, edits.biases)
-    row = add_sequence_bias(row, history, edits.sequence_bias)
-    if edits.encoder_repetition_penalty != 1:
-        row = apply_encoder_repetition_penalty(row, edits.prompt, edits.encoder_repetition_penalty)
-    if edits.repetition_penalty != 1:
-        row = apply_repetition_penalty(row, edits.history, edits.repetition_penalty)
-    if edits.frequency_penalty != 0:
-        row = apply_frequency_penalty(row, edits.output, edits.frequency_penalty)
-    if edits.presence_penalty != 0:
-        row = apply_presence_penalty(row, edits.output, edits.presence_penalty)
-    if edits.dry_multiplier != 0:
-        window = history[-edits.dry_penalty_last_n :] if edits.dry_penalty_last_n else history
-        lengths = repeated_lengths(window, edits.dry_sequence_breakers, edits.dry_allowed_length)
-        row = apply_dry(row, lengths, edits.dry_multiplier, edits.dry_base, edits.dry_allowed_length)
-    if edits.exponential_decay_length_penalty is not None:
-        start, factor = edits.exponential_decay_length_penalty
-        if len(edits.whole_output) > start:
-            ids = np.unique(np.array(edits.eos_token_ids, np.int64))
-            row = apply_exponential_decay(row, ids, factor, len(edits.whole_output) - start)
+    for step in edits.order:
+        row = apply_edit(row, step, edits)
     return row

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from toksample._orders import ORDERS
+from toksample._orders import EDITS, ORDERS
 from toksample._series import exp2, ln, log2
 from toksample.reference.adaptive_p import weigh_adaptive_p
 from toksample.reference.masses import Ids, Masses, Row, S, dot, entropy, mass, order, sigma, surprise
@@ -353,7 +353,7 @@ def keep(row: Row, filters: Filters) -> tuple[Kept, float]:
     temperature = 1.0
     kept = Kept(ids, row[ids], np.empty(0, np.uint64), np.empty(0, np.int64), len(row)).at(temperature)
     for step in filters.order:
-        if step == "adaptive_p":  # which comes last in any order
+        if step in EDITS or step == "adaptive_p":  # which are applied before and after this, in any order
             continue
         if step == "temperature":
             temperature = kept.temperature(filters)
