@@ -273,6 +273,44 @@ impl Sum {
     }
 }
 
+/// Sums of numbers that are rounded to integers, with ties to even, and of their products with other integers, in lanes of 64
+/// bits. `Vector::add_products` adds a block.
+#[derive(Clone, Copy, Default)]
+pub struct Products {
+    pub numbers: [u64; GROUP],
+    pub products: [u64; GROUP],
+}
+
+impl Products {
+    /// The largest number is 2**LIGHT, because the sum of four of them must fit in 32 bits.
+    pub const LIGHT: u32 = 28;
+
+    /// Adds a block of numbers, each with its factor, which is an integer of at most 2**28. No sum may reach 2**64.
+    #[inline(always)]
+    pub fn add(&mut self, numbers: &[f32; BLOCK], factors: &[f32; BLOCK]) {
+        let integer = |x: f32| (f64::from(x) + ROUND64).to_bits() as u32;
+        let (numbers, factors) = (numbers.as_chunks::<GROUP>().0, factors.as_chunks::<GROUP>().0);
+        for (numbers, factors) in numbers.iter().zip(factors) {
+            for lane in 0..GROUP {
+                let (number, factor) = (u64::from(integer(numbers[lane])), u64::from(integer(factors[lane])));
+                self.numbers[lane] = self.numbers[lane].wrapping_add(number);
+                self.products[lane] = self.products[lane].wrapping_add(number * factor);
+            }
+        }
+    }
+
+    /// Returns the sum of the numbers, and that of the products.
+    #[inline(always)]
+    pub fn total(&self) -> (u64, u128) {
+        let (mut number, mut product) = (0u64, 0);
+        for lane in 0..GROUP {
+            number = number.wrapping_add(self.numbers[lane]);
+            product += u128::from(self.products[lane]);
+        }
+        (number, product)
+    }
+}
+
 /// Moves the exponent and the mantissa to their places in a float32. One multiplication by a power of two then corrects
 /// the bias of the exponent, and also makes subnormal values right. Infinities and NaN get their exponent back. There are
 /// no branches, so that loops over this function can be vectorized, which the conversion of `half` cannot.

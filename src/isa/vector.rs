@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use crate::lanes::{self, BLOCK, GROUP, LANES, Sum};
+use crate::lanes::{self, BLOCK, GROUP, LANES, Products, Sum};
 
 /// The operations that differ between the clones. Each one is here because no loop compiles to the instruction that it needs,
 /// or because that instruction is slow on a CPU that has to emulate it. DESIGN.md has the measurement of each.
@@ -53,6 +53,13 @@ pub trait Vector {
     #[inline(always)]
     fn add(block: &[f32; BLOCK], is_light: bool, sum: &mut Sum) {
         sum.add(if is_light { Self::sum_of_light(block) } else { lanes::sum_of_rounded(block) });
+    }
+
+    /// Adds the numbers, each rounded to an integer (ties to even), and their products with the factors. The numbers must be in
+    /// [0, 2**28], and the factors integers in [0, 2**28].
+    #[inline(always)]
+    fn add_products(numbers: &[f32; BLOCK], factors: &[f32; BLOCK], sums: &mut Products) {
+        sums.add(numbers, factors);
     }
 
     /// The sum of a block of numbers, added in an order that depends on the instruction set. So this, too, is for bounds: if no
@@ -232,6 +239,47 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn add_products(numbers: &[f32; BLOCK], factors: &[f32; BLOCK], sums: &mut Products) {
+        use std::arch::x86_64::*;
+
+        /// Adds half a block, of which the lanes of 32 bits can hold the sum.
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn add(numbers: &[f32; 32], factors: &[f32; 32], sums: &mut Products) {
+            let integers = |x: &[f32; 8]| {
+                // SAFETY: `x` has eight floats, and the load does not need to be aligned.
+                _mm256_cvtps_epi32(unsafe { _mm256_loadu_ps(x.as_ptr()) })
+            };
+            let upper = |x| _mm256_srli_epi64::<32>(x);
+            // SAFETY: `products` has eight integers, four for each load, which does not need to be aligned.
+            let mut products = [0, 4].map(|at| unsafe { _mm256_loadu_si256(sums.products.as_ptr().add(at).cast()) });
+            let mut sum = _mm256_setzero_si256();
+            for (numbers, factors) in numbers.as_chunks::<8>().0.iter().zip(factors.as_chunks::<8>().0) {
+                let (numbers, factors) = (integers(numbers), integers(factors));
+                sum = _mm256_add_epi32(sum, numbers);
+                products[0] = _mm256_add_epi64(products[0], _mm256_mul_epu32(numbers, factors));
+                products[1] = _mm256_add_epi64(products[1], _mm256_mul_epu32(upper(numbers), upper(factors)));
+            }
+            let lower = _mm256_and_si256(sum, _mm256_set1_epi64x(0xffff_ffff));
+            // SAFETY: `numbers` and `products` have eight integers each, four for each load and store, which do not need to be
+            // aligned.
+            unsafe {
+                for (part, sum) in [lower, upper(sum)].into_iter().enumerate() {
+                    let lanes = sums.numbers.as_mut_ptr().add(4 * part).cast();
+                    _mm256_storeu_si256(lanes, _mm256_add_epi64(_mm256_loadu_si256(lanes), sum));
+                    _mm256_storeu_si256(sums.products.as_mut_ptr().add(4 * part).cast(), products[part]);
+                }
+            }
+        }
+
+        let (numbers, factors) = (numbers.as_chunks::<32>().0, factors.as_chunks::<32>().0);
+        for (numbers, factors) in numbers.iter().zip(factors) {
+            // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
+            unsafe { add(numbers, factors, sums) };
+        }
+    }
+
+    #[inline(always)]
     fn nearly_sum(number: impl Fn(usize) -> f32) -> f32 {
         use std::arch::x86_64::*;
 
@@ -353,6 +401,41 @@ impl Vector for Avx512 {
 
         // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
         sum.add_to_lanes(block, is_light, |lanes| unsafe { add_light(block, lanes) });
+    }
+
+    #[inline(always)]
+    fn add_products(numbers: &[f32; BLOCK], factors: &[f32; BLOCK], sums: &mut Products) {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn add(numbers: &[f32; BLOCK], factors: &[f32; BLOCK], sums: &mut Products) {
+            let integers = |x: &[f32; 16]| {
+                // SAFETY: `x` has sixteen floats, and the load does not need to be aligned.
+                _mm512_cvtps_epi32(unsafe { _mm512_loadu_ps(x.as_ptr()) })
+            };
+            let upper = |x| _mm512_srli_epi64::<32>(x);
+            // SAFETY: `products` has eight integers, and the load does not need to be aligned.
+            let mut products = unsafe { _mm512_loadu_si512(sums.products.as_ptr().cast()) };
+            let mut sum = _mm512_setzero_si512();
+            for (numbers, factors) in numbers.as_chunks::<16>().0.iter().zip(factors.as_chunks::<16>().0) {
+                let (numbers, factors) = (integers(numbers), integers(factors));
+                sum = _mm512_add_epi32(sum, numbers);
+                products = _mm512_add_epi64(products, _mm512_mul_epu32(numbers, factors));
+                products = _mm512_add_epi64(products, _mm512_mul_epu32(upper(numbers), upper(factors)));
+            }
+            let lower = _mm512_and_si512(sum, _mm512_set1_epi64(0xffff_ffff));
+            // SAFETY: `numbers` and `products` have eight integers each, and nothing needs to be aligned.
+            unsafe {
+                let lanes = _mm512_loadu_si512(sums.numbers.as_ptr().cast());
+                let lanes = _mm512_add_epi64(lanes, _mm512_add_epi64(lower, upper(sum)));
+                _mm512_storeu_si512(sums.numbers.as_mut_ptr().cast(), lanes);
+                _mm512_storeu_si512(sums.products.as_mut_ptr().cast(), products);
+            }
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        unsafe { add(numbers, factors, sums) };
     }
 
     #[inline(always)]

@@ -126,20 +126,38 @@ impl Mass {
         (SHIFT as u32).wrapping_sub(integer(rounded)).wrapping_shl(22).wrapping_sub(fraction)
     }
 
-    /// Returns the surprise of each token of a block.
+    /// Returns the weight and the surprise of each token of a block. The surprises are integers in float32.
+    ///
+    /// A float32 can hold each of them. Let z be the exponent before 4 is added. If z > -4, the surprise is less than 2**24.
+    /// Otherwise z + 4 is a multiple of the last bit of z, and no farther from 0, so it is not rounded, and the surprise is
+    /// -z * 2**22.
     #[inline(always)]
-    pub(crate) fn surprises(self, block: &[f32; BLOCK]) -> [u32; BLOCK] {
-        let mut surprises = [0; BLOCK];
-        for (surprise, x) in surprises.iter_mut().zip(block) {
-            *surprise = self.surprise(*x);
+    pub(crate) fn weights_and_surprises<I: Vector>(self, block: &[f32; BLOCK]) -> ([f32; BLOCK], [f32; BLOCK]) {
+        const GRID: f32 = (1u32 << 22) as f32;
+        let (mut fractions, mut exponents) = ([0f32; BLOCK], [0u32; BLOCK]);
+        let (mut weights, mut surprises) = ([0f32; BLOCK], [0f32; BLOCK]);
+        for (((fraction, exponent), surprise), x) in
+            fractions.iter_mut().zip(&mut exponents).zip(&mut surprises).zip(block)
+        {
+            let t = self.exponent(*x);
+            Scaled { fraction: *fraction, exponent: *exponent } = Mass::split(t);
+            *surprise = I::nearly_mul_add(t, -GRID, SHIFT * GRID); // fused or not, nothing is rounded
         }
-        surprises
+        for ((weight, &fraction), &exponent) in weights.iter_mut().zip(&fractions).zip(&exponents) {
+            *weight = Scaled { fraction, exponent }.weight(|a, b, c| a * b + c);
+        }
+        (weights, surprises)
     }
 
     /// Computes the first half of a weight.
     #[inline(always)]
     fn scaled(self, x: f32) -> Scaled {
-        let t = self.exponent(x);
+        Mass::split(self.exponent(x))
+    }
+
+    /// Splits the exponent of a weight.
+    #[inline(always)]
+    fn split(t: f32) -> Scaled {
         let rounded = t + ROUND32;
         // The low bits of `rounded` are n. Shifted, they can be added to an exponent.
         Scaled { fraction: t - (rounded - ROUND32), exponent: rounded.to_bits() << 23 }
@@ -203,6 +221,21 @@ impl Mass {
                 low = middle + 1;
             } else {
                 high = middle;
+            }
+        }
+        order::from_ascending(high)
+    }
+
+    /// Returns the smallest logit whose surprise is at most `most`. The surprise never increases with the logit.
+    #[inline(never)]
+    pub fn logit_of_surprise(self, most: u32) -> f32 {
+        let (mut low, mut high) = (order::ascending(f32::MIN), order::ascending(self.maximum));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.surprise(order::from_ascending(middle)) <= most {
+                high = middle;
+            } else {
+                low = middle + 1;
             }
         }
         order::from_ascending(high)
@@ -358,6 +391,23 @@ mod tests {
             assert!(low <= exact && exact <= high, "{low} <= {exact} <= {high}");
             assert!(high - low <= exact / 14 + 2 * BLOCK as u64, "{low} {high}");
         }
+    }
+
+    /// Tries every exponent on the grid for which a token has a mass, and some that are coarser.
+    #[test]
+    fn a_surprise_is_a_float32() {
+        let mass = Mass { maximum: 0.0, scale: 1.0, temperature: std::f64::consts::LOG2_E };
+        let fine =
+            (0..=44 << 16u32).map(|step| std::array::from_fn(|place| (step * BLOCK as u32 + place as u32) as f32));
+        for block in fine.map(|block: [f32; BLOCK]| block.map(|step| -step / (1 << 22) as f32)) {
+            let (weights, surprises) = mass.weights_and_surprises::<Portable>(&block);
+            for place in [0, 1, BLOCK - 1] {
+                assert_eq!(surprises[place], mass.surprise(block[place]) as f32);
+                assert_eq!(surprises[place] as u32, mass.surprise(block[place]));
+                assert_eq!(weights[place], mass.weight(block[place]));
+            }
+        }
+        assert_eq!(mass.weights_and_surprises::<Portable>(&[f32::NEG_INFINITY; BLOCK]).1, [(1 << 28) as f32; BLOCK]);
     }
 
     #[test]

@@ -74,11 +74,13 @@ impl Blocks {
     }
 
     /// Weighs the tokens up to `near`, fills `rest` with the keys of the tokens after it and up to `far`, and returns the mass
-    /// of all tokens up to `last`, which must not come before `far`.
+    /// of all tokens up to `last`, which must not come before `far`, or be `START` if that mass is not needed.
     #[inline(always)]
     pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, [near, far, last]: [u64; 3], rest: &mut Vec<u64>) -> u64 {
         R::Isa::run(move || {
-            let is_near_all = near == last;
+            let needs_total = last != order::START;
+            let is_near_all = needs_total && near == last;
+            let end = Prefix::to(last.max(far));
             let (near, far, last) = (Prefix::to(near), Prefix::to(far), Prefix::to(last));
             self.masses.clear();
             self.masses.resize(row.maxima().len(), 0);
@@ -87,7 +89,7 @@ impl Blocks {
             let mut held = Held::default();
             let (mut total, light) = (0, mass.light());
             for (index, &maximum) in row.maxima().iter().enumerate() {
-                if maximum < last.floor(index) {
+                if maximum < end.floor(index) {
                     continue;
                 }
                 let block = row.block(index, &mut buffer);
@@ -100,7 +102,9 @@ impl Blocks {
                     total += self.masses[index];
                     continue;
                 }
-                total += Mass::of_weights::<R::Isa>(&last.keep::<R::Isa>(&weights, block, index), is_light);
+                if needs_total {
+                    total += Mass::of_weights::<R::Isa>(&last.keep::<R::Isa>(&weights, block, index), is_light);
+                }
                 if maximum >= far.floor(index) {
                     held.take(
                         block,

@@ -14,14 +14,14 @@
 //! Edge rule: a token without mass counts for nothing in the sums.
 //!
 //! How it is fast: a mass has up to 42 bits, and its product with a surprise up to 63, of which 64 could not be summed in 64
-//! bits. The mass is split into two halves, each of which gives a product of two 32-bit integers. In most blocks no mass has
-//! more than 22 bits, and one product is enough.
+//! bits. In most blocks no mass has more than 28 bits, and an instruction multiplies integers of 32 bits. In other blocks each
+//! mass is split into two parts. Blocks without mass are left out.
 
 use super::mass::{Mass, S};
 use super::order::{self, Prefix};
 use super::series::log2;
 use crate::isa::Vector;
-use crate::lanes::BLOCK;
+use crate::lanes::{BLOCK, Products};
 use crate::row::{Buffer, Row};
 
 /// Sums over the tokens of a set.
@@ -56,54 +56,71 @@ pub fn of_row<R: Row>(row: &R, mass: Mass, last: u64) -> Moments {
         let is_all = last == order::end(row.tokens());
         let prefix = Prefix::to(last);
         let mut buffer = Buffer::new();
-        let (mut sums, tiny) = (Moments::default(), mass.logit_of_at_most(TINY));
-        for (index, &maximum) in row.maxima().iter().enumerate() {
-            if maximum < prefix.floor(index) {
-                continue;
-            }
+        let (mut sums, light) = (Sums::default(), mass.logit_of_at_most(Products::LIGHT));
+        // The mass never decreases with the logit, so a block whose maximum is below this floor has no mass.
+        for index in row.reaching(prefix.least().max(mass.floor(1))) {
             let block = row.block(index, &mut buffer);
-            let weights = mass.weights(block);
+            let (weights, surprises) = mass.weights_and_surprises::<R::Isa>(block);
             let weights = if is_all { weights } else { prefix.keep::<R::Isa>(&weights, block, index) };
-            let surprises = mass.surprises(block);
-            let (total, moment) =
-                if maximum <= tiny { of_tiny(&weights, &surprises) } else { of_any(&weights, &surprises) };
-            sums.mass += total;
-            sums.surprise += moment;
+            if row.maxima()[index] <= light {
+                R::Isa::add_products(&weights, &surprises, &mut sums.light);
+            } else {
+                sums.add_heavy::<R::Isa>(&weights, &surprises);
+            }
+            sums.blocks += 1;
+            if sums.blocks == Sums::MOST_BLOCKS {
+                sums = Sums { whole: sums.total(), ..Sums::default() };
+            }
         }
-        sums
+        sums.total()
     })
 }
 
-/// The bits of the lower half of a mass.
-const HALF: u32 = 21;
-
-/// Weights of up to 2**TINY are rounded to integers by adding a number that leaves an integer in the low bits of a float32.
-const TINY: u32 = 22;
-
-/// The sums of a block.
-#[inline(always)]
-fn of_any(weights: &[f32; BLOCK], surprises: &[u32; BLOCK]) -> (u64, u128) {
-    let (mut total, mut high, mut low) = (0, 0, 0);
-    for (&weight, &surprise) in weights.iter().zip(surprises) {
-        let mass = Mass::rounded(weight);
-        total += mass;
-        high += (mass >> HALF) as u32 as u64 * u64::from(surprise);
-        low += (mass & ((1 << HALF) - 1)) as u32 as u64 * u64::from(surprise);
-    }
-    (total, (u128::from(high) << HALF) + u128::from(low))
+/// Sums in lanes, which are added to `whole` before one can overflow.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    whole: Moments,
+    /// How many blocks are in the lanes.
+    blocks: usize,
+    /// The weights of blocks in which all are at most 2**Products::LIGHT.
+    light: Products,
+    /// The upper part of all other weights: what they have of whole multiples of 2**HALF.
+    high: Products,
+    /// The rest of them.
+    low: Products,
 }
 
-/// The sums of a block in which no weight is above 2**TINY.
-#[inline(always)]
-fn of_tiny(weights: &[f32; BLOCK], surprises: &[u32; BLOCK]) -> (u64, u128) {
-    const ROUND: f32 = (1 << 23) as f32;
-    let (mut total, mut moment) = (0u32, 0);
-    for (&weight, &surprise) in weights.iter().zip(surprises) {
-        let mass = (weight + ROUND).to_bits() - ROUND.to_bits();
-        total += mass;
-        moment += u64::from(mass) * u64::from(surprise);
+impl Sums {
+    /// The bits of the lower part of a weight.
+    const HALF: u32 = 20;
+    /// A block adds eight products to each lane. A product is less than 2**54: a token with a mass of 2**28 has a surprise of 13
+    /// bits, and with each bit more, half of the mass.
+    const MOST_BLOCKS: usize = 64;
+
+    /// Adds a block of weights of up to 2**41.
+    #[inline(always)]
+    fn add_heavy<I: Vector>(&mut self, weights: &[f32; BLOCK], surprises: &[f32; BLOCK]) {
+        const UNIT: f32 = (1 << Sums::HALF) as f32;
+        const ROUND: f32 = 1.5 * (1u64 << (23 + Sums::HALF)) as f32; // the last bit of a sum with this is 2**HALF
+        let (mut high, mut low) = ([0f32; BLOCK], [0f32; BLOCK]);
+        for ((high, low), &weight) in high.iter_mut().zip(&mut low).zip(weights) {
+            // The nearest multiple of UNIT to half a unit less leaves a rest of 0 to UNIT. All of this is exact: a weight above
+            // UNIT has no bits below 2**-4.
+            let part = (weight - UNIT / 2.0 + ROUND) - ROUND;
+            (*high, *low) = (part / UNIT, weight - part);
+        }
+        I::add_products(&high, surprises, &mut self.high);
+        I::add_products(&low, surprises, &mut self.low);
     }
-    (u64::from(total), u128::from(moment))
+
+    #[inline(always)]
+    fn total(&self) -> Moments {
+        let [light, high, low] = [&self.light, &self.high, &self.low].map(Products::total);
+        Moments {
+            mass: self.whole.mass.wrapping_add(light.0).wrapping_add(high.0 << Sums::HALF).wrapping_add(low.0),
+            surprise: self.whole.surprise + light.1 + (high.1 << Sums::HALF) + low.1,
+        }
+    }
 }
 
 /// Sums over tokens, which are given by their keys and masses.

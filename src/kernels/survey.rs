@@ -33,6 +33,7 @@ const FEW: usize = 1 << 12;
 // that was too close, the distance grows by the factor WIDER; beyond HOPELESS, the whole row is searched.
 const DOUBT_OF_COUNT: f64 = 1.5;
 const DOUBT_OF_MASS: f64 = 2.5;
+const DOUBT_OF_DISTANCE: f64 = 2.0;
 const WIDER: f64 = 3.0;
 const HOPELESS: f64 = 100.0;
 
@@ -49,6 +50,9 @@ pub struct Survey {
     doubt: f64,
 }
 
+/// The most tokens that are not sampled but known, where some are.
+pub const MOST_KNOWN: usize = 4096;
+
 /// Returns how many tokens of a row to sample. The number balances the time for the sample and for the tokens between the two
 /// keys.
 #[inline(always)]
@@ -59,8 +63,8 @@ fn count(tokens: usize) -> usize {
 impl Survey {
     /// Reserves memory for a row with this many tokens.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
-        reserve(&mut self.keys, count(tokens))?;
-        reserve(&mut self.measures, count(tokens))
+        reserve(&mut self.keys, count(tokens) + MOST_KNOWN)?;
+        reserve(&mut self.measures, count(tokens) + MOST_KNOWN)
     }
 
     /// Samples a row.
@@ -106,6 +110,48 @@ impl Survey {
         after * self.scale
     }
 
+    /// Puts the sampled tokens up to `last` in the order of a distance, and measures them by their mass, of which there is `total`
+    /// in the row. The tokens up to the key `known.0` are replaced by a list of all of them, which have the mass `known.2`: so a
+    /// heavy token is neither missed nor counted many times. Afterwards a key is a distance and an id.
+    #[inline(always)]
+    pub fn turn<R: Row>(
+        &mut self,
+        row: &R,
+        mass: Mass,
+        known: (u64, &[u64], u64),
+        last: u64,
+        distance: impl Fn(u64) -> u32,
+        total: u64,
+    ) {
+        R::Isa::run(move || {
+            let turned = |key: u64| u64::from(distance(key)) << 32 | order::id(key) as u64;
+            let (mut count, mut sampled) = (0, 0.0);
+            for place in 0..self.keys.len() {
+                let key = self.keys[place];
+                self.keys[count] = turned(key);
+                if known.0 < key && key <= last {
+                    sampled += f64::from(mass.weight(order::logit(key)));
+                    count += 1;
+                }
+            }
+            self.keys.truncate(count);
+            self.keys.extend_from_slice(known.1);
+            for key in &mut self.keys[count..] {
+                *key = turned(*key);
+            }
+            self.keys.sort_unstable();
+            // What the sample stands for is known, and with it how much each sampled token should count.
+            let rest = total.saturating_sub(known.2) as f64 / self.scale;
+            let correction = if sampled > 0.0 { rest / sampled } else { 1.0 };
+            self.measures.resize(self.keys.len(), 0.0);
+            for (measure, &key) in self.measures.iter_mut().zip(&self.keys) {
+                let (id, logit) = (order::id(key), row.logit(order::id(key)));
+                let is_known = order::key(logit, id) <= known.0;
+                *measure = f64::from(mass.weight(logit)) * if is_known { self.scale.recip() } else { correction };
+            }
+        })
+    }
+
     /// Returns an estimate of the mass of the tokens up to `last`, and its standard deviation.
     ///
     /// The masses of the block maxima are known, and only the rest is estimated. So a single heavy token is not missed,
@@ -134,6 +180,12 @@ impl Survey {
     #[inline(always)]
     pub fn seek_mass(&mut self, left_out: f64, deviation: f64) {
         (self.left_out, self.deviation, self.doubt) = (left_out, deviation, DOUBT_OF_MASS);
+    }
+
+    /// Prepares to look for a distance by the mass that is farther away.
+    #[inline(always)]
+    pub fn seek_distance(&mut self, left_out: u64) {
+        (self.left_out, self.deviation, self.doubt) = (left_out as f64, 0.0, DOUBT_OF_DISTANCE);
     }
 
     /// Returns two keys, up to `last`, such that the prefix probably ends after the first one and not after the second. Each

@@ -232,6 +232,16 @@ impl List {
         Ok(())
     }
 
+    /// Lists tokens, which are given by their keys and masses.
+    #[inline(always)]
+    pub fn fill_with(&mut self, tokens: impl Iterator<Item = (u64, u64)>) {
+        self.clear();
+        for (key, mass) in tokens {
+            self.keys.push(key);
+            self.masses.push(mass);
+        }
+    }
+
     /// Drops all tokens.
     pub fn clear(&mut self) {
         self.keys.clear();

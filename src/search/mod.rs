@@ -11,10 +11,12 @@
 
 mod describe;
 mod list;
+mod nearest;
 mod passes;
 mod several;
 
 use self::list::List;
+use self::nearest::Nearest;
 use self::passes::{Passes, Weighed};
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
@@ -475,14 +477,21 @@ impl<'a, R: Row> State<'a, R> {
         if self.fewest > 1 {
             self.list_kept();
         }
-        let farthest = match self.kept {
-            Some(Kept::Listed { .. } | Kept::Without { .. }) => {
-                self.search.list.distance_reaching::<R::Isa>(mass, center, need)
-            }
-            Some(Kept::Long { last, .. }) => self.search.list_nearest(&self.row, mass, center, [need, total], last),
-            None => self.search.list_nearest(&self.row, mass, center, [need, total], order::end(self.row.tokens())),
+        let last = match self.kept {
+            None => Some(order::end(self.row.tokens())),
+            Some(Kept::Long { last, .. }) => Some(last),
+            Some(Kept::Listed { .. } | Kept::Without { .. }) => None,
         };
-        let mut farthest = farthest.ok_or(RowError::Changed)?;
+        let mut farthest = match last {
+            None => self.search.list.distance_reaching::<R::Isa>(mass, center, need).ok_or(RowError::Changed)?,
+            Some(last) => match self.search.nearest(&self.row, mass, center, [need, total], last)? {
+                Nearest::Listed { farthest } => farthest,
+                Nearest::Long { kept, first } => {
+                    (self.kept, self.first) = (Some(kept), first);
+                    return Ok(());
+                }
+            },
+        };
         if self.fewest > 1 {
             let nearest = self.search.list.distance_of_nearest(mass, center, self.fewest);
             farthest = farthest.max(nearest.ok_or(RowError::Changed)?);
@@ -679,34 +688,6 @@ impl Search {
                 let total = self.passes.total::<R::Isa>(weighed);
                 (kept, total.saturating_sub(self.dropped.total())) // as much as was dropped is there, unless the row changes
             }
-        }
-    }
-
-    /// Lists all tokens up to `last` whose surprise is at least as near to `center` as the smallest distance at which tokens
-    /// have the mass that is needed, and returns that distance. Returns None if all tokens have less mass.
-    fn list_nearest<R: Row>(
-        &mut self,
-        row: &R,
-        mass: Mass,
-        center: u32,
-        [need, total]: [u64; 2],
-        last: u64,
-    ) -> Option<u32> {
-        let mut least = HEAVY;
-        loop {
-            let floor = if least == 0 { f32::MIN } else { mass.floor(least) };
-            let lightest = down_to(floor);
-            self.list.fill(row, mass, lightest.min(last), usize::MAX);
-            let found = self.list.distance_reaching::<R::Isa>(mass, center, need);
-            // A token that is not listed has a surprise of at least that of the floor.
-            let is_complete = lightest >= last || least == 0;
-            if is_complete || found.is_some_and(|found| center.saturating_add(found) < mass.surprise(floor)) {
-                return found;
-            }
-            least = match least {
-                HEAVY => top_p::guess_least_mass(row, mass, need, total).0.min(HEAVY >> LIGHTER),
-                least => least >> MUCH_LIGHTER,
-            };
         }
     }
 

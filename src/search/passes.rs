@@ -126,6 +126,48 @@ impl Passes {
         }
     }
 
+    /// Samples the tokens up to `last` by a distance, of which the farthest are to be left out and those with the mass
+    /// `measures[0]` kept; all of them have the mass `measures[1]`. The tokens up to the key `heavy.0` are not sampled but listed,
+    /// and have the mass `heavy.2` together.
+    pub fn survey_distances<R: Row>(
+        &mut self,
+        row: &R,
+        mass: Mass,
+        heavy: (u64, &[u64], u64),
+        last: u64,
+        distance: impl Fn(u64) -> u32,
+        [need, total]: [u64; 2],
+    ) {
+        self.survey(row);
+        self.survey.turn(row, mass, heavy, last, distance, total);
+        self.is_surveyed = false; // it is in another order now
+        self.survey.seek_distance(total.saturating_sub(need));
+    }
+
+    /// Returns two distances between which, both included, the last token probably lies, and whether they cover all tokens.
+    pub fn distances(&mut self) -> (u32, u32, bool) {
+        let (near, far) = self.survey.between(u64::MAX);
+        ((near >> 32) as u32, (far >> 32) as u32, (near, far) == (order::START, u64::MAX))
+    }
+
+    /// Weighs the tokens up to the first key, lists those after it and up to the second, and returns the mass of those up to the
+    /// third, if that is not `START`.
+    pub fn weigh_between<R: Row>(&mut self, row: &R, mass: Mass, keys: [u64; 3]) -> u64 {
+        let total = self.blocks.weigh(row, mass, keys, self.between.keys_to_fill());
+        self.between.weigh::<R::Isa>(mass);
+        total
+    }
+
+    /// Returns the mass of the tokens up to the first key of the last pass.
+    pub fn weight_of_near<I: Vector>(&self) -> u64 {
+        self.blocks.total::<I>()
+    }
+
+    /// Returns the tokens that the last pass listed.
+    pub fn listed(&self) -> &List {
+        &self.between
+    }
+
     /// Weighs the tokens up to `last`, unless they have been weighed already.
     pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, last: u64, weighed: Option<Weighed>) -> Weighed {
         if let Some(weighed) = weighed {
