@@ -70,48 +70,28 @@ pub(crate) fn edit(params: &Params) -> impl Fn(f32, Token, Option<Extra>) -> f32
         params.presence_penalty,
     ]
     .map(|penalty| penalty as f32);
-    let penalties = Penalties { encoder, repetition, frequency, presence };
+    let finite = |logit: f32| logit.clamp(f32::MIN, f32::MAX);
     move |logit, token, extra| {
-        // None of these methods makes a finite number of one that is not. So a finite result has only finite ones before it.
-        let usual = penalties.edit(logit, token, extra, |logit| logit);
-        if usual.is_finite() {
-            usual
-        } else if logit == f32::NEG_INFINITY || token.bias == f32::NEG_INFINITY {
-            f32::NEG_INFINITY
-        } else {
-            penalties.edit(logit, token, extra, |logit| logit.clamp(f32::MIN, f32::MAX))
+        if logit == f32::NEG_INFINITY || token.bias == f32::NEG_INFINITY {
+            return f32::NEG_INFINITY;
         }
-    }
-}
-
-/// The penalties as float32.
-#[derive(Clone, Copy)]
-struct Penalties {
-    encoder: f32,
-    repetition: f32,
-    frequency: f32,
-    presence: f32,
-}
-
-impl Penalties {
-    /// Returns the new logit, of which `finite` makes a finite number after each step.
-    #[inline(always)]
-    fn edit(self, mut logit: f32, token: Token, extra: Option<Extra>, finite: impl Fn(f32) -> f32) -> f32 {
-        logit = finite(logit_bias::apply(token.bias, logit));
-        if let Some(Extra { sequence_bias, is_in_prompt, .. }) = extra {
-            logit = finite(sequence_bias::apply(sequence_bias, logit));
-            if is_in_prompt {
-                logit = finite(encoder_repetition_penalty::apply(self.encoder, logit));
+        let mut logit = finite(logit_bias::apply(token.bias, logit));
+        if let Some(extra) = extra {
+            logit = finite(sequence_bias::apply(extra.sequence_bias, logit));
+            if extra.is_in_prompt {
+                logit = finite(encoder_repetition_penalty::apply(encoder, logit));
             }
         }
-        logit = finite(repetition_penalty::apply(self.repetition, token, logit));
-        logit = finite(frequency_penalty::apply(self.frequency, token, logit));
-        logit = finite(presence_penalty::apply(self.presence, token, logit));
-        if let Some(Extra { dry, growth, .. }) = extra {
-            logit = finite(dry::apply(dry, logit));
-            logit = finite(exponential_decay_length_penalty::apply(growth, logit));
+        let logit = finite(repetition_penalty::apply(repetition, token, logit));
+        let logit = finite(frequency_penalty::apply(frequency, token, logit));
+        let logit = finite(presence_penalty::apply(presence, token, logit));
+        match extra {
+            None => logit,
+            Some(extra) => {
+                let logit = finite(dry::apply(extra.dry, logit));
+                finite(exponential_decay_length_penalty::apply(extra.growth, logit))
+            }
         }
-        logit
     }
 }
 
