@@ -168,15 +168,14 @@ impl Changes {
     pub fn note<'a>(&mut self, ids: impl Iterator<Item = &'a u32>, tokens: usize) {
         let Changes { edited, touched, .. } = self;
         ids.for_each(|&id| {
-            let (block, bit) = (id as usize / BLOCK, 1 << (id as usize % BLOCK));
+            let (block, place) = (id as usize / BLOCK, id as usize % BLOCK);
             if let Some(word) = edited.get_mut(block)
                 && (id as usize) < tokens
-                && *word & bit == 0
             {
                 if *word == 0 {
                     touched.push(block as u32);
                 }
-                *word |= bit;
+                *word |= 1 << place;
             }
         });
     }

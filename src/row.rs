@@ -165,11 +165,10 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
             for &id in prompt_ids {
                 changes.token(id).into_iter().for_each(|token| token.is_seen = true);
             }
-            // Where the same token comes many times in turn, each addition would wait for the one before.
-            for run in output_ids.chunk_by(|a, b| a == b) {
-                if let Some(token) = changes.token(run[0]) {
+            for &id in output_ids {
+                if let Some(token) = changes.token(id) {
                     token.is_seen = true;
-                    token.count += run.len() as u32;
+                    token.count += 1;
                 }
             }
             for &(id, bias) in context.biases {

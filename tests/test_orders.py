@@ -540,6 +540,27 @@ def test_xtc_by_an_independent_formula(module):
     assert 50 < dropped < 250
 
 
+@pytest.mark.parametrize("tokens", [2, 64, 65, 5_000, 100_000])
+def test_xtc_alone_weighs_the_whole_row_where_it_must(tokens):
+    """The maxima of the blocks are less than the row, so a threshold near a token's probability is the hard case."""
+    rng = np.random.default_rng(tokens)
+    dropped = 0
+    for _ in range(20):
+        row = rng.standard_normal(tokens).astype(np.float32)
+        row[rng.choice(tokens, 2, replace=False)] += np.log(tokens, dtype=np.float32) + 1
+        second = float(np.sort(toksample.softmax(row))[-2])
+        for threshold in (second / 2, second * (1 - 1e-6), second, min(second * (1 + 1e-6), 1), min(second * 1.5, 1)):
+            params = {"xtc_probability": 1.0, "xtc_threshold": threshold}
+            (ids, probs), (want_ids, want_probs) = (
+                module.candidates(row, **params) for module in (toksample, reference)
+            )
+            assert ids.tolist() == want_ids.tolist()
+            assert probs.tolist() == want_probs.tolist()
+            assert toksample.sample(row, **params, seed=3) == reference.sample(row, **params, seed=3)
+            dropped += len(ids) < tokens
+    assert 20 <= dropped <= 80  # at the lowest threshold always, and never at the highest
+
+
 @both
 def test_xtc_looks_at_what_earlier_filters_have_kept(module):
     row = logits_of([0.4, 0.3, 0.2, 0.1])

@@ -91,35 +91,26 @@ impl<'a> Edit<'a> {
     /// Applies the edits in the default order.
     #[inline(always)]
     pub fn apply(self, logit: f32, token: Token, extra: Option<Extra>) -> f32 {
-        // None of the edits makes a finite number of one that is not. So a finite result has only finite ones before it.
-        let usual = self.one_by_one(logit, token, extra, |logit| logit);
-        if usual.is_finite() {
-            usual
-        } else if logit == f32::NEG_INFINITY {
-            f32::NEG_INFINITY
-        } else {
-            self.one_by_one(logit, token, extra, finite)
+        if logit == f32::NEG_INFINITY {
+            return logit;
         }
-    }
-
-    /// Returns the new logit, of which `finite` makes a finite number after each edit.
-    #[inline(always)]
-    fn one_by_one(self, mut logit: f32, token: Token, extra: Option<Extra>, finite: impl Fn(f32) -> f32) -> f32 {
-        logit = finite(logit_bias::apply(token.bias, logit));
-        if let Some(Extra { sequence_bias, is_in_prompt, .. }) = extra {
-            logit = finite(sequence_bias::apply(sequence_bias, logit));
-            if is_in_prompt {
+        let mut logit = finite(logit_bias::apply(token.bias, logit));
+        if let Some(extra) = extra {
+            logit = finite(sequence_bias::apply(extra.sequence_bias, logit));
+            if extra.is_in_prompt {
                 logit = finite(encoder_repetition_penalty::apply(self.encoder, logit));
             }
         }
-        logit = finite(repetition_penalty::apply(self.repetition, token, logit));
-        logit = finite(frequency_penalty::apply(self.frequency, token, logit));
-        logit = finite(presence_penalty::apply(self.presence, token, logit));
-        if let Some(Extra { dry, growth, .. }) = extra {
-            logit = finite(dry::apply(dry, logit));
-            logit = finite(exponential_decay_length_penalty::apply(growth, logit));
+        let logit = finite(repetition_penalty::apply(self.repetition, token, logit));
+        let logit = finite(frequency_penalty::apply(self.frequency, token, logit));
+        let logit = finite(presence_penalty::apply(self.presence, token, logit));
+        match extra {
+            None => logit,
+            Some(extra) => {
+                let logit = finite(dry::apply(extra.dry, logit));
+                finite(exponential_decay_length_penalty::apply(extra.growth, logit))
+            }
         }
-        logit
     }
 
     /// Applies the edits in another order.

@@ -162,7 +162,8 @@ fn base<'py>(array: &Bound<'py, PyUntypedArray>) -> Option<Bound<'py, PyUntypedA
 
 /// Gives the values of an array to a function, which must not run any Python code; None if they do not lie side by side.
 pub(super) fn with_values<P: Element, R>(array: &Bound<'_, PyArray1<P>>, read: impl FnOnce(&[P]) -> R) -> Option<R> {
-    // SAFETY: the GIL is held, and no Python code runs while the values are read. So nothing writes to them.
+    // SAFETY: the GIL is held, and no Python code runs while the values are read. Without a GIL, another thread may write to them,
+    // as it may write to the logits; no address depends on them.
     unsafe { array.as_slice() }.ok().map(read)
 }
 
