@@ -25,7 +25,7 @@ const WORDS: Words = Words { draw: 0x9e37_79b9_7f4a_7c15, filter: 0, accept: u64
 /// Runs a case, with the given number of repeats.
 type Case = fn(usize);
 
-const CASES: [(&str, Case); 53] = [
+const CASES: [(&str, Case); 55] = [
     ("argmax", |n| argmax(n, &typical())),
     ("argmax, float16", |n| argmax(n, &float16(typical()))),
     ("argmax, bfloat16", |n| argmax(n, &bfloat16(typical()))),
@@ -56,9 +56,15 @@ const CASES: [(&str, Case); 53] = [
     ("sample epsilon_cutoff=0.001", |n| {
         sample(n, &typical(), Params { epsilon_cutoff: 0.001, ..filters(0.7, 0, 1.0, 0.0) })
     }),
+    ("sample temperature=2 typical_p=0.9", |n| {
+        sample(n, &typical(), Params { typical_p: 0.9, ..filters(2.0, 0, 1.0, 0.0) })
+    }),
     ("sample eta_cutoff=0.001", |n| sample(n, &typical(), Params { eta_cutoff: 0.001, ..filters(0.7, 0, 1.0, 0.0) })),
     ("sample tfs=0.95", |n| sample(n, &typical(), Params { tfs: 0.95, ..filters(0.7, 0, 1.0, 0.0) })),
     ("sample mirostat=2", |n| sample(n, &typical(), Params { mirostat: 2, ..filters(0.7, 0, 1.0, 0.0) })),
+    ("sample adaptive_target=0.3", |n| {
+        sample(n, &typical(), Params { adaptive_target: 0.3, ..filters(0.7, 0, 1.0, 0.0) })
+    }),
     ("sample min_p=0.02 adaptive_target=0.3", |n| {
         sample(n, &typical(), Params { adaptive_target: 0.3, ..filters(0.7, 0, 1.0, 0.02) })
     }),

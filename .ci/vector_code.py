@@ -60,12 +60,13 @@ CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")
 BASELINE = re.compile(
     r"toksample::(row|kernels::replay)::first_not_finite\b"
     r"|<?toksample::recipe::\w+::(<|body<.*closure)|<?toksample::(search|changes|methods)::"
-    r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit)|survey::Survey>?::between|draw::Odds|series::|tail::|order::sort)"
+    r"|<?toksample::kernels::(mass::Mass>?::(floor|least_logit|least_where|logit_of_surprise)|survey::Survey>?::between)"
+    r"|<?toksample::kernels::(draw::Odds|series::|tail::|order::sort)"
     r"|<toksample::isa::vector::Portable as"
     r"|.*>::(select_nth_unstable|sort_unstable|retain)|core::slice::sort::"
 )
 # Kernels that look at single tokens.
-SINGLE = re.compile(r"toksample::kernels::survey::Survey>::(take|total)|.*::(moments|reweigh)::")
+SINGLE = re.compile(r"toksample::kernels::survey::Survey>::(take|total|turn)|.*::(moments::|reweigh_listed<)")
 # The fewest wide instructions of a recipe: the smallest has about 40, one without vector code a few. Single numbers, such as
 # the share of a nucleus, are scalar in any case.
 FEWEST = 30

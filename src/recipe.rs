@@ -391,6 +391,10 @@ fn keep_of_row_and<R: Row>(
         return Ok(());
     }
     let (mass, kept) = methods::keep(&row, params, words.filter, xtc_exempt, search)?;
+    let kept = match then {
+        Then::Draw(..) => kept, // which needs no list
+        _ => search.reweigh_listed(&row, mass, kept),
+    };
     match then {
         Then::Draw(drawn, with_interval) => {
             *drawn = search.draw(&row, mass, kept, words.draw, with_interval)?;

@@ -189,6 +189,32 @@ def test_typical_p_of_kernels(dtype, row, p, temperature):
         assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
 
 
+LONG_ROWS = {
+    "all equal": np.full(20_000, 1.5, np.float32),
+    "two values": np.arange(20_000, dtype=np.float32) % 2,
+    "uniform": np.random.default_rng(5).random(20_000, np.float32),
+    "normal": np.random.default_rng(6).normal(size=20_000).astype(np.float32),
+    "rounded": np.random.default_rng(7).normal(size=20_000).astype(np.float32).round(1),
+    "half banned": np.where(np.arange(20_000) % 2, np.random.default_rng(8).random(20_000, np.float32), -np.inf),
+}
+"""Rows of which typical_p keeps more tokens than it lists."""
+
+
+@pytest.mark.parametrize("kind", LONG_ROWS)
+@pytest.mark.parametrize("p", [0.01, 0.2, 0.5, 0.9, 0.999])
+def test_typical_p_of_long_rows(kind, p):
+    for others in (
+        {},
+        {"top_p": 0.99},
+        {"temperature": 3.0},
+        {"xtc_probability": 1.0, "xtc_threshold": 1e-4},
+        {"tfs": 0.9},
+    ):
+        parameters = {"typical_p": p} | others
+        row = LONG_ROWS[kind].astype(np.float32)
+        assert_same(everything(toksample, row, **parameters), everything(reference, row, **parameters))
+
+
 # ---- epsilon_cutoff and top_a ----------------------------------------------------------------------------------------
 
 

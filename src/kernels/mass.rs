@@ -229,10 +229,22 @@ impl Mass {
     /// Returns the smallest logit whose surprise is at most `most`. The surprise never increases with the logit.
     #[inline(never)]
     pub fn logit_of_surprise(self, most: u32) -> f32 {
+        self.least_where(|x| self.surprise(x) <= most)
+    }
+
+    /// Returns the smallest logit with a mass for which something is true, or None if it is not true for 2**S. It must be true
+    /// for each mass that is larger than one for which it is true.
+    #[inline(never)]
+    pub fn least_logit_where(self, is_true: impl Fn(u64) -> bool) -> Option<f32> {
+        is_true(1 << S).then(|| self.least_where(|x| is_true(self.of(x))))
+    }
+
+    /// Returns the smallest finite logit for which something is true, if it is true for the maximum and all logits between.
+    fn least_where(self, is_true: impl Fn(f32) -> bool) -> f32 {
         let (mut low, mut high) = (order::ascending(f32::MIN), order::ascending(self.maximum));
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.surprise(order::from_ascending(middle)) <= most {
+            if is_true(order::from_ascending(middle)) {
                 high = middle;
             } else {
                 low = middle + 1;

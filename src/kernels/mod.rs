@@ -26,6 +26,7 @@
 
 pub mod adaptive;
 pub mod argmax;
+pub mod beside;
 pub mod candidates;
 pub mod draw;
 pub mod ledger;

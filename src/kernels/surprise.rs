@@ -115,7 +115,8 @@ impl Sums {
 
     #[inline(always)]
     fn total(&self) -> Moments {
-        let [light, high, low] = [&self.light, &self.high, &self.low].map(Products::total);
+        // One by one, because `map` over an array is not always inlined.
+        let (light, high, low) = (self.light.total(), self.high.total(), self.low.total());
         Moments {
             mass: self.whole.mass.wrapping_add(light.0).wrapping_add(high.0 << Sums::HALF).wrapping_add(low.0),
             surprise: self.whole.surprise + light.1 + (high.1 << Sums::HALF) + low.1,

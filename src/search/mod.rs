@@ -42,6 +42,9 @@ pub(crate) struct Search {
     dropped: List,
     /// The mass that the listed tokens had together before a method gave them others, which they keep.
     before: Option<u64>,
+    /// The center of these others, while they are too many to be listed, and have not been given.
+    center: Option<f64>,
+    reweighed: adaptive::Blocks,
     work_maxima: Vec<f32>,
 }
 
@@ -75,6 +78,15 @@ impl Kept {
 #[inline(always)]
 fn not_banned_key(last: u64) -> u64 {
     last.min(down_to(f32::MIN))
+}
+
+/// Returns the key of the last token of what is kept, where that is a prefix.
+fn last_of<R: Row>(row: &R, kept: Option<Kept>) -> u64 {
+    match kept {
+        Some(Kept::Listed { last } | Kept::Long { last, .. }) => last,
+        Some(Kept::Without { weighed }) => weighed.last,
+        None => order::end(row.tokens()),
+    }
 }
 
 /// Returns the smaller and the larger value of a function that is monotone between two bounds.
@@ -133,7 +145,7 @@ impl<'a, R: Row> State<'a, R> {
     #[inline(always)]
     pub fn all(row: R, temperature: f64, search: &'a mut Search) -> Self {
         search.passes.begin();
-        search.before = None;
+        (search.before, search.center) = (None, None);
         let mass = Mass::new(row.maximum(), temperature);
         let first = 1 << S;
         let (fewest, last_of_fewest, was_listed) = (1, order::START, false);
@@ -506,14 +518,14 @@ impl<'a, R: Row> State<'a, R> {
     /// Gives the kept tokens the masses of adaptive-p around a center. No method may come after this one.
     pub fn reweigh(&mut self, center: f64) -> Result<(), RowError> {
         self.narrow_list();
-        self.list_kept();
-        let list = &mut self.search.list;
-        let total = list.total();
+        let total = self.search.total_of(&self.row, self.mass, self.kept);
         if total == 0 {
             return Err(RowError::Changed); // the tokens that are kept have a mass
         }
-        R::Isa::run(|| adaptive::reweigh(list.masses_to_replace(), total, center));
-        self.search.before = Some(total);
+        (self.search.before, self.search.center) = (Some(total), Some(center));
+        if let Some(Kept::Listed { .. }) = self.kept {
+            self.kept = self.search.reweigh_listed(&self.row, self.mass, self.kept);
+        }
         Ok(())
     }
 
@@ -575,6 +587,7 @@ impl Search {
         self.ledger.reserve(blocks)?;
         self.passes.reserve(tokens)?;
         self.dropped.reserve(tokens)?;
+        self.reweighed.reserve(blocks)?;
         reserve(&mut self.work_maxima, blocks)
     }
 
@@ -732,6 +745,9 @@ impl Search {
         word: u64,
         with_interval: bool,
     ) -> Result<Drawn, RowError> {
+        if let (Some(center), Some(before)) = (self.center, self.before) {
+            return self.draw_reweighed(row, mass, last_of(row, kept), [center, before as f64], word);
+        }
         match kept {
             Some(kept) => self.draw_from_kept(row, mass, kept, word),
             None if with_interval => {
@@ -770,6 +786,35 @@ impl Search {
             }
             self.ledger.refine(row, mass)?;
         }
+    }
+
+    /// Gives the kept tokens the masses of adaptive-p, if that is on and they do not have them yet. Afterwards they are listed.
+    pub fn reweigh_listed<R: Row>(&mut self, row: &R, mass: Mass, kept: Option<Kept>) -> Option<Kept> {
+        let (Some(center), Some(total)) = (self.center.take(), self.before) else { return kept };
+        let kept = match kept {
+            Some(Kept::Listed { .. }) => kept,
+            _ => {
+                let last = last_of(row, kept);
+                self.list.fill(row, mass, not_banned_key(last), usize::MAX);
+                Some(Kept::Listed { last })
+            }
+        };
+        R::Isa::run(|| adaptive::reweigh(self.list.masses_to_replace(), total, center));
+        kept
+    }
+
+    /// Returns the token that the word draws from those up to `last` by the masses of adaptive-p.
+    #[inline(never)]
+    fn draw_reweighed<R: Row>(
+        &mut self,
+        row: &R,
+        mass: Mass,
+        last: u64,
+        [center, total]: [f64; 2],
+        word: u64,
+    ) -> Result<Drawn, RowError> {
+        self.reweighed.weigh(row, mass, last, total, center);
+        self.reweighed.draw(row, mass, last, word).ok_or(RowError::Changed)
     }
 
     /// Returns the mass that the tokens that are kept had before adaptive-p, if that is on.

@@ -9,13 +9,13 @@
 use super::passes::Weighed;
 use super::{FIRST_SHARE, HEAVY, Kept, LIGHTER, MUCH_LIGHTER, Search, most_listed};
 use crate::error::RowError;
-use crate::isa::Vector;
+use crate::kernels::beside;
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, down_to};
 use crate::kernels::survey::MOST_KNOWN;
 use crate::kernels::{top_k, top_p};
-use crate::lanes::{self, BLOCK, max};
-use crate::row::{Buffer, Row};
+use crate::lanes::BLOCK;
+use crate::row::Row;
 
 /// The tokens that are as heavy as the heaviest tokens of so many blocks are not sampled, but listed.
 const HEAVY_BLOCKS: usize = 1024;
@@ -110,7 +110,7 @@ impl Search {
                 let weighed = self.passes.weigh(row, mass, last, weighed);
                 let first_left = center.saturating_sub(farthest); // the least surprise that is left
                 let too_high = mass.logit_of_surprise(first_left.saturating_sub(1));
-                let first = mass.of(largest_below(row, too_high)).min(1 << S); // above only if the row changes
+                let first = mass.of(beside::largest_below(row, too_high)).min(1 << S); // above only if the row changes
                 return Ok(Nearest::Long { kept: Kept::Without { weighed }, first });
             }
             if is_all {
@@ -132,22 +132,4 @@ impl Search {
         self.dropped.clear();
         order::START
     }
-}
-
-/// Returns the largest logit of a row that is below a limit.
-#[inline(always)]
-fn largest_below<R: Row>(row: &R, limit: f32) -> f32 {
-    R::Isa::run(move || {
-        let (mut largest, mut buffer) = ([f32::NEG_INFINITY; BLOCK], Buffer::new());
-        for index in 0..row.maxima().len() {
-            if row.maxima()[index] < limit {
-                largest[0] = max(largest[0], row.maxima()[index]);
-                continue;
-            }
-            for (largest, &x) in largest.iter_mut().zip(row.block(index, &mut buffer)) {
-                *largest = if x < limit { max(*largest, x) } else { *largest };
-            }
-        }
-        lanes::maximum(&largest)
-    })
 }
