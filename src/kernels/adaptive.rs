@@ -48,7 +48,8 @@ impl Curve {
 
     #[inline(always)]
     fn share_of_float(self, mass: f64) -> u32 {
-        (mass / self.total * GRID + ROUND64).to_bits() as u32 // rounded, with ties to even
+        let share = (mass / self.total * GRID + ROUND64).to_bits() as u32; // rounded, with ties to even
+        share.min(GRID as u32) // it is more only if the row changes
     }
 
     #[inline(always)]
@@ -60,8 +61,8 @@ impl Curve {
     /// Returns the new mass of a token with a share.
     #[inline(always)]
     fn mass(self, share: u32) -> u64 {
-        let mass = (exp2(self.least - self.fall(share)) * (1u64 << S) as f64).round_ties_even() as u64;
-        mass.min(1 << S) // it is more only if the row changes
+        let less = (self.least - self.fall(share)).min(0.0); // it is more only if the row changes
+        (exp2(less) * (1u64 << S) as f64).round_ties_even() as u64
     }
 }
 
