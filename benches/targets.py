@@ -151,17 +151,35 @@ def family(rows, rounds):
         yield Row("each method alone, x np.max(row)", name, Target(limit), figures)
 
 
+def narrow_types():
+    """Return the 16-bit types by name. bfloat16 is not among them if ml_dtypes is not installed."""
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError:
+        print("bfloat16 is left out: it needs ml_dtypes")
+        return {"float16": np.float16}
+    return {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
+
+def narrow(rows, rounds):
+    """Measure each call on 16-bit rows, beside the same call on float32."""
+
+    def measure(row):
+        for name, dtype in narrow_types().items():
+            for (call, wide), (_, narrow) in zip(calls(row), calls(row.astype(dtype)), strict=True):
+                wide_time, narrow_time = in_turn([wide, narrow], rounds)
+                yield f"{call}, {name}", narrow_time / wide_time
+
+    for name, figures in over_rows(rows[:: max(1, len(rows) // 5)], measure).items():
+        yield Row("16-bit rows, x the same call on float32", name, Target(1.3), figures)
+
+
 def cold(rows, rounds):
     """Measure draws from many rows, one after the other, so that each comes from memory."""
     batch = [rows[place % len(rows)].copy() for place in range(BATCH)]
-    narrow = {"float16": np.float16}
-    try:
-        import ml_dtypes
-
-        narrow["bfloat16"] = ml_dtypes.bfloat16
-    except ModuleNotFoundError:
-        print("bfloat16 is left out: it needs ml_dtypes")
-    batches = {"float32": batch} | {name: [row.astype(dtype) for row in batch] for name, dtype in narrow.items()}
+    batches = {"float32": batch} | {
+        name: [row.astype(dtype) for row in batch] for name, dtype in narrow_types().items()
+    }
 
     def each(function, kind):
         return lambda: [function(row) for row in batches[kind]]
@@ -323,6 +341,7 @@ def main():
     def measured():
         yield from main_calls(rows, args.rounds)
         yield from family(rows, args.rounds)
+        yield from narrow(rows, args.rounds)
         yield from cold(rows, max(args.rounds // 2, 5))
         yield from threads(rows, max(args.rounds // 2, 5))
         yield from small()
