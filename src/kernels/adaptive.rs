@@ -70,11 +70,9 @@ impl Curve {
 #[inline(always)]
 pub fn reweigh(masses: &mut [u64], total: u64, center: f64) {
     let mut curve = Curve { total: total as f64, center, least: f64::INFINITY };
-    let mut least = f64::INFINITY;
-    for &mut mass in &mut *masses {
-        least = least.min(curve.fall(curve.share(mass)));
+    for &mass in &*masses {
+        curve.least = curve.least.min(curve.fall(curve.share(mass)));
     }
-    curve.least = least;
     let mut known = (u32::MAX, 0);
     for mass in masses {
         let share = curve.share(*mass);

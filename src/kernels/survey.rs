@@ -53,6 +53,15 @@ pub struct Survey {
 /// The most tokens that are not sampled but known, where some are.
 pub const MOST_KNOWN: usize = 4096;
 
+/// The first tokens of the total order, which are known and need no sample.
+pub struct Known<'a> {
+    pub keys: &'a [u64],
+    /// A key that comes after all of them and before the others.
+    pub last: u64,
+    /// Their mass together.
+    pub mass: u64,
+}
+
 /// Returns how many tokens of a row to sample. The number balances the time for the sample and for the tokens between the two
 /// keys.
 #[inline(always)]
@@ -111,14 +120,14 @@ impl Survey {
     }
 
     /// Puts the sampled tokens up to `last` in the order of a distance, and measures them by their mass, of which there is `total`
-    /// in the row. The tokens up to the key `known.0` are replaced by a list of all of them, which have the mass `known.2`: so a
-    /// heavy token is neither missed nor counted many times. Afterwards a key is a distance and an id.
+    /// in the row. In place of sampled tokens that are known, it takes all known tokens: so a heavy token is neither missed nor
+    /// counted many times. Afterwards a key is a distance and an id.
     #[inline(always)]
     pub fn turn<R: Row>(
         &mut self,
         row: &R,
         mass: Mass,
-        known: (u64, &[u64], u64),
+        known: Known<'_>,
         last: u64,
         distance: impl Fn(u64) -> u32,
         total: u64,
@@ -129,24 +138,24 @@ impl Survey {
             for place in 0..self.keys.len() {
                 let key = self.keys[place];
                 self.keys[count] = turned(key);
-                if known.0 < key && key <= last {
+                if known.last < key && key <= last {
                     sampled += f64::from(mass.weight(order::logit(key)));
                     count += 1;
                 }
             }
             self.keys.truncate(count);
-            self.keys.extend_from_slice(known.1);
+            self.keys.extend_from_slice(known.keys);
             for key in &mut self.keys[count..] {
                 *key = turned(*key);
             }
             self.keys.sort_unstable();
             // What the sample stands for is known, and with it how much each sampled token should count.
-            let rest = total.saturating_sub(known.2) as f64 / self.scale;
+            let rest = total.saturating_sub(known.mass) as f64 / self.scale;
             let correction = if sampled > 0.0 { rest / sampled } else { 1.0 };
             self.measures.resize(self.keys.len(), 0.0);
             for (measure, &key) in self.measures.iter_mut().zip(&self.keys) {
                 let (id, logit) = (order::id(key), row.logit(order::id(key)));
-                let is_known = order::key(logit, id) <= known.0;
+                let is_known = order::key(logit, id) <= known.last;
                 *measure = f64::from(mass.weight(logit)) * if is_known { self.scale.recip() } else { correction };
             }
         })

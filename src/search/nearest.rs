@@ -12,7 +12,7 @@ use crate::error::RowError;
 use crate::kernels::beside;
 use crate::kernels::mass::{Mass, S};
 use crate::kernels::order::{self, down_to};
-use crate::kernels::survey::MOST_KNOWN;
+use crate::kernels::survey::{Known, MOST_KNOWN};
 use crate::kernels::{top_k, top_p};
 use crate::lanes::BLOCK;
 use crate::row::Row;
@@ -76,9 +76,9 @@ impl Search {
     ) -> Result<Nearest, RowError> {
         let up_to = |surprise: u32| last.min(down_to(mass.logit_of_surprise(surprise)));
         let distance = |key| mass.surprise(order::logit(key)).abs_diff(center);
-        let lightest_heavy = self.drop_heaviest(row, mass, last);
-        let heavy = (lightest_heavy, self.dropped.keys(), self.dropped.total());
-        self.passes.survey_distances(row, mass, heavy, last, distance, [need, total]);
+        let last_known = self.drop_heaviest(row, mass, last);
+        let known = Known { keys: self.dropped.keys(), last: last_known, mass: self.dropped.total() };
+        self.passes.survey_distances(row, mass, known, last, distance, [need, total]);
         loop {
             // What is nearer than `near` is weighed, and what is not farther than `far` is listed.
             let (near, far, is_all) = self.passes.distances();

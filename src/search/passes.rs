@@ -12,7 +12,7 @@ use crate::kernels::ledger::Ledger;
 use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::prefix::{self, Blocks};
-use crate::kernels::survey::Survey;
+use crate::kernels::survey::{Known, Survey};
 use crate::kernels::top_p::Share;
 use crate::lanes::BLOCK;
 use crate::row::Row;
@@ -127,19 +127,18 @@ impl Passes {
     }
 
     /// Samples the tokens up to `last` by a distance, of which the farthest are to be left out and those with the mass
-    /// `measures[0]` kept; all of them have the mass `measures[1]`. The tokens up to the key `heavy.0` are not sampled but listed,
-    /// and have the mass `heavy.2` together.
+    /// `need` kept; all of them have the mass `total`.
     pub fn survey_distances<R: Row>(
         &mut self,
         row: &R,
         mass: Mass,
-        heavy: (u64, &[u64], u64),
+        known: Known<'_>,
         last: u64,
         distance: impl Fn(u64) -> u32,
         [need, total]: [u64; 2],
     ) {
         self.survey(row);
-        self.survey.turn(row, mass, heavy, last, distance, total);
+        self.survey.turn(row, mass, known, last, distance, total);
         self.is_surveyed = false; // it is in another order now
         self.survey.seek_distance(total.saturating_sub(need));
     }
