@@ -15,6 +15,9 @@ pub(crate) const LANES: usize = 16;
 /// How many blocks have their maxima folded together.
 pub(crate) const GROUP: usize = 8;
 
+/// Added to a float32 of magnitude below 2**22, it rounds it to an integer, which then stands in the low bits.
+pub(crate) const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
+
 /// Added to a float64 of magnitude below 2**51, it rounds it to an integer, which then stands in the low bits.
 pub(crate) const ROUND64: f64 = 6_755_399_441_055_744.0; // 1.5 * 2**52
 
@@ -137,6 +140,41 @@ pub(crate) fn allowed(block: &[f32; BLOCK], bits: u64) -> [f32; BLOCK] {
         }
     }
     kept
+}
+
+/// Splits a number of magnitude below 2**8 into the nearest integer (ties to even), which stands in the low bits of the first
+/// result, and the rest.
+#[inline(always)]
+pub(crate) fn split(t: f32) -> (f32, f32) {
+    let rounded = t + ROUND32;
+    (rounded, t - (rounded - ROUND32))
+}
+
+/// Multiplies by a power of two: `x * 2**n`. `n` is in the low bits of a number, as `split` returns it.
+#[inline(always)]
+pub(crate) fn times_power(x: f32, n: f32) -> f32 {
+    f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23))
+}
+
+/// Computes `power(f) * 2**n` for each `max(exponent(x), lowest) = n + f`, where n is the nearest integer.
+///
+/// There are two loops, with the values between them in memory. In a single loop each number would be a chain of operations of
+/// 50 cycles, too long for the CPU to work on many of them at once.
+#[inline(always)]
+pub(crate) fn powers(
+    block: &[f32; BLOCK],
+    exponent: impl Fn(f32) -> f32,
+    lowest: f32,
+    power: impl Fn(f32) -> f32,
+) -> [f32; BLOCK] {
+    let (mut integers, mut fractions, mut powers) = ([0f32; BLOCK], [0f32; BLOCK], [0f32; BLOCK]);
+    for ((n, fraction), &x) in integers.iter_mut().zip(&mut fractions).zip(block) {
+        (*n, *fraction) = split(max(lowest, exponent(x)));
+    }
+    for ((result, &fraction), &n) in powers.iter_mut().zip(&fractions).zip(&integers) {
+        *result = times_power(power(fraction), n);
+    }
+    powers
 }
 
 /// Returns the maximum of numbers without NaN, and -inf if there are no numbers.

@@ -42,6 +42,19 @@ pub trait Vector {
         lanes::allowed(block, bits)
     }
 
+    /// `power(f) * 2**n` for each `exponent(x) = n + f`, where n is the nearest integer (ties to even). Where the exponent is
+    /// below `lowest`, the result is in [0, power(0.0) * 2**lowest], and depends on the instruction set. The exponents must be
+    /// at most 2**8, `lowest` at least -2**8, and the results from there on normal numbers.
+    #[inline(always)]
+    fn powers(
+        block: &[f32; BLOCK],
+        exponent: impl Fn(f32) -> f32,
+        lowest: f32,
+        power: impl Fn(f32) -> f32,
+    ) -> [f32; BLOCK] {
+        lanes::powers(block, exponent, lowest, power)
+    }
+
     /// The sum of the values, each rounded to an integer (ties to even). The values must be in [0, 2**LIGHT].
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
@@ -373,6 +386,56 @@ impl Vector for Avx512 {
             *kept = unsafe { sixteen(x, (bits >> (16 * place)) as u16) };
         }
         kept
+    }
+
+    #[inline(always)]
+    fn powers(
+        block: &[f32; BLOCK],
+        exponent: impl Fn(f32) -> f32,
+        _lowest: f32, // an exponent below it, or of -inf, needs no care
+        power: impl Fn(f32) -> f32,
+    ) -> [f32; BLOCK] {
+        use std::arch::x86_64::*;
+
+        /// Returns what is left of each number without the nearest integer.
+        #[target_feature(enable = "avx512f,avx512dq")]
+        #[inline]
+        fn fractions(x: &[f32; LANES]) -> [f32; LANES] {
+            let mut fractions = [0.0; LANES];
+            // SAFETY: this loads and stores sixteen floats. Neither needs to be aligned.
+            unsafe {
+                let x = _mm512_loadu_ps(x.as_ptr());
+                _mm512_storeu_ps(fractions.as_mut_ptr(), _mm512_reduce_ps::<0>(x));
+            }
+            fractions
+        }
+
+        /// Returns `x * 2**n`.
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn times_powers(x: &[f32; LANES], n: &[f32; LANES]) -> [f32; LANES] {
+            let mut products = [0.0; LANES];
+            // SAFETY: this loads and stores sixteen floats. None of them needs to be aligned.
+            unsafe {
+                let (x, n) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(n.as_ptr()));
+                _mm512_storeu_ps(products.as_mut_ptr(), _mm512_scalef_ps(x, n));
+            }
+            products
+        }
+
+        let mut powers = [0.0; BLOCK];
+        for (powers, x) in powers.as_chunks_mut::<LANES>().0.iter_mut().zip(block.as_chunks::<LANES>().0) {
+            let exponents = x.map(&exponent);
+            // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+            let fractions = unsafe { fractions(&exponents) };
+            let mut integers = exponents;
+            for (n, fraction) in integers.iter_mut().zip(&fractions) {
+                *n -= fraction;
+            }
+            // SAFETY: as above.
+            *powers = unsafe { times_powers(&fractions.map(&power), &integers) };
+        }
+        powers
     }
 
     #[inline(always)]

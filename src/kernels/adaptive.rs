@@ -135,7 +135,7 @@ impl Blocks {
                 let mask = prefix.mask::<R::Isa>(block, index);
                 let mut with_share = mask & R::Isa::at_least(block, nonzero);
                 if with_share.count_ones() > FEW {
-                    self.sums[index] = self.masses(mass, block, mask).iter().sum();
+                    self.sums[index] = self.masses::<R::Isa>(mass, block, mask).iter().sum();
                     continue;
                 }
                 let mut sum = without_share * u64::from((mask & !with_share).count_ones());
@@ -150,9 +150,9 @@ impl Blocks {
 
     /// Returns the new masses of a block, and 0 for the tokens whose bit is not set.
     #[inline(always)]
-    fn masses(&mut self, mass: Mass, block: &[f32; BLOCK], mask: u64) -> [u64; BLOCK] {
+    fn masses<I: Vector>(&mut self, mass: Mass, block: &[f32; BLOCK], mask: u64) -> [u64; BLOCK] {
         let (mut shares, mut masses) = ([0; BLOCK], [0; BLOCK]);
-        for (share, weight) in shares.iter_mut().zip(mass.weights(block)) {
+        for (share, weight) in shares.iter_mut().zip(mass.weights::<I>(block)) {
             *share = self.curve.share_of_float((f64::from(weight) + ROUND64) - ROUND64);
         }
         for (place, (mass, &share)) in masses.iter_mut().zip(&shares).enumerate() {
@@ -186,7 +186,7 @@ impl Blocks {
             let mut buffer = Buffer::new();
             let block = row.block(found.place, &mut buffer);
             let mask = Prefix::not_banned(last).mask::<R::Isa>(block, found.place);
-            draw::find(self.masses(mass, block, mask).into_iter(), found.into)
+            draw::find(self.masses::<R::Isa>(mass, block, mask).into_iter(), found.into)
         })?;
         Some(Drawn::new(found.place * BLOCK + hit.place, total, target - hit.into, hit.mass))
     }

@@ -111,7 +111,7 @@ impl Ledger {
             let mut buffer = Buffer::new();
             let bounds = self.low.iter_mut().zip(&mut self.high);
             for ((index, &maximum), (low, high)) in row.maxima().iter().enumerate().zip(bounds) {
-                let weights = mass.weights(row.block(index, &mut buffer));
+                let weights = mass.weights::<R::Isa>(row.block(index, &mut buffer));
                 *low = Mass::of_weights::<R::Isa>(&weights, maximum <= light);
                 *high = *low;
             }

@@ -20,15 +20,14 @@
 //!
 //! Edge rules: the row's maximum has a mass of exactly 2**S, and a banned token (-inf) has a mass of 0.
 //!
-//! How it is fast: adding 1.5 * 2**23 rounds to an integer without a rounding instruction, and leaves that integer in the low
-//! bits, ready to be shifted into the exponent. The coefficients already contain the power of two. Where it is enough to know
-//! the mass of a block within bounds, the bounds come from fused operations and a float32 sum. A weight is a chain of
-//! operations that takes 50 cycles, so weights are computed in two loops, which lets the CPU work on more of them at once.
+//! How it is fast: splitting an exponent into an integer and a fraction takes two or four operations, and the coefficients
+//! already contain the power of two (`lanes::powers`). Where it is enough to know the mass of a block within bounds, the bounds
+//! come from fused operations and a float32 sum.
 //! Weights far below the maximum are summed as 32-bit integers.
 
 use super::order;
 use crate::isa::Vector;
-use crate::lanes::{BLOCK, LIGHT, ROUND64, Sum, max, sum_of_rounded};
+use crate::lanes::{self, BLOCK, LIGHT, ROUND32, ROUND64, Sum, max, sum_of_rounded};
 use crate::row::{Buffer, Row};
 
 /// The mass of the row's maximum is 2**S.
@@ -47,11 +46,8 @@ const UNIT: f32 = (1u64 << (S - 4)) as f32;
 const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
 const SCALED: [f32; 5] = [C[0] * UNIT, C[1] * UNIT, C[2] * UNIT, C[3] * UNIT, C[4] * UNIT];
 
-/// The weight of a banned token, which is also the smallest weight.
+/// The largest weight of a banned token, and of any token whose exponent is LOWEST or below.
 pub(crate) const LEAST_WEIGHT: f32 = 1.0 / (1 << 23) as f32; // 2**(LOWEST - SHIFT + S)
-
-/// Adding this to a float32 of magnitude below 2**22 rounds it to an integer and leaves that integer in the low bits.
-const ROUND32: f32 = 12_582_912.0; // 1.5 * 2**23
 
 /// Computes the masses of one row at one temperature.
 #[derive(Clone, Copy, Debug)]
@@ -61,23 +57,14 @@ pub struct Mass {
     temperature: f64,
 }
 
-/// A weight in two parts: 2**fraction, and what must be added to its exponent.
-#[derive(Clone, Copy)]
-struct Scaled {
-    fraction: f32,
-    exponent: u32,
-}
-
-impl Scaled {
-    /// Computes the second half of a weight.
-    #[inline(always)]
-    fn weight(self, mul_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
-        let mut p = SCALED[4];
-        for c in [SCALED[3], SCALED[2], SCALED[1], SCALED[0], UNIT] {
-            p = mul_add(p, self.fraction, c);
-        }
-        f32::from_bits(p.to_bits().wrapping_add(self.exponent))
+/// Computes 2**fraction in units of a mass, for a fraction in [-0.5, 0.5].
+#[inline(always)]
+fn power_of_fraction(fraction: f32, mul_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut p = SCALED[4];
+    for c in [SCALED[3], SCALED[2], SCALED[1], SCALED[0], UNIT] {
+        p = mul_add(p, fraction, c);
     }
+    p
 }
 
 impl Mass {
@@ -103,14 +90,19 @@ impl Mass {
     /// Returns the mass before rounding. For a banned token it is less than one half, but not 0.
     #[inline(always)]
     pub(crate) fn weight(self, x: f32) -> f32 {
-        self.scaled(x).weight(|a, b, c| a * b + c)
+        self.weight_by(x, |a, b, c| a * b + c)
     }
 
     /// Returns the exponent of a weight, shifted to the grid of 2**-22 on which the mass never decreases.
     #[inline(always)]
     fn exponent(self, x: f32) -> f32 {
-        let t = (x - self.maximum) * self.scale + SHIFT;
-        max(LOWEST, t)
+        max(LOWEST, self.free_exponent(x))
+    }
+
+    /// Returns the exponent before it is limited to LOWEST.
+    #[inline(always)]
+    fn free_exponent(self, x: f32) -> f32 {
+        (x - self.maximum) * self.scale + SHIFT
     }
 
     /// Returns how surprising a token is, relative to the most probable one: see `surprise.rs`.
@@ -134,48 +126,25 @@ impl Mass {
     #[inline(always)]
     pub(crate) fn weights_and_surprises<I: Vector>(self, block: &[f32; BLOCK]) -> ([f32; BLOCK], [f32; BLOCK]) {
         const GRID: f32 = (1u32 << 22) as f32;
-        let (mut fractions, mut exponents) = ([0f32; BLOCK], [0u32; BLOCK]);
-        let (mut weights, mut surprises) = ([0f32; BLOCK], [0f32; BLOCK]);
-        for (((fraction, exponent), surprise), x) in
-            fractions.iter_mut().zip(&mut exponents).zip(&mut surprises).zip(block)
-        {
-            let t = self.exponent(*x);
-            Scaled { fraction: *fraction, exponent: *exponent } = Mass::split(t);
-            *surprise = I::nearly_mul_add(t, -GRID, SHIFT * GRID); // fused or not, nothing is rounded
+        let (mut exponents, mut surprises) = ([0f32; BLOCK], [0f32; BLOCK]);
+        for ((exponent, surprise), x) in exponents.iter_mut().zip(&mut surprises).zip(block) {
+            *exponent = self.exponent(*x);
+            *surprise = I::nearly_mul_add(*exponent, -GRID, SHIFT * GRID); // fused or not, nothing is rounded
         }
-        for ((weight, &fraction), &exponent) in weights.iter_mut().zip(&fractions).zip(&exponents) {
-            *weight = Scaled { fraction, exponent }.weight(|a, b, c| a * b + c);
-        }
+        let weights = I::powers(&exponents, |t| t, LOWEST, |fraction| power_of_fraction(fraction, |a, b, c| a * b + c));
         (weights, surprises)
     }
 
-    /// Computes the first half of a weight.
     #[inline(always)]
-    fn scaled(self, x: f32) -> Scaled {
-        Mass::split(self.exponent(x))
-    }
-
-    /// Splits the exponent of a weight.
-    #[inline(always)]
-    fn split(t: f32) -> Scaled {
-        let rounded = t + ROUND32;
-        // The low bits of `rounded` are n. Shifted, they can be added to an exponent.
-        Scaled { fraction: t - (rounded - ROUND32), exponent: rounded.to_bits() << 23 }
+    fn weight_by(self, x: f32, mul_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
+        let (n, fraction) = lanes::split(self.exponent(x));
+        lanes::times_power(power_of_fraction(fraction, mul_add), n)
     }
 
     /// Returns the weights of a block.
-    // There are two loops, with the values between them in memory. In a single loop each weight would be a chain of operations
-    // too long for the CPU to work on many of them at once.
     #[inline(always)]
-    fn weights_by(self, block: &[f32; BLOCK], mul_add: impl Fn(f32, f32, f32) -> f32) -> [f32; BLOCK] {
-        let (mut fractions, mut exponents, mut weights) = ([0f32; BLOCK], [0u32; BLOCK], [0f32; BLOCK]);
-        for ((fraction, exponent), x) in fractions.iter_mut().zip(&mut exponents).zip(block) {
-            Scaled { fraction: *fraction, exponent: *exponent } = self.scaled(*x);
-        }
-        for ((weight, &fraction), &exponent) in weights.iter_mut().zip(&fractions).zip(&exponents) {
-            *weight = Scaled { fraction, exponent }.weight(&mul_add);
-        }
-        weights
+    fn weights_by<I: Vector>(self, block: &[f32; BLOCK], mul_add: impl Fn(f32, f32, f32) -> f32) -> [f32; BLOCK] {
+        I::powers(block, |x| self.free_exponent(x), LOWEST, |fraction| power_of_fraction(fraction, &mul_add))
     }
 
     /// Returns the mass of a token with logit `x`.
@@ -260,7 +229,7 @@ impl Mass {
     /// at most 6 * 2**-24. The rounding of the masses adds one half for each token.
     #[inline(always)]
     pub fn bounds_of_block<I: Vector>(self, block: &[f32; BLOCK]) -> (u64, u64) {
-        let weights = self.weights_by(block, I::nearly_mul_add);
+        let weights = self.weights_by::<I>(block, I::nearly_mul_add);
         let sum = Mass::rounded(I::nearly_sum(|place| weights[place]));
         let error = (sum >> 20) + BLOCK as u64;
         (sum.saturating_sub(error), sum + error)
@@ -287,8 +256,8 @@ impl Mass {
 
     /// Returns the weights of a block.
     #[inline(always)]
-    pub(crate) fn weights(self, block: &[f32; BLOCK]) -> [f32; BLOCK] {
-        self.weights_by(block, |a, b, c| a * b + c)
+    pub(crate) fn weights<I: Vector>(self, block: &[f32; BLOCK]) -> [f32; BLOCK] {
+        self.weights_by::<I>(block, |a, b, c| a * b + c)
     }
 
     /// Returns a logit such that no token up to it has a weight above 2**LIGHT.
@@ -322,7 +291,7 @@ impl Mass {
             let (mut sum, light) = (Sum::default(), self.light());
             let mut buffer = Buffer::new();
             for (index, &maximum) in row.maxima().iter().enumerate() {
-                R::Isa::add(&self.weights(row.block(index, &mut buffer)), maximum <= light, &mut sum);
+                R::Isa::add(&self.weights::<R::Isa>(row.block(index, &mut buffer)), maximum <= light, &mut sum);
             }
             sum.total()
         })
@@ -383,7 +352,7 @@ mod tests {
         let mass = Mass { maximum: 0.0, scale: 1.0, temperature: std::f64::consts::LOG2_E };
         for step in 0..=1u32 << 22 {
             let x = -(step as f32) / (1 << 22) as f32;
-            let (exact, fused) = (mass.weight(x), mass.scaled(x).weight(f32::mul_add));
+            let (exact, fused) = (mass.weight(x), mass.weight_by(x, f32::mul_add));
             assert!((f64::from(fused) / f64::from(exact) - 1.0).abs() <= 1.0 / f64::from(1 << 22), "t = {x}");
         }
     }
@@ -394,7 +363,7 @@ mod tests {
         for top in 0..2000 {
             let top = -(top as f32) / 64.0;
             let block = std::array::from_fn(|place| top - (place * place % 41) as f32 * 0.37);
-            let exact = Mass::of_weights::<Portable>(&mass.weights(&block), top <= mass.light());
+            let exact = Mass::of_weights::<Portable>(&mass.weights::<Portable>(&block), top <= mass.light());
             assert_eq!(exact, mass.of_each(&block).iter().sum::<u64>());
             let (low, high) = mass.bounds_of_block::<Portable>(&block);
             assert!(low <= exact && exact <= high, "{low} <= {exact} <= {high}");

@@ -7,12 +7,13 @@
 //! ```
 //!
 //! The caller looks for the end of the prefix between two keys, `near` and `far` (`survey.rs`). The tokens up to the first key
-//! are measured block by block. The tokens between the keys are listed, and the end is looked for in that list.
+//! are measured group by group. The tokens between the keys are listed, and the end is looked for in that list.
 //!
 //! Edge rule: the mass of a block is exact, as in `mass.rs`, with 0 in place of each token that is not in the prefix.
 //!
 //! How it is fast: it compares and sums whole blocks, without a branch for each token. A comparison with one float tells which
-//! tokens are in the prefix. The block with the last token is the exception, because ties are split there.
+//! tokens are in the prefix. The block with the last token is the exception, because ties are split there. The sums of a group of
+//! blocks stay in lanes, and what a row has beyond the first key is summed apart, because most often it is light.
 
 use super::candidates::Held;
 use super::draw::{self, Hit};
@@ -21,7 +22,7 @@ use super::order;
 use super::order::Prefix;
 use crate::error::{RowError, reserve};
 use crate::isa::Vector;
-use crate::lanes::BLOCK;
+use crate::lanes::{BLOCK, GROUP, Sum};
 use crate::logit::Logit;
 use crate::row::{Buffer, Row};
 
@@ -61,7 +62,7 @@ pub fn copy<R: Row>(row: &R, prefix: Prefix, out: &mut [R::Logit]) {
     })
 }
 
-/// The mass of the tokens up to a key, in each block.
+/// The mass of the tokens up to a key, in each group of blocks.
 #[derive(Debug, Default)]
 pub struct Blocks {
     masses: Vec<u64>,
@@ -70,7 +71,7 @@ pub struct Blocks {
 impl Blocks {
     /// Reserves memory for a row with this many blocks.
     pub fn reserve(&mut self, blocks: usize) -> Result<(), RowError> {
-        reserve(&mut self.masses, blocks)
+        reserve(&mut self.masses, blocks.div_ceil(GROUP))
     }
 
     /// Weighs the tokens up to `near`, fills `rest` with the keys of the tokens after it and up to `far`, and returns the mass
@@ -78,44 +79,45 @@ impl Blocks {
     #[inline(always)]
     pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, [near, far, last]: [u64; 3], rest: &mut Vec<u64>) -> u64 {
         R::Isa::run(move || {
-            let needs_total = last != order::START;
-            let is_near_all = needs_total && near == last;
+            let needs_others = last != order::START && last != near;
             let end = Prefix::to(last.max(far));
-            let (near, far, last) = (Prefix::to(near), Prefix::to(far), Prefix::to(last));
+            let [near, far, last] = [near, far, last].map(Prefix::to);
             self.masses.clear();
-            self.masses.resize(row.maxima().len(), 0);
+            self.masses.resize(row.maxima().len().div_ceil(GROUP), 0);
             rest.clear();
             let mut buffer = Buffer::new();
             let mut held = Held::default();
-            let (mut total, light) = (0, mass.light());
-            for (index, &maximum) in row.maxima().iter().enumerate() {
-                if maximum < end.floor(index) {
-                    continue;
+            let (light, mut others) = (mass.light(), Sum::default());
+            let groups = row.maxima().chunks(GROUP).zip(&mut self.masses);
+            for (group, (maxima, group_mass)) in groups.enumerate() {
+                let mut sum = Sum::default();
+                for (index, &maximum) in (GROUP * group..).zip(maxima) {
+                    if maximum < end.floor(index) {
+                        continue;
+                    }
+                    let block = row.block(index, &mut buffer);
+                    let weights = mass.weights::<R::Isa>(block);
+                    let mut kept = [0.0; BLOCK];
+                    if maximum >= near.floor(index) {
+                        kept = near.keep::<R::Isa>(&weights, block, index);
+                        R::Isa::add(&kept, maximum <= light, &mut sum);
+                    }
+                    if needs_others {
+                        let mut other = last.keep::<R::Isa>(&weights, block, index);
+                        for (other, kept) in other.iter_mut().zip(&kept) {
+                            *other -= kept; // which is equal, or 0
+                        }
+                        R::Isa::add(&other, maximum.min(near.least()) <= light, &mut others);
+                    }
+                    if maximum >= far.floor(index) {
+                        let mask = far.mask::<R::Isa>(block, index) & !near.mask::<R::Isa>(block, index);
+                        held.take(block, index, mask, rest);
+                    }
                 }
-                let block = row.block(index, &mut buffer);
-                let (weights, is_light) = (mass.weights(block), maximum <= light);
-                if maximum >= near.floor(index) {
-                    self.masses[index] =
-                        Mass::of_weights::<R::Isa>(&near.keep::<R::Isa>(&weights, block, index), is_light);
-                }
-                if is_near_all {
-                    total += self.masses[index];
-                    continue;
-                }
-                if needs_total {
-                    total += Mass::of_weights::<R::Isa>(&last.keep::<R::Isa>(&weights, block, index), is_light);
-                }
-                if maximum >= far.floor(index) {
-                    held.take(
-                        block,
-                        index,
-                        far.mask::<R::Isa>(block, index) & !near.mask::<R::Isa>(block, index),
-                        rest,
-                    );
-                }
+                *group_mass = sum.total();
             }
             held.give(rest);
-            total
+            if needs_others { self.masses.iter().sum::<u64>() + others.total() } else { self.masses.iter().sum() }
         })
     }
 
@@ -141,36 +143,59 @@ impl Blocks {
         R::Isa::run(move || {
             let mut left = target;
             let (mut next, mut next_dropped) = (rest.next(), dropped.next());
-            for (index, &up_to_near) in self.masses.iter().enumerate() {
+            for (group, &up_to_near) in self.masses.iter().enumerate() {
+                let is_here = |key| order::id(key) / (GROUP * BLOCK) == group;
                 let mut sum = up_to_near;
                 while let Some((key, mass)) = next
-                    && order::id(key) / BLOCK == index
+                    && is_here(key)
                 {
                     sum += mass;
                     next = rest.next();
                 }
-                let mut kept = u64::MAX;
+                let mut kept = [u64::MAX; GROUP];
                 while let Some((key, mass)) = next_dropped
-                    && order::id(key) / BLOCK == index
+                    && is_here(key)
                 {
                     sum = sum.saturating_sub(mass); // it is no larger, unless the row changes
-                    kept &= !(1 << (order::id(key) % BLOCK));
+                    kept[order::id(key) / BLOCK % GROUP] &= !(1 << (order::id(key) % BLOCK));
                     next_dropped = dropped.next();
                 }
                 if left < sum {
-                    let mut buffer = Buffer::new();
-                    let block = row.block(index, &mut buffer);
-                    let mask = Prefix::to(last).mask::<R::Isa>(block, index) & kept;
-                    let mut masses = mass.of_each(block);
-                    for (place, mass) in masses.iter_mut().enumerate() {
-                        *mass *= mask >> place & 1;
-                    }
-                    let hit = draw::find(masses.into_iter(), left)?;
-                    return Some(Hit { place: index * BLOCK + hit.place, ..hit });
+                    return find_in_group(row, mass, Prefix::to(last), group, &kept, left);
                 }
                 left -= sum;
             }
             None
         })
     }
+}
+
+/// Returns the token of a group of blocks at which the running mass of those that are kept exceeds `target`. Each block has a
+/// word that says which tokens are kept, of those in the prefix.
+#[inline(always)]
+fn find_in_group<R: Row>(
+    row: &R,
+    mass: Mass,
+    prefix: Prefix,
+    group: usize,
+    kept: &[u64; GROUP],
+    target: u64,
+) -> Option<Hit> {
+    let (mut left, mut buffer) = (target, Buffer::new());
+    let end = row.maxima().len();
+    for (index, kept) in (GROUP * group..end).zip(kept) {
+        let block = row.block(index, &mut buffer);
+        let mask = prefix.mask::<R::Isa>(block, index) & kept;
+        let mut masses = mass.of_each(block);
+        for (place, mass) in masses.iter_mut().enumerate() {
+            *mass *= mask >> place & 1;
+        }
+        let sum = masses.iter().sum();
+        if left < sum {
+            let hit = draw::find(masses.into_iter(), left)?;
+            return Some(Hit { place: index * BLOCK + hit.place, ..hit });
+        }
+        left -= sum;
+    }
+    None
 }

@@ -52,7 +52,7 @@ pub fn replay<I: Vector, T: Logit>(
     let mass = Mass::new(maximum, temperature);
     let mut total = 0;
     for block in kept.as_chunks::<BLOCK>().0 {
-        total += Mass::of_weights::<I>(&mass.weights(block), false);
+        total += Mass::of_weights::<I>(&mass.weights::<I>(block), false);
     }
     Ok(LogProbability::new(maximum, temperature, total).of(kept[place]))
 }

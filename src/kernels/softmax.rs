@@ -25,12 +25,12 @@ pub fn softmax<R: Row>(row: &R, mass: Mass, out: &mut [f32]) {
     let mut buffer = Buffer::new();
     let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
     for ((index, &maximum), out) in row.maxima().iter().enumerate().zip(blocks) {
-        *out = mass.weights(row.block(index, &mut buffer));
+        *out = mass.weights::<R::Isa>(row.block(index, &mut buffer));
         R::Isa::add(out, maximum <= light, &mut sum);
     }
     if !rest.is_empty() {
         let index = row.maxima().len() - 1;
-        let weights = mass.weights(row.block(index, &mut buffer));
+        let weights = mass.weights::<R::Isa>(row.block(index, &mut buffer));
         R::Isa::add(&weights, row.maxima()[index] <= light, &mut sum);
         rest.copy_from_slice(&weights[..rest.len()]);
     }

@@ -20,11 +20,6 @@ use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
 
-/// The number of buckets for each power of two.
-const STEPS: usize = 32;
-const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - STEPS.ilog2();
-const BUCKETS: usize = (S as usize + 1) * STEPS + 1;
-
 /// The share of the mass that a nucleus has.
 #[derive(Clone, Copy)]
 pub struct Share {
@@ -43,39 +38,60 @@ impl Share {
     }
 }
 
+/// How many blocks are sampled for a guess: at least so many, and less than twice as many.
+const SAMPLE: usize = 64;
+
+/// Returns how many tokens of a row with this many are sampled at most.
+pub fn most_sampled(tokens: usize) -> usize {
+    tokens.min(2 * SAMPLE * BLOCK)
+}
+
 /// Returns a mass such that the tokens with at least this mass probably contain the nucleus and few others, and an estimate of
-/// how many such tokens there are. Both come from 64 evenly spaced blocks of the row. The caller verifies the guess, and
-/// lowers it where it does not hold.
+/// how many such tokens there are. Both come from evenly spaced blocks of the row. The caller verifies the guess, and lowers it
+/// where it does not hold. `weights` is scratch.
 ///
 /// The estimate works with the tokens that are left out, because those are many light tokens that are spread evenly. The heavy
 /// tokens may not be in the sample.
 #[inline(always)]
-pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64) -> (u64, usize) {
+pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64, weights: &mut Vec<f32>) -> (u64, usize) {
     R::Isa::run(move || {
-        const SAMPLE: usize = 64;
         /// The share of what may be left out that the guess does leave out: less than all, so that chance seldom makes it too
         /// high.
         const CAUTION: f32 = 0.75;
+        /// The bits of a float32 below this one are 0 in the guess.
+        const LAST_BIT: u32 = 1 << 18;
         let blocks = row.tokens() / BLOCK; // a last block that is not full is left out
         let step = (blocks / SAMPLE).max(1);
-        let (mut sums, mut counts) = ([0f32; BUCKETS], [0u32; BUCKETS]);
-        let mut buffer = Buffer::new();
-        for index in (0..blocks).step_by(step) {
-            for weight in mass.weights(row.block(index, &mut buffer)) {
-                let bucket = bucket(f64::from(weight)).min(BUCKETS - 1);
-                sums[bucket] += weight;
-                counts[bucket] += 1;
-            }
+        weights.resize(blocks.div_ceil(step) * BLOCK, 0.0);
+        let (weights, mut buffer) = (weights.as_chunks_mut::<BLOCK>().0, Buffer::new());
+        for (index, weights) in (0..blocks).step_by(step).zip(&mut *weights) {
+            *weights = mass.weights::<R::Isa>(row.block(index, &mut buffer));
         }
         let most = total.saturating_sub(need) as f32 / step as f32 * CAUTION;
-        let mut below = 0.0;
-        let exceeding = sums.iter().position(|sum| {
-            below += sum;
-            below > most
-        });
-        let least = exceeding.unwrap_or(BUCKETS - 1);
-        (lowest_mass(least), counts[least..].iter().sum::<u32>() as usize * step)
+        let (mut least, mut bit) = (0, 1 << 30);
+        while bit >= LAST_BIT {
+            let higher = f32::from_bits(least | bit);
+            if higher <= (1u64 << S) as f32 && sum_below::<R::Isa>(weights, higher) <= most {
+                least |= bit;
+            }
+            bit /= 2;
+        }
+        let least = f32::from_bits(least).max(1.0);
+        let count = |weights| R::Isa::at_least(weights, least).count_ones() as usize;
+        (least.ceil() as u64, weights.iter().map(count).sum::<usize>() * step)
     })
+}
+
+/// Returns approximately the sum of the weights that are below a limit.
+#[inline(always)]
+fn sum_below<I: Vector>(weights: &[[f32; BLOCK]], limit: f32) -> f32 {
+    let mut sums = [0f32; BLOCK];
+    for weights in weights {
+        for (sum, &weight) in sums.iter_mut().zip(weights) {
+            *sum += if weight < limit { weight } else { 0.0 };
+        }
+    }
+    I::nearly_sum(|lane| sums[lane])
 }
 
 /// Returns the key of the last token of the nucleus, from the keys and masses of a list that contains the nucleus. Returns
@@ -91,34 +107,4 @@ pub fn last_key(
     work.extend(keys.iter().copied().zip(masses.iter().copied()));
     let (last, mass) = select(work, |token| token.0, |token| token.1, low_need)?;
     (high_need <= mass).then_some(last)
-}
-
-/// Returns the bucket of a mass. Each power of two is cut into `STEPS` equal buckets, and a mass of 0 has bucket 0.
-#[inline(always)]
-fn bucket(mass: f64) -> usize {
-    ((mass.to_bits() >> SHIFT) as usize + 1).saturating_sub(1023 * STEPS)
-}
-
-/// Returns the lowest mass of a bucket.
-fn lowest_mass(bucket: usize) -> u64 {
-    if bucket == 0 { 0 } else { f64::from_bits((bucket as u64 + 1023 * STEPS as u64 - 1) << SHIFT).ceil() as u64 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buckets_never_decrease_and_stay_in_range() {
-        let mut last = 0;
-        let samples = (0..4096).chain((12..S).flat_map(|n| (8..16).map(move |step| (step << n) / 8))).chain([1 << S]);
-        for mass in samples {
-            assert!(bucket(mass as f64) >= last, "bucket of {mass}");
-            last = bucket(mass as f64);
-            assert!(lowest_mass(last) <= mass && mass < lowest_mass(last + 1), "the bucket of {mass} holds it");
-        }
-        assert_eq!(bucket(0.0), 0);
-        assert!(bucket(1.0) > 0);
-        assert_eq!(bucket((1u64 << S) as f64), BUCKETS - STEPS);
-    }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Search {
     /// The center of these others, while they are too many to be listed, and have not been given.
     center: Option<f64>,
     reweighed: adaptive::Blocks,
-    work_maxima: Vec<f32>,
+    work_floats: Vec<f32>,
 }
 
 /// The tokens that survive the filters.
@@ -588,14 +588,14 @@ impl Search {
         self.passes.reserve(tokens)?;
         self.dropped.reserve(tokens)?;
         self.reweighed.reserve(blocks)?;
-        reserve(&mut self.work_maxima, blocks)
+        reserve(&mut self.work_floats, blocks.max(top_p::most_sampled(tokens)))
     }
 
     /// Lists the k largest tokens, or all tokens that are not banned if those are fewer. Returns a key that comes after all of
     /// them and before the others.
     #[inline(always)]
     fn list_top_k<R: Row>(&mut self, row: &R, k: usize) -> Result<u64, RowError> {
-        let floor = top_k::floor(row, k, &mut self.work_maxima);
+        let floor = top_k::floor(row, k, &mut self.work_floats);
         // Only ties at the floor can make the list longer than this.
         let limit = k.saturating_mul(BLOCK).min(most_listed(row.tokens()));
         if self.list.collect(row, Prefix::to(down_to(floor)), limit) {
@@ -635,7 +635,7 @@ impl Search {
             } else {
                 let mut tokens = 0;
                 if least == HEAVY {
-                    (least, tokens) = top_p::guess_least_mass(row, mass, needs.0, low_total);
+                    (least, tokens) = top_p::guess_least_mass(row, mass, needs.0, low_total, &mut self.work_floats);
                     least = least.min(HEAVY >> LIGHTER);
                 } else {
                     least >>= MUCH_LIGHTER;

@@ -55,7 +55,7 @@ impl Search {
             }
             most = limit;
             if least == HEAVY {
-                let (guess, tokens) = top_p::guess_least_mass(row, mass, need, total);
+                let (guess, tokens) = top_p::guess_least_mass(row, mass, need, total, &mut self.work_floats);
                 least = guess.min(HEAVY >> LIGHTER);
                 if tokens > limit {
                     most = 0; // a list would be too long
@@ -124,7 +124,7 @@ impl Search {
     fn drop_heaviest<R: Row>(&mut self, row: &R, mass: Mass, last: u64) -> u64 {
         for blocks in [HEAVY_BLOCKS, HEAVY_BLOCKS / BLOCK] {
             // So many blocks have a token that is as heavy, and most often few of these have many.
-            let lightest = last.min(down_to(top_k::floor(row, blocks, &mut self.work_maxima)));
+            let lightest = last.min(down_to(top_k::floor(row, blocks, &mut self.work_floats)));
             if self.dropped.fill(row, mass, lightest, MOST_KNOWN) {
                 return lightest;
             }
