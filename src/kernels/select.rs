@@ -30,23 +30,14 @@ pub fn select<T: Copy>(
 ) -> Option<(u64, u64)> {
     let mut before = 0;
     while tokens.len() > FEW {
-        let (mut low, mut high) = (u64::MAX, 0);
-        for &token in &*tokens {
-            low = low.min(key(token));
-            high = high.max(key(token));
-        }
-        let shift = (u64::BITS - (high - low).leading_zeros()).saturating_sub(PARTS);
-        let part = |token| ((key(token) - low) >> shift) as u8;
+        let parts = Parts::of(tokens.iter().map(|&token| key(token)));
         let mut sums = [0u64; 1 << PARTS];
         for &token in &*tokens {
-            sums[usize::from(part(token))] += measure(token);
+            sums[parts.part(key(token))] += measure(token);
         }
-        let mut crossing = 0;
-        while before + sums[usize::from(crossing)] < need && crossing < u8::MAX {
-            before += sums[usize::from(crossing)];
-            crossing += 1;
-        }
-        tokens.retain(|&token| part(token) == crossing);
+        let (crossing, skipped) = crossing(&sums, need - before);
+        before += skipped;
+        tokens.retain(|&token| parts.part(key(token)) == crossing);
     }
     tokens.sort_unstable_by_key(|&token| key(token));
     for &token in &*tokens {
@@ -56,6 +47,73 @@ pub fn select<T: Copy>(
         }
     }
     None
+}
+
+/// The same for keys and measures in lists of their own, which stay as they are. `work` is scratch.
+#[inline(always)]
+pub fn select_from(keys: &[u64], measures: &[u64], need: u64, work: &mut Vec<(u64, u64)>) -> Option<(u64, u64)> {
+    work.clear();
+    let mut before = 0;
+    if keys.len() <= FEW {
+        work.extend(keys.iter().copied().zip(measures.iter().copied()));
+    } else {
+        // The first round, which leaves few tokens to be copied. There are two tables, because an addition to a sum must wait for
+        // the addition before it.
+        let parts = Parts::of(keys.iter().copied());
+        let (mut sums, mut others) = ([0u64; 1 << PARTS], [0u64; 1 << PARTS]);
+        for (keys, measures) in keys.chunks(2).zip(measures.chunks(2)) {
+            for ((&key, &measure), sums) in keys.iter().zip(measures).zip([&mut sums, &mut others]) {
+                sums[parts.part(key)] += measure;
+            }
+        }
+        for (sum, other) in sums.iter_mut().zip(&others) {
+            *sum += other;
+        }
+        let (crossing, skipped) = crossing(&sums, need);
+        before = skipped;
+        for (&key, &measure) in keys.iter().zip(measures) {
+            if parts.part(key) == crossing {
+                work.push((key, measure));
+            }
+        }
+    }
+    let (last, measure) = select(work, |token| token.0, |token| token.1, need - before)?;
+    Some((last, before + measure))
+}
+
+/// The range of some keys, cut into equal parts.
+struct Parts {
+    low: u64,
+    shift: u32,
+}
+
+impl Parts {
+    #[inline(always)]
+    fn of(keys: impl Iterator<Item = u64>) -> Parts {
+        let (mut low, mut high) = (u64::MAX, 0);
+        for key in keys {
+            low = low.min(key);
+            high = high.max(key);
+        }
+        Parts { low, shift: (u64::BITS - (high - low).leading_zeros()).saturating_sub(PARTS) }
+    }
+
+    /// Returns the part of the range in which a key is.
+    #[inline(always)]
+    fn part(&self, key: u64) -> usize {
+        usize::from(((key - self.low) >> self.shift) as u8)
+    }
+}
+
+/// Returns the part in which the goal is reached, or the last one, and the measure of those before it.
+#[inline(always)]
+fn crossing(sums: &[u64; 1 << PARTS], need: u64) -> (usize, u64) {
+    let (mut crossing, mut before) = (0, 0);
+    while before + sums[crossing] < need && crossing < sums.len() - 1 {
+        before += sums[crossing];
+        crossing += 1;
+    }
+    (crossing, before)
 }
 
 #[cfg(test)]
@@ -80,7 +138,9 @@ mod tests {
                     });
                     let mut tokens = tokens.clone();
                     tokens.reverse();
+                    let (keys, measures): (Vec<u64>, Vec<u64>) = tokens.iter().copied().unzip();
                     assert_eq!(select(&mut tokens, |token| token.0, |token| token.1, need), wanted);
+                    assert_eq!(select_from(&keys, &measures, need, &mut tokens), wanted);
                 }
             }
         }

@@ -15,7 +15,7 @@
 //! row is enough to guess which tokens to list.
 
 use super::mass::{Mass, S};
-use super::select::select;
+use super::select::select_from;
 use crate::isa::Vector;
 use crate::lanes::BLOCK;
 use crate::row::{Buffer, Row};
@@ -103,8 +103,6 @@ pub fn last_key(
     (low_need, high_need): (u64, u64),
     work: &mut Vec<(u64, u64)>,
 ) -> Option<u64> {
-    work.clear();
-    work.extend(keys.iter().copied().zip(masses.iter().copied()));
-    let (last, mass) = select(work, |token| token.0, |token| token.1, low_need)?;
+    let (last, mass) = select_from(keys, masses, low_need, work)?;
     (high_need <= mass).then_some(last)
 }

@@ -7,6 +7,7 @@ use crate::kernels::mass::Mass;
 use crate::kernels::order::{self, Prefix};
 use crate::kernels::select::select;
 use crate::kernels::{candidates, top_k, top_p};
+use crate::lanes::BLOCK;
 use crate::rng::Draws;
 use crate::row::Row;
 
@@ -200,14 +201,21 @@ impl List {
     /// Returns the token that the word draws from those up to `last`, or None if they have no mass.
     #[inline(always)]
     pub fn draw(&self, last: u64, word: u64) -> Option<Drawn> {
-        let masses = || {
-            let listed = self.keys.iter().zip(&self.masses);
-            listed.map(move |(&key, &mass)| if key <= last { mass } else { 0 })
-        };
-        let total = masses().sum();
+        let kept = |(&key, &mass): (&u64, &u64)| if key <= last { mass } else { 0 };
+        let total = self.keys.iter().zip(&self.masses).map(kept).sum();
         let target = draw::target(word, total);
-        let hit = draw::find(masses(), target)?;
-        Some(Drawn::new(order::id(self.keys[hit.place]), total, target - hit.into, hit.mass))
+        // The sum of a part takes less time than a search in it.
+        let mut left = target;
+        for (keys, masses) in self.keys.chunks(BLOCK).zip(self.masses.chunks(BLOCK)) {
+            let part = || keys.iter().zip(masses).map(kept);
+            let sum = part().sum();
+            if left < sum {
+                let hit = draw::find(part(), left)?;
+                return Some(Drawn::new(order::id(keys[hit.place]), total, target - hit.into, hit.mass));
+            }
+            left -= sum;
+        }
+        None
     }
 
     /// Draws a token for each place of `tokens` from those up to `last`: see [`Search::draw_several`](super::Search).
