@@ -86,6 +86,12 @@ impl Ledger {
         self.count(row, mass);
     }
 
+    /// True if every block is counted, so that only an exact count can tell more.
+    #[inline(always)]
+    pub fn is_complete(&self) -> bool {
+        self.floor == f32::MIN
+    }
+
     /// Tightens the bounds by a degree. The last degree is exact. One more call is an error: exact masses answer every question
     /// about a row that does not change, so the row must have changed.
     #[inline(always)]
@@ -93,7 +99,7 @@ impl Ledger {
         if self.is_exact {
             return Err(RowError::Changed);
         }
-        if self.floor == f32::MIN {
+        if self.is_complete() {
             self.count_exactly(row, mass);
         } else {
             self.openness += CLOSER;

@@ -614,25 +614,22 @@ impl Search {
     }
 
     /// Finds the nucleus of a whole row. If it has few tokens, it is found in a list of the heaviest ones, and the bounds of
-    /// the row's mass are refined until the last token is certain.
+    /// the row's mass are refined until the last token is certain. Among thousands of tokens only the exact mass can tell.
     #[inline(always)]
     fn nucleus<R: Row>(&mut self, row: &R, mass: Mass, share: Share) -> Result<Kept, RowError> {
         let limit = most_listed(row.tokens());
         let mut least = HEAVY;
         let mut is_listed = self.list.fill(row, mass, down_to(mass.floor(HEAVY)), limit / FIRST_SHARE);
-        let is_open = is_listed;
-        if is_open {
+        let mut total = None;
+        if is_listed {
             self.ledger.open(row, mass, OPEN_TO_SUM);
+            total = Some(self.ledger.total());
         }
-        while is_listed {
-            let (low_total, high_total) = self.ledger.total();
+        while let Some((low_total, high_total)) = total
+            && is_listed
+        {
             let needs = (share.need(low_total), share.need(high_total));
-            if self.list.total() >= needs.1 {
-                if let Some(last) = self.list.last_reaching::<R::Isa>(needs) {
-                    return Ok(Kept::Listed { last });
-                }
-                self.ledger.refine(row, mass)?;
-            } else {
+            if self.list.total() < needs.1 {
                 let mut tokens = 0;
                 if least == HEAVY {
                     (least, tokens) = top_p::guess_least_mass(row, mass, needs.0, low_total, &mut self.work_floats);
@@ -642,10 +639,26 @@ impl Search {
                 }
                 is_listed =
                     least > 0 && tokens <= limit && self.list.fill(row, mass, down_to(mass.floor(least)), limit);
+                continue;
+            }
+            // The last token most often weighs little more than the lightest one that is listed, once that is a guess.
+            let may_be_certain = least == HEAVY || needs.1 - needs.0 <= least << LIGHTER;
+            let last = if may_be_certain { self.list.last_reaching::<R::Isa>(needs) } else { None };
+            if let Some(last) = last {
+                return Ok(Kept::Listed { last });
+            }
+            if self.ledger.is_complete() {
+                let exact = self.total(row, mass);
+                if total == Some((exact, exact)) {
+                    return Err(RowError::Changed); // an exact mass says which token is the last one
+                }
+                total = Some((exact, exact));
+            } else {
+                self.ledger.refine(row, mass)?;
+                total = Some(self.ledger.total());
             }
         }
-        let total = is_open.then(|| self.ledger.total().0);
-        self.long_nucleus(row, mass, share, order::end(row.tokens()), total)
+        self.long_nucleus(row, mass, share, order::end(row.tokens()), total.map(|total| total.0))
     }
 
     /// Finds the nucleus of the tokens up to `last` by passes. `total` is approximately the mass of the row, if that is known.
