@@ -71,16 +71,22 @@ impl Ledger {
         let openness = if row.maxima().len() < FEW { CLOSEST + 1 } else { openness };
         (self.openness, self.counted, self.is_exact) = (openness, 0, false);
         (self.floor, self.rough_floor) = (f32::INFINITY, f32::INFINITY);
+        let maxima = row.maxima();
         let Ledger { low, high, gaps, .. } = self;
         R::Isa::run(move || {
-            mass.of_all(row.maxima().iter().copied(), low);
-            high.resize(low.len(), 0);
-            gaps.resize(low.len(), 0.0);
-            for (high, largest) in high.iter_mut().zip(low) {
-                *high = *largest * BLOCK as u64;
-            }
-            for (gap, &maximum) in gaps.iter_mut().zip(row.maxima()) {
-                *gap = mass.weight(maximum) * (BLOCK - 1) as f32;
+            low.resize(maxima.len(), 0);
+            high.resize(maxima.len(), 0);
+            gaps.resize(maxima.len(), 0.0);
+            let blocks = low.chunks_mut(BLOCK).zip(high.chunks_mut(BLOCK)).zip(gaps.chunks_mut(BLOCK));
+            for (maxima, ((low, high), gaps)) in maxima.chunks(BLOCK).zip(blocks) {
+                let mut padded = [f32::NEG_INFINITY; BLOCK];
+                padded[..maxima.len()].copy_from_slice(maxima);
+                let weights = mass.weights::<R::Isa>(&padded);
+                for (((low, high), gap), weight) in low.iter_mut().zip(high).zip(gaps).zip(weights) {
+                    *low = Mass::rounded(weight);
+                    *high = *low * BLOCK as u64;
+                    *gap = weight * (BLOCK - 1) as f32;
+                }
             }
         });
         self.count(row, mass);
@@ -188,6 +194,11 @@ impl Ledger {
     /// Returns the bounds of the mass of the row.
     #[inline(always)]
     pub fn total(&self) -> (u64, u64) {
-        (self.low.iter().sum(), self.high.iter().sum())
+        let (mut low_total, mut high_total) = (0, 0);
+        for (&low, &high) in self.low.iter().zip(&self.high) {
+            low_total += low;
+            high_total += high;
+        }
+        (low_total, high_total)
     }
 }
