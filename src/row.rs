@@ -21,7 +21,7 @@ use crate::changes::Changes;
 use crate::context::Context;
 use crate::error::RowError;
 use crate::isa::Vector;
-use crate::lanes::{self, BLOCK, GROUP, LANES, fold_together};
+use crate::lanes::{self, BLOCK, GROUP, LANES};
 use crate::logit::Logit;
 use crate::methods::Edit;
 
@@ -382,7 +382,7 @@ fn allowed_maxima<I: Vector, T: Logit>(
             *lanes = I::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
         }
     }
-    fold_together(&lanes)
+    I::fold_together(&lanes)
 }
 
 /// Returns the maxima of eight blocks, and sets a lane of `nan` if they contain a NaN.
@@ -392,7 +392,7 @@ fn group_maxima<I: Vector, T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32;
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
         *lanes = T::lanes::<I>(block, nan);
     }
-    fold_together(&lanes)
+    I::fold_together(&lanes)
 }
 
 /// Returns the error for the first NaN or +inf of an allowed token, in a row in which one was seen. This is off the fast path.
