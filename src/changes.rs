@@ -96,14 +96,15 @@ impl Changes {
 
     /// Begins with a row in which all tokens are allowed that the bitmask allows, and no logit is edited.
     #[inline(always)]
-    pub fn begin(&mut self, blocks: usize, bitmask: Option<&[u32]>) {
+    pub fn begin(&mut self, tokens: usize, bitmask: Option<&[u32]>) {
+        let blocks = tokens.div_ceil(BLOCK);
         for block in self.touched.drain(..) {
             self.edited[block as usize] = 0;
         }
         self.edited.resize(blocks, 0);
         self.begins.resize(blocks, 0);
         let had_all = self.are_all_allowed;
-        self.are_all_allowed = bitmask.is_none();
+        self.are_all_allowed = true;
         let Some(words) = bitmask else {
             if had_all {
                 self.allowed.resize(blocks, ALL);
@@ -124,6 +125,12 @@ impl Changes {
                 *allowed = u64::from(*low);
             }
         }
+        if let Some(last) = self.allowed.last_mut()
+            && !tokens.is_multiple_of(BLOCK)
+        {
+            *last |= ALL << (tokens % BLOCK); // no token has these bits
+        }
+        self.are_all_allowed = self.allowed.iter().fold(ALL, |all, word| all & word) == ALL;
     }
 
     /// For each block, which tokens are allowed, or None if all of them are.

@@ -57,6 +57,13 @@ pub trait Vector {
         lanes::allowed(block, bits)
     }
 
+    /// Eight values whose maximum is that of the values whose bits are set. A lane of `nan` is set if one of these is NaN, and
+    /// may also be set if another one is.
+    #[inline(always)]
+    fn allowed_lanes(block: &[f32; BLOCK], bits: u64, nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        Self::lanes(&Self::allowed(block, bits), nan)
+    }
+
     /// The sum of the values, each rounded to an integer (ties to even). The values must be in [0, 2**LIGHT].
     #[inline(always)]
     fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
@@ -324,6 +331,37 @@ impl Vector for Avx2 {
     }
 }
 
+/// Sets the lanes of `nan` in which there is a NaN.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn note_nan([a, b, c, d]: [std::arch::x86_64::__m512; 4], nan: &mut [u32; LANES]) {
+    use std::arch::x86_64::*;
+
+    // SAFETY: `nan` has sixteen integers, and neither the load nor the store needs to be aligned.
+    unsafe {
+        let ordered = _mm512_mask_cmp_ps_mask::<_CMP_ORD_Q>(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(a, b), c, d);
+        // In registers, these are operations on masks.
+        let before = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(nan.as_ptr().cast()), _mm512_setzero_si512());
+        let ordered = before & ordered;
+        _mm512_storeu_si512(nan.as_mut_ptr().cast(), _mm512_movm_epi32(!ordered));
+    }
+}
+
+/// The larger ones of the first eight floats and the last eight.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn eight_maxima(maxima: std::arch::x86_64::__m512) -> [f32; GROUP] {
+    use std::arch::x86_64::*;
+
+    let eight = _mm256_max_ps(_mm512_castps512_ps256(maxima), _mm512_extractf32x8_ps::<1>(maxima));
+    let mut lanes = [0.0; GROUP];
+    // SAFETY: `lanes` has eight floats, and the store does not need to be aligned.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), eight) };
+    lanes
+}
+
 #[cfg(target_arch = "x86_64")]
 pub struct Avx512;
 
@@ -368,18 +406,8 @@ impl Vector for Avx512 {
             };
             let ([a, b], [c, d]) = (widened(&pairs[0]), widened(&pairs[1]));
             let maxima = _mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d));
-            let maxima = _mm256_max_ps(_mm512_castps512_ps256(maxima), _mm512_extractf32x8_ps::<1>(maxima));
-            let mut lanes = [0.0; GROUP];
-            // SAFETY: `lanes` has eight floats, and the store does not need to be aligned.
-            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), maxima) };
-            // SAFETY: `nan` has sixteen integers, and neither load nor store need to be aligned.
-            unsafe {
-                let ordered = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(nan.as_ptr().cast()), _mm512_setzero_si512());
-                let ordered = _mm512_mask_cmp_ps_mask::<_CMP_ORD_Q>(ordered, a, b);
-                let ordered = _mm512_mask_cmp_ps_mask::<_CMP_ORD_Q>(ordered, c, d);
-                _mm512_storeu_si512(nan.as_mut_ptr().cast(), _mm512_movm_epi32(!ordered));
-            }
-            lanes
+            note_nan([a, b, c, d], nan);
+            eight_maxima(maxima)
         }
 
         // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
@@ -462,6 +490,27 @@ impl Vector for Avx512 {
             *kept = unsafe { sixteen(x, (bits >> (16 * place)) as u16) };
         }
         kept
+    }
+
+    #[inline(always)]
+    fn allowed_lanes(block: &[f32; BLOCK], bits: u64, nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f,avx512dq")]
+        #[inline]
+        fn eight(block: &[f32; BLOCK], bits: u64, nan: &mut [u32; LANES]) -> [f32; GROUP] {
+            // SAFETY: each part has sixteen floats, and the load does not need to be aligned.
+            let parts = [0, 1, 2, 3].map(|part| unsafe { _mm512_loadu_ps(block[part * LANES..].as_ptr()) });
+            let mut maxima = _mm512_set1_ps(f32::NEG_INFINITY);
+            for (part, x) in parts.into_iter().enumerate() {
+                maxima = _mm512_mask_max_ps(maxima, (bits >> (part * LANES)) as __mmask16, maxima, x);
+            }
+            note_nan(parts, nan);
+            eight_maxima(maxima)
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        unsafe { eight(block, bits, nan) }
     }
 
     #[inline(always)]
