@@ -161,40 +161,26 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
         }
         find(changes)?;
         block_maxima::<I, T>(logits, changes.allowed(), maxima)?;
-        if !changes.touched().is_empty() {
-            for &id in prompt_ids {
-                changes.token(id).into_iter().for_each(|token| token.is_seen = true);
-            }
-            for &id in output_ids {
-                if let Some(token) = changes.token(id) {
-                    token.is_seen = true;
-                    token.count += 1;
-                }
-            }
+        if changes.has_edits() {
+            changes.see(prompt_ids, output_ids);
             for &(id, bias) in context.biases {
-                changes.token(id).into_iter().for_each(|token| token.bias = bias);
+                changes.bias(id, bias);
             }
-            /// Marks a block whose maximum is not known any more. No other block has this maximum.
-            const UNKNOWN: f32 = f32::INFINITY;
             changes.edit(
                 |id| logits[id].to_f32(),
                 edit,
                 |index, largest_old, largest_new| {
                     let maximum = &mut maxima[index];
-                    if largest_new >= *maximum {
-                        *maximum = largest_new;
-                    } else if largest_old == *maximum {
-                        *maximum = UNKNOWN;
-                    }
+                    let is_stale = largest_old == *maximum && largest_new < *maximum;
+                    *maximum = lanes::max(*maximum, largest_new);
+                    is_stale
                 },
             );
             let mut buffer = Buffer::new();
-            for &index in changes.touched() {
+            for &index in changes.stale() {
                 let index = index as usize;
-                if maxima[index] == UNKNOWN {
-                    let block = stored_block::<I, T>(logits, index, &mut buffer.stored);
-                    maxima[index] = lanes::maximum(changes.apply::<I>(index, block, &mut buffer.changed));
-                }
+                let block = stored_block::<I, T>(logits, index, &mut buffer.stored);
+                maxima[index] = lanes::maximum(changes.apply::<I>(index, block, &mut buffer.changed));
             }
         }
         let maximum = lanes::maximum(maxima);
@@ -356,8 +342,8 @@ fn block_maxima<I: Vector, T: Logit>(
     Ok(row_maximum)
 }
 
-/// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`, and sets a lane of
-/// `nan` if they contain a NaN.
+/// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`. Sets a lane of `nan`
+/// if one of these tokens has NaN, and sometimes if another one has.
 #[inline(always)]
 fn allowed_maxima<I: Vector, T: Logit>(
     group: &[T; GROUP * BLOCK],
