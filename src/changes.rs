@@ -37,10 +37,15 @@ pub(crate) struct Changes {
     begins: Vec<u32>,
     /// The blocks with edited logits.
     touched: Vec<u32>,
-    /// The edited logits. Those of a block are in the order of the ids.
+    /// The blocks with a maximum that must be looked for again.
+    stale: Vec<u32>,
+    /// The edited logits, and what they were before. Those of a block are in the order of the ids.
     logits: Vec<f32>,
-    /// What is known of each of these tokens.
-    tokens: Vec<Token>,
+    old: Vec<f32>,
+    /// What to add to each of these logits.
+    biases: Vec<f32>,
+    /// 0 for a token that is not in the history, and otherwise one more than the number of times that it was put out.
+    times: Vec<u32>,
     /// What else is known of each of them. Empty if that is nothing.
     extras: Vec<Extra>,
     /// Scratch space: the words of another set of allowed tokens, and what is found in the history.
@@ -49,7 +54,7 @@ pub(crate) struct Changes {
 }
 
 /// What is known of a token whose logit is edited.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
     /// What to add to its logit.
     pub bias: f32,
@@ -91,19 +96,21 @@ impl Changes {
         reserve(&mut self.only, blocks)?;
         reserve(&mut self.edited, blocks)?;
         reserve(&mut self.begins, blocks)?;
-        reserve(&mut self.touched, blocks)
+        reserve(&mut self.touched, blocks)?;
+        reserve(&mut self.stale, blocks)
     }
 
     /// Begins with a row in which all tokens are allowed that the bitmask allows, and no logit is edited.
     #[inline(always)]
-    pub fn begin(&mut self, blocks: usize, bitmask: Option<&[u32]>) {
+    pub fn begin(&mut self, tokens: usize, bitmask: Option<&[u32]>) {
+        let blocks = tokens.div_ceil(BLOCK);
         for block in self.touched.drain(..) {
             self.edited[block as usize] = 0;
         }
         self.edited.resize(blocks, 0);
         self.begins.resize(blocks, 0);
         let had_all = self.are_all_allowed;
-        self.are_all_allowed = bitmask.is_none();
+        self.are_all_allowed = true;
         let Some(words) = bitmask else {
             if had_all {
                 self.allowed.resize(blocks, ALL);
@@ -124,6 +131,12 @@ impl Changes {
                 *allowed = u64::from(*low);
             }
         }
+        if let Some(last) = self.allowed.last_mut()
+            && !tokens.is_multiple_of(BLOCK)
+        {
+            *last |= ALL << (tokens % BLOCK); // no token has these bits
+        }
+        self.are_all_allowed = self.allowed.iter().fold(ALL, |all, word| all & word) == ALL;
     }
 
     /// For each block, which tokens are allowed, or None if all of them are.
@@ -188,31 +201,49 @@ impl Changes {
             self.begins[block as usize] = count;
             count += self.edited[block as usize].count_ones();
         }
-        self.tokens.clear();
-        reserve(&mut self.tokens, count as usize)?;
-        self.tokens.resize(count as usize, Token::default());
-        self.logits.clear();
-        reserve(&mut self.logits, count as usize)?;
-        self.logits.resize(count as usize, 0.0);
+        for numbers in [&mut self.logits, &mut self.old, &mut self.biases] {
+            numbers.clear();
+            reserve(numbers, count as usize)?;
+            numbers.resize(count as usize, 0.0);
+        }
+        self.times.clear();
+        reserve(&mut self.times, count as usize)?;
+        self.times.resize(count as usize, 0);
         self.extras.clear();
         Ok(())
     }
 
     /// Makes a place for what else is known of each of these tokens. Nothing is yet.
     pub fn make_places_for_extras(&mut self) -> Result<(), RowError> {
-        reserve(&mut self.extras, self.tokens.len())?;
-        self.extras.resize(self.tokens.len(), Extra::default());
+        reserve(&mut self.extras, self.times.len())?;
+        self.extras.resize(self.times.len(), Extra::default());
         Ok(())
     }
 
-    /// What is known of a token for which there is a place.
+    /// Notes what to add to the logit of a token for which there is a place.
     #[inline(always)]
-    pub fn token(&mut self, id: u32) -> Option<&mut Token> {
-        let place = self.place(id)?;
-        self.tokens.get_mut(place)
+    pub fn bias(&mut self, id: u32, bias: f32) {
+        if let Some(place) = self.place(id) {
+            self.biases[place] = bias;
+        }
     }
 
-    /// What else is known of it.
+    /// Notes which tokens are in the prompt and in the output. Those for which there is no place are ignored.
+    #[inline(always)]
+    pub fn see(&mut self, prompt_ids: &[u32], output_ids: &[u32]) {
+        for &id in prompt_ids {
+            if let Some(place) = self.place(id) {
+                self.times[place] = 1;
+            }
+        }
+        for &id in output_ids {
+            if let Some(place) = self.place(id) {
+                self.times[place] = self.times[place].max(1) + 1;
+            }
+        }
+    }
+
+    /// What else is known of a token for which there is a place.
     pub fn extra(&mut self, id: u32) -> Option<&mut Extra> {
         let place = self.place(id)?;
         self.extras.get_mut(place)
@@ -230,10 +261,11 @@ impl Changes {
         Some(place_of_edit(self.begins[block], word, place))
     }
 
-    /// Computes the new logit of each noted token from its old one, which `logit` gives, and what is known of the token. Calls
-    /// `changed` with each block that has any, and the largest old and the largest new one of these logits.
+    /// Computes the new logit of each noted token from its old one, which `logit` gives, and what is known of the token. For
+    /// each block that has any, `changed` is given the largest old and the largest new one of these logits, and returns true if
+    /// the maximum of the block must be looked for again.
     #[inline(always)]
-    pub fn edit(&mut self, logit: impl Fn(usize) -> f32, edit: Edit<'_>, changed: impl FnMut(usize, f32, f32)) {
+    pub fn edit(&mut self, logit: impl Fn(usize) -> f32, edit: Edit<'_>, changed: impl FnMut(usize, f32, f32) -> bool) {
         if let Some(order) = edit.order() {
             self.edit_in_order(logit, edit, order, changed);
         } else if self.extras.is_empty() {
@@ -253,7 +285,7 @@ impl Changes {
         logit: impl Fn(usize) -> f32,
         edit: Edit<'_>,
         order: &[Step],
-        changed: impl FnMut(usize, f32, f32),
+        changed: impl FnMut(usize, f32, f32) -> bool,
     ) {
         let extras = std::mem::take(&mut self.extras);
         let extra = |place: usize| extras.get(place).copied().unwrap_or_default();
@@ -267,30 +299,48 @@ impl Changes {
         &mut self,
         logit: impl Fn(usize) -> f32,
         new: impl Fn(f32, Token, usize) -> f32,
-        mut changed: impl FnMut(usize, f32, f32),
+        mut changed: impl FnMut(usize, f32, f32) -> bool,
     ) {
+        // The loop in the middle is vector code, so the old logits are looked up before, and the blocks looked at after it.
+        let mut olds = self.old.iter_mut();
         for &block in &self.touched {
             let block = block as usize;
-            let (mut word, allowed, begins) = (self.edited[block], self.allowed[block], self.begins[block] as usize);
-            let (mut largest_old, mut largest_new) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-            for (number, (edited, &token)) in self.logits[begins..].iter_mut().zip(&self.tokens[begins..]).enumerate() {
+            let (mut word, allowed) = (self.edited[block], self.allowed[block]);
+            for old in olds.by_ref() {
                 let place = word.trailing_zeros() as usize;
-                let old = if allowed >> place & 1 == 1 { logit(block * BLOCK + place) } else { f32::NEG_INFINITY };
-                *edited = new(old, token, begins + number);
-                largest_old = max(largest_old, old);
-                largest_new = max(largest_new, *edited);
+                *old = if allowed >> place & 1 == 1 { logit(block * BLOCK + place) } else { f32::NEG_INFINITY };
                 word &= word - 1;
                 if word == 0 {
                     break;
                 }
             }
-            changed(block, largest_old, largest_new);
+        }
+        let known = self.biases.iter().zip(&self.times);
+        for (place, ((edited, &old), (&bias, &times))) in self.logits.iter_mut().zip(&self.old).zip(known).enumerate() {
+            *edited = new(old, Token { bias, is_seen: times > 0, count: times.saturating_sub(1) }, place);
+        }
+        self.stale.clear();
+        let mut logits = self.old.iter().zip(&self.logits);
+        for &block in &self.touched {
+            let (mut largest_old, mut largest_new) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+            for (&old, &new) in logits.by_ref().take(self.edited[block as usize].count_ones() as usize) {
+                largest_old = max(largest_old, old);
+                largest_new = max(largest_new, new);
+            }
+            if changed(block as usize, largest_old, largest_new) {
+                self.stale.push(block);
+            }
         }
     }
 
-    /// The blocks with edited logits.
-    pub fn touched(&self) -> &[u32] {
-        &self.touched
+    /// True if there are edited logits.
+    pub fn has_edits(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// The blocks with a maximum that must be looked for again after the edits.
+    pub fn stale(&self) -> &[u32] {
+        &self.stale
     }
 
     /// Returns the logit of a token, given that in memory.

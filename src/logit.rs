@@ -58,10 +58,7 @@ impl Logit for bf16 {
 
     #[inline(always)]
     fn lanes<I: Vector>(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-        if I::WIDENS_FAST {
-            return I::lanes(bf16::widen::<I>(block, &mut [0.0; BLOCK]), nan);
-        }
-        lanes::narrow_lanes(|i| block[i].to_bits(), 0x7f80, |bits| Logit::to_f32(bf16::from_bits(bits)), nan)
+        I::lanes_of_bf16(block, nan)
     }
 }
 
@@ -75,10 +72,7 @@ impl Logit for f16 {
 
     #[inline(always)]
     fn lanes<I: Vector>(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-        if I::WIDENS_FAST {
-            return I::lanes(&I::widen(block), nan);
-        }
-        lanes::narrow_lanes(|i| block[i].to_bits(), 0x7c00, |bits| lanes::from_f16(f16::from_bits(bits)), nan)
+        I::lanes_of_f16(block, nan)
     }
 
     #[inline(always)]

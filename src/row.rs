@@ -21,7 +21,7 @@ use crate::changes::Changes;
 use crate::context::Context;
 use crate::error::RowError;
 use crate::isa::Vector;
-use crate::lanes::{self, BLOCK, GROUP, LANES, fold_together};
+use crate::lanes::{self, BLOCK, GROUP, LANES};
 use crate::logit::Logit;
 use crate::methods::Edit;
 
@@ -150,7 +150,7 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
         maxima: &'a mut Vec<f32>,
         changes: &'a mut Changes,
     ) -> Result<Self, RowError> {
-        changes.begin(logits.len().div_ceil(BLOCK), context.bitmask);
+        changes.begin(logits.len(), context.bitmask);
         let (prompt_ids, output_ids) = context.history(window);
         let biased = context.biases.iter().map(|(id, _)| id);
         changes.note(biased.chain(prompt_ids).chain(output_ids), logits.len());
@@ -161,40 +161,26 @@ impl<'a, I: Vector, T: Logit> Changed<'a, I, T> {
         }
         find(changes)?;
         block_maxima::<I, T>(logits, changes.allowed(), maxima)?;
-        if !changes.touched().is_empty() {
-            for &id in prompt_ids {
-                changes.token(id).into_iter().for_each(|token| token.is_seen = true);
-            }
-            for &id in output_ids {
-                if let Some(token) = changes.token(id) {
-                    token.is_seen = true;
-                    token.count += 1;
-                }
-            }
+        if changes.has_edits() {
+            changes.see(prompt_ids, output_ids);
             for &(id, bias) in context.biases {
-                changes.token(id).into_iter().for_each(|token| token.bias = bias);
+                changes.bias(id, bias);
             }
-            /// Marks a block whose maximum is not known any more. No other block has this maximum.
-            const UNKNOWN: f32 = f32::INFINITY;
             changes.edit(
                 |id| logits[id].to_f32(),
                 edit,
                 |index, largest_old, largest_new| {
                     let maximum = &mut maxima[index];
-                    if largest_new >= *maximum {
-                        *maximum = largest_new;
-                    } else if largest_old == *maximum {
-                        *maximum = UNKNOWN;
-                    }
+                    let is_stale = largest_old == *maximum && largest_new < *maximum;
+                    *maximum = lanes::max(*maximum, largest_new);
+                    is_stale
                 },
             );
             let mut buffer = Buffer::new();
-            for &index in changes.touched() {
+            for &index in changes.stale() {
                 let index = index as usize;
-                if maxima[index] == UNKNOWN {
-                    let block = stored_block::<I, T>(logits, index, &mut buffer.stored);
-                    maxima[index] = lanes::maximum(changes.apply::<I>(index, block, &mut buffer.changed));
-                }
+                let block = stored_block::<I, T>(logits, index, &mut buffer.stored);
+                maxima[index] = lanes::maximum(changes.apply::<I>(index, block, &mut buffer.changed));
             }
         }
         let maximum = lanes::maximum(maxima);
@@ -343,7 +329,12 @@ fn block_maxima<I: Vector, T: Logit>(
     maxima.truncate(row.len().div_ceil(BLOCK));
     let row_maximum = lanes::maximum(maxima);
     if nan.iter().any(|&lane| lane != 0) || row_maximum == f32::INFINITY {
-        return Err(first_not_finite(row, allowed));
+        let is_known = allowed.is_some() && row_maximum < f32::INFINITY && !maxima.iter().any(|x| x.is_nan());
+        match first_not_finite::<I, T>(row, allowed) {
+            Some(error) => return Err(error),
+            None if is_known => {} // the NaN that was seen is not allowed
+            None => return Err(RowError::Changed),
+        }
     }
     if row_maximum == f32::NEG_INFINITY {
         return Err(RowError::Empty);
@@ -351,8 +342,8 @@ fn block_maxima<I: Vector, T: Logit>(
     Ok(row_maximum)
 }
 
-/// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`, and sets a lane of
-/// `nan` if they contain a NaN.
+/// Returns the maxima of the allowed tokens of eight blocks, the first of which is block number `index`. Sets a lane of `nan`
+/// if one of these tokens has NaN, and sometimes if another one has.
 #[inline(always)]
 fn allowed_maxima<I: Vector, T: Logit>(
     group: &[T; GROUP * BLOCK],
@@ -361,28 +352,33 @@ fn allowed_maxima<I: Vector, T: Logit>(
     nan: &mut [u32; LANES],
 ) -> [f32; GROUP] {
     let Some(allowed) = allowed else { return group_maxima::<I, T>(group, nan) };
-    let mut words = [0; GROUP];
-    let known = &allowed[index..allowed.len().min(index + GROUP)];
-    words[..known.len()].copy_from_slice(known);
-    if words == [u64::MAX; GROUP] {
+    let mut padded = [0; GROUP];
+    let words = match allowed[index..].first_chunk::<GROUP>() {
+        Some(words) => words,
+        None => {
+            padded[..allowed.len() - index].copy_from_slice(&allowed[index..]);
+            &padded
+        }
+    };
+    if *words == [u64::MAX; GROUP] {
         return group_maxima::<I, T>(group, nan);
     }
     let mut lanes = [[f32::NEG_INFINITY; GROUP]; GROUP];
     let mut widened = [0.0; BLOCK];
     let blocks = group.as_chunks::<BLOCK>().0;
     if words.contains(&0) {
-        for ((lanes, block), word) in lanes.iter_mut().zip(blocks).zip(words) {
+        for ((lanes, block), &word) in lanes.iter_mut().zip(blocks).zip(words) {
             if word != 0 {
-                *lanes = I::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
+                *lanes = I::allowed_lanes(T::widen::<I>(block, &mut widened), word, nan);
             }
         }
     } else {
         // Without a branch for each block, the CPU works on several blocks at once.
-        for ((lanes, block), word) in lanes.iter_mut().zip(blocks).zip(words) {
-            *lanes = I::lanes(&I::allowed(T::widen::<I>(block, &mut widened), word), nan);
+        for ((lanes, block), &word) in lanes.iter_mut().zip(blocks).zip(words) {
+            *lanes = I::allowed_lanes(T::widen::<I>(block, &mut widened), word, nan);
         }
     }
-    fold_together(&lanes)
+    I::fold_together(&lanes)
 }
 
 /// Returns the maxima of eight blocks, and sets a lane of `nan` if they contain a NaN.
@@ -392,17 +388,22 @@ fn group_maxima<I: Vector, T: Logit>(group: &[T; GROUP * BLOCK], nan: &mut [u32;
     for (lanes, block) in lanes.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
         *lanes = T::lanes::<I>(block, nan);
     }
-    fold_together(&lanes)
+    I::fold_together(&lanes)
 }
 
-/// Returns the error for the first NaN or +inf of an allowed token, in a row in which one was seen. This is off the fast path.
+/// Returns the error for the first NaN or +inf of an allowed token, if there is one. This is off the fast path.
 #[cold]
 #[inline(never)]
-fn first_not_finite<T: Logit>(row: &[T], allowed: Option<&[u64]>) -> RowError {
-    let is_allowed = |id: usize| allowed.is_none_or(|words| words[id / BLOCK] >> (id % BLOCK) & 1 == 1);
-    let mut values = row.iter().map(|x| x.to_f32()).enumerate();
-    match values.find(|&(id, x)| (x.is_nan() || x == f32::INFINITY) && is_allowed(id)) {
-        Some((id, value)) => RowError::NotFinite { id, value },
-        None => RowError::Changed,
-    }
+fn first_not_finite<I: Vector, T: Logit>(row: &[T], allowed: Option<&[u64]>) -> Option<RowError> {
+    let mut buffer = Buffer::new();
+    let found = I::run(|| {
+        (0..row.len().div_ceil(BLOCK)).find_map(|index| {
+            let block = stored_block::<I, T>(row, index, &mut buffer.stored);
+            let finite = I::at_least(block, f32::NEG_INFINITY) & !I::at_least(block, f32::INFINITY);
+            let found = !finite & allowed.map_or(u64::MAX, |words| words[index]);
+            let place = found.trailing_zeros() as usize;
+            (found != 0).then(|| (index * BLOCK + place, block[place]))
+        })
+    });
+    found.map(|(id, value)| RowError::NotFinite { id, value })
 }

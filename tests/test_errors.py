@@ -6,6 +6,7 @@ After an error, the arguments (logits, `out` and parameters) are unchanged.
 import itertools
 from decimal import Decimal
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -403,10 +404,11 @@ def test_row_without_an_answer(module, dtype, values, text):
 
 
 @both
-@pytest.mark.parametrize(("value", "name"), [(np.nan, "nan"), (np.inf, "inf")])
-def test_every_place_is_looked_at(module, value, name):
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize(("value", "name"), [(np.nan, "nan"), (-np.nan, "nan"), (np.inf, "inf")])
+def test_every_place_is_looked_at(module, dtype, value, name):
     for place in range(0, 1100, 1 if module is toksample else 97):
-        row = np.zeros(1100, np.float32)
+        row = np.zeros(1100, dtype)
         row[place] = value
         for function in FUNCTIONS.values():
             assert (

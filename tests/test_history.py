@@ -390,6 +390,27 @@ def test_what_is_banned_is_not_looked_at(module, dtype):
 
 @both
 @dtypes
+@pytest.mark.parametrize("size", [640, 701, 1100])
+def test_what_a_bitmask_bans_is_not_looked_at(module, dtype, size):
+    rng = np.random.default_rng(size)
+    for place in range(0, size, 1 if module is toksample else 97):
+        row, allowed = cast(rng.normal(size=size).astype(np.float32), dtype), rng.random(size) < 0.5
+        row[place] = rng.choice([np.nan, -np.nan, np.inf])
+        for is_allowed in (False, True):
+            allowed[place] = is_allowed
+            bits = np.zeros(-(-size // 32) * 32, bool)
+            bits[:size] = allowed
+            bitmask = np.packbits(bits, bitorder="little").view(np.int32)
+            if is_allowed:
+                text = f"ValueError: logits must be finite or -inf, got {abs(float(row[place]))} at id {place}"
+                assert error_of(module.sample, row, bitmask=bitmask) == text
+            else:
+                first = np.flatnonzero(allowed)[np.argmax(row[allowed])]
+                assert kept(module, row, bitmask=bitmask, top_k=1) == [first]
+
+
+@both
+@dtypes
 def test_a_row_of_which_nothing_is_left(module, dtype):
     row, only = cast(ROW, dtype), "ValueError: logits must have a finite value, got only -inf"
     for bans in (

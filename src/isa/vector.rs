@@ -4,7 +4,7 @@
 //! the crate, and only `per_isa!` names them.
 #![allow(unsafe_code)]
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::lanes::{self, BLOCK, GROUP, LANES, Products, Sum};
 
@@ -13,9 +13,6 @@ use crate::lanes::{self, BLOCK, GROUP, LANES, Products, Sum};
 pub trait Vector {
     /// True if a fused multiply-add is one instruction, and not a call into a library.
     const FUSED: bool;
-
-    /// True if it takes less time to widen 16-bit floats to float32 than to compare them as integers.
-    const WIDENS_FAST: bool = false;
 
     /// Runs a function that is compiled for this instruction set, in a place of its own: however many filters use a kernel,
     /// there is one copy of it for each instruction set and kind of row.
@@ -31,6 +28,24 @@ pub trait Vector {
     #[inline(always)]
     fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
         lanes::lanes(block, nan)
+    }
+
+    /// The same for a block of float16.
+    #[inline(always)]
+    fn lanes_of_f16(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        lanes::narrow_lanes(|i| block[i].to_bits(), 0x7c00, |bits| lanes::from_f16(f16::from_bits(bits)), nan)
+    }
+
+    /// The same for a block of bfloat16.
+    #[inline(always)]
+    fn lanes_of_bf16(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        lanes::narrow_lanes(|i| block[i].to_bits(), 0x7f80, |bits| f32::from_bits(u32::from(bits) << 16), nan)
+    }
+
+    /// The maximum of each row.
+    #[inline(always)]
+    fn fold_together(lanes: &[[f32; GROUP]; GROUP]) -> [f32; GROUP] {
+        lanes::fold_together(lanes)
     }
 
     /// Bit i is set if `block[i] >= floor`.
@@ -53,6 +68,13 @@ pub trait Vector {
         power: impl Fn(f32) -> f32,
     ) -> [f32; BLOCK] {
         lanes::powers(block, exponent, lowest, power)
+    }
+
+    /// Eight values whose maximum is that of the values whose bits are set. A lane of `nan` is set if one of these is NaN, and
+    /// may also be set if another one is.
+    #[inline(always)]
+    fn allowed_lanes(block: &[f32; BLOCK], bits: u64, nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        Self::lanes(&Self::allowed(block, bits), nan)
     }
 
     /// The sum of the values, each rounded to an integer (ties to even). The values must be in [0, 2**LIGHT].
@@ -322,13 +344,43 @@ impl Vector for Avx2 {
     }
 }
 
+/// Sets the lanes of `nan` in which there is a NaN.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn note_nan([a, b, c, d]: [std::arch::x86_64::__m512; 4], nan: &mut [u32; LANES]) {
+    use std::arch::x86_64::*;
+
+    // SAFETY: `nan` has sixteen integers, and neither the load nor the store needs to be aligned.
+    unsafe {
+        let ordered = _mm512_mask_cmp_ps_mask::<_CMP_ORD_Q>(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(a, b), c, d);
+        // In registers, these are operations on masks.
+        let before = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(nan.as_ptr().cast()), _mm512_setzero_si512());
+        let ordered = before & ordered;
+        _mm512_storeu_si512(nan.as_mut_ptr().cast(), _mm512_movm_epi32(!ordered));
+    }
+}
+
+/// The larger ones of the first eight floats and the last eight.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn eight_maxima(maxima: std::arch::x86_64::__m512) -> [f32; GROUP] {
+    use std::arch::x86_64::*;
+
+    let eight = _mm256_max_ps(_mm512_castps512_ps256(maxima), _mm512_extractf32x8_ps::<1>(maxima));
+    let mut lanes = [0.0; GROUP];
+    // SAFETY: `lanes` has eight floats, and the store does not need to be aligned.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), eight) };
+    lanes
+}
+
 #[cfg(target_arch = "x86_64")]
 pub struct Avx512;
 
 #[cfg(target_arch = "x86_64")]
 impl Vector for Avx512 {
     const FUSED: bool = true;
-    const WIDENS_FAST: bool = true;
 
     #[inline(always)]
     fn run<R>(function: impl FnOnce() -> R) -> R {
@@ -341,6 +393,71 @@ impl Vector for Avx512 {
 
         // SAFETY: this is called from nowhere but the clones of `per_isa!` that have these features.
         unsafe { avx512(function) }
+    }
+
+    /// Widening takes less time here than comparing as integers.
+    #[inline(always)]
+    fn lanes_of_f16(block: &[f16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        Self::lanes(&Self::widen(block), nan)
+    }
+
+    #[inline(always)]
+    fn lanes_of_bf16(block: &[bf16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        use std::arch::x86_64::*;
+
+        /// A lane of 32 bits holds two values. The bits of a bfloat16 are the upper half of those of the float32, and the order
+        /// of the values does not matter for their maximum, so no value has to move to another lane.
+        #[target_feature(enable = "avx512f,avx512dq")]
+        #[inline]
+        fn eight(block: &[half::bf16; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+            let pairs = block.as_chunks::<{ 2 * LANES }>().0;
+            let widened = |pairs: &[half::bf16; 2 * LANES]| {
+                // SAFETY: `pairs` has 64 bytes, and the load does not need to be aligned.
+                let pairs = unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) };
+                let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(second)]
+            };
+            let ([a, b], [c, d]) = (widened(&pairs[0]), widened(&pairs[1]));
+            let maxima = _mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d));
+            note_nan([a, b, c, d], nan);
+            eight_maxima(maxima)
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        unsafe { eight(block, nan) }
+    }
+
+    #[inline(always)]
+    fn fold_together(lanes: &[[f32; GROUP]; GROUP]) -> [f32; GROUP] {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f,avx512dq")]
+        #[inline]
+        fn fold(lanes: &[[f32; GROUP]; GROUP]) -> [f32; GROUP] {
+            // SAFETY: each row has eight floats, and the load does not need to be aligned.
+            let row = |row: usize| unsafe { _mm256_loadu_ps(lanes[row].as_ptr()) };
+            let two = |a, b| _mm512_insertf32x8::<1>(_mm512_castps256_ps512(row(a)), row(b));
+            let four = |x, y| {
+                let first = _mm512_shuffle_f32x4::<0b10_00_10_00>(x, y);
+                let second = _mm512_shuffle_f32x4::<0b11_01_11_01>(x, y);
+                _mm512_max_ps(first, second)
+            };
+            let (low, high) = (four(two(0, 1), two(2, 3)), four(two(4, 5), two(6, 7)));
+            let eight = _mm512_max_ps(
+                _mm512_shuffle_ps::<0b01_00_01_00>(low, high),
+                _mm512_shuffle_ps::<0b11_10_11_10>(low, high),
+            );
+            let eight = _mm512_max_ps(eight, _mm512_permute_ps::<0b10_11_00_01>(eight));
+            let places = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+            let eight = _mm512_castps512_ps256(_mm512_permutexvar_ps(places, eight));
+            let mut maxima = [0.0; GROUP];
+            // SAFETY: `maxima` has eight floats, and the store does not need to be aligned.
+            unsafe { _mm256_storeu_ps(maxima.as_mut_ptr(), eight) };
+            maxima
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        unsafe { fold(lanes) }
     }
 
     #[inline(always)]
@@ -436,6 +553,27 @@ impl Vector for Avx512 {
             *powers = unsafe { times_powers(&fractions.map(&power), &integers) };
         }
         powers
+    }
+
+    #[inline(always)]
+    fn allowed_lanes(block: &[f32; BLOCK], bits: u64, nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f,avx512dq")]
+        #[inline]
+        fn eight(block: &[f32; BLOCK], bits: u64, nan: &mut [u32; LANES]) -> [f32; GROUP] {
+            // SAFETY: each part has sixteen floats, and the load does not need to be aligned.
+            let parts = [0, 1, 2, 3].map(|part| unsafe { _mm512_loadu_ps(block[part * LANES..].as_ptr()) });
+            let mut maxima = _mm512_set1_ps(f32::NEG_INFINITY);
+            for (part, x) in parts.into_iter().enumerate() {
+                maxima = _mm512_mask_max_ps(maxima, (bits >> (part * LANES)) as __mmask16, maxima, x);
+            }
+            note_nan(parts, nan);
+            eight_maxima(maxima)
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        unsafe { eight(block, bits, nan) }
     }
 
     #[inline(always)]
