@@ -405,17 +405,6 @@ impl<'a, R: Row> State<'a, R> {
         Ok(())
     }
 
-    /// Returns the number of tokens that are kept.
-    pub fn count(&mut self) -> usize {
-        self.narrow_list();
-        let prefix = match self.kept {
-            None => Prefix::not_banned(u64::MAX),
-            Some(Kept::Long { last, .. }) => Prefix::not_banned(last),
-            Some(Kept::Listed { .. } | Kept::Without { .. }) => return self.search.list.keys().len(),
-        };
-        prefix::count(&self.row, prefix, prefix, self.search.list.keys_to_fill())
-    }
-
     /// Fills `surprises` with those of the first tokens that are kept, in the total order, and returns how many these are.
     #[inline(never)]
     pub fn first_surprises<const N: usize>(&mut self, surprises: &mut [u32; N]) -> Result<usize, RowError> {
@@ -453,12 +442,12 @@ impl<'a, R: Row> State<'a, R> {
         self.row.tokens()
     }
 
-    /// Returns the mass of the tokens that are kept, and the sum of their surprises.
-    pub fn moments(&mut self) -> Moments {
+    /// Returns the mass of the tokens that are kept, and the sum of their surprises. If `counts`, they are counted, too.
+    pub fn moments(&mut self, counts: bool) -> Moments {
         self.narrow_list();
         match self.kept {
-            None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens())),
-            Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last),
+            None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens()), counts),
+            Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last, counts),
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
                 R::Isa::run(|| surprise::of_tokens(self.search.list.up_to(u64::MAX), self.mass))
             }
