@@ -303,9 +303,9 @@ impl Products {
     #[inline(always)]
     pub fn add_squares(&mut self, biased: &[u32; BLOCK], bias: u32) {
         for biased in biased.as_chunks::<GROUP>().0 {
-            for lane in 0..GROUP {
-                let wide = u64::from(biased[lane]);
-                self.numbers[lane] = self.numbers[lane].wrapping_add(u64::from(biased[lane].wrapping_sub(bias)));
+            for (lane, &biased) in biased.iter().enumerate() {
+                let wide = u64::from(biased);
+                self.numbers[lane] = self.numbers[lane].wrapping_add(u64::from(biased.wrapping_sub(bias)));
                 self.products[lane] = self.products[lane].wrapping_add(wide.wrapping_mul(wide));
             }
         }
