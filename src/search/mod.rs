@@ -731,12 +731,17 @@ impl Search {
         let mut least = HEAVY;
         loop {
             let lightest = if least == 0 { last } else { last.min(down_to(mass.floor(least))) };
-            self.list.fill(row, mass, lightest, usize::MAX);
-            let (keys, masses, _) = self.list.heaviest::<R::Isa>(mass, last, 0);
-            match tail::start(masses, z, lightest == last || keys.len() == row.tokens()) {
-                Ok(count) => return last_before(keys, count),
+            self.list.collect(row, Prefix::to(lightest), usize::MAX);
+            let masses = self.list.sorted_masses::<R::Isa>(mass);
+            let is_all = lightest == last || masses.len() == row.tokens();
+            match R::Isa::run(|| tail::start(masses, z, is_all)) {
+                Ok(count) => {
+                    let last = self.list.last_of_sorted(count)?;
+                    self.list.fill(row, mass, last, usize::MAX);
+                    return Some(last);
+                }
                 // After a long list, a list of all tokens takes less time than one after the other that is a little longer.
-                Err(_) if keys.len() > most_listed(row.tokens()) => least = 0,
+                Err(_) if masses.len() > most_listed(row.tokens()) => least = 0,
                 Err(lower) => least = lower.min(least >> LIGHTER),
             }
         }
