@@ -81,9 +81,11 @@ pub fn sort(keys: &mut Vec<u64>, work: &mut Vec<u64>) {
     sort_by_place(keys, work, place);
 }
 
-/// Sorts places of logits. `work` is scratch.
+/// Fills `places` with the places of the logits in the keys, and sorts them. `work` is scratch.
 #[inline(never)]
-pub fn sort_places(places: &mut Vec<u32>, work: &mut Vec<u32>) {
+pub fn sort_places(keys: &[u64], places: &mut Vec<u32>, work: &mut Vec<u32>) {
+    places.clear();
+    places.extend(keys.iter().copied().map(place));
     sort_by_place(places, work, |place| place);
 }
 
@@ -208,10 +210,10 @@ mod tests {
             let mut keys: Vec<u64> = (0..count).map(|id| key((id * 7919 % 1009) as f32 - 500.0, id)).collect();
             let mut wanted = keys.clone();
             wanted.sort();
-            let mut places: Vec<u32> = keys.iter().map(|&key| place(key)).collect();
+            let mut places = Vec::new();
+            sort_places(&keys, &mut places, &mut Vec::new());
             sort(&mut keys, &mut Vec::new());
             assert_eq!(keys, wanted);
-            sort_places(&mut places, &mut Vec::new());
             assert!(places.into_iter().eq(wanted.into_iter().map(place)));
         }
     }

@@ -200,13 +200,7 @@ impl List {
     #[inline(always)]
     pub fn sorted_masses<I: Vector>(&mut self, mass: Mass) -> &[u64] {
         // The ids are not sorted, because a mass depends on the logit alone.
-        I::run(|| {
-            self.places.resize(self.keys.len(), 0);
-            for (place, &key) in self.places.iter_mut().zip(&self.keys) {
-                *place = order::place(key);
-            }
-        });
-        order::sort_places(&mut self.places, &mut self.work_places);
+        order::sort_places(&self.keys, &mut self.places, &mut self.work_places);
         I::run(|| mass.of_all(self.places.iter().map(|&place| order::from_place(place)), &mut self.work_masses));
         &self.work_masses
     }
