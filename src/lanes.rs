@@ -337,6 +337,18 @@ impl Products {
         }
     }
 
+    /// Adds a block of integers, less a bias, and their squares, with the bias and modulo 2**64.
+    #[inline(always)]
+    pub fn add_squares(&mut self, biased: &[u32; BLOCK], bias: u32) {
+        for biased in biased.as_chunks::<GROUP>().0 {
+            for (lane, &biased) in biased.iter().enumerate() {
+                let wide = u64::from(biased);
+                self.numbers[lane] = self.numbers[lane].wrapping_add(u64::from(biased.wrapping_sub(bias)));
+                self.products[lane] = self.products[lane].wrapping_add(wide.wrapping_mul(wide));
+            }
+        }
+    }
+
     /// Returns the sum of the numbers, and that of the products.
     #[inline(always)]
     pub fn total(&self) -> (u64, u128) {

@@ -97,6 +97,12 @@ pub trait Vector {
         sums.add(numbers, factors);
     }
 
+    /// Adds integers, less a bias, and their squares, with the bias and modulo 2**64. Less the bias, they must be in [0, 2**30).
+    #[inline(always)]
+    fn add_squares(biased: &[u32; BLOCK], bias: u32, sums: &mut Products) {
+        sums.add_squares(biased, bias);
+    }
+
     /// The sum of a block of numbers, added in an order that depends on the instruction set. So this, too, is for bounds: if no
     /// number is negative, it is within 2**-21 of the sum.
     #[inline(always)]
@@ -311,6 +317,43 @@ impl Vector for Avx2 {
         for (numbers, factors) in numbers.iter().zip(factors) {
             // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
             unsafe { add(numbers, factors, sums) };
+        }
+    }
+
+    #[inline(always)]
+    fn add_squares(biased: &[u32; BLOCK], bias: u32, sums: &mut Products) {
+        use std::arch::x86_64::*;
+
+        /// Adds half a block, of which the lanes of 32 bits can hold the sum.
+        #[target_feature(enable = "avx2")]
+        #[inline]
+        fn add(biased: &[u32; 32], bias: u32, sums: &mut Products) {
+            let upper = |x| _mm256_srli_epi64::<32>(x);
+            // SAFETY: `products` has eight integers, four for each load, which does not need to be aligned.
+            let mut squares = [0, 4].map(|at| unsafe { _mm256_loadu_si256(sums.products.as_ptr().add(at).cast()) });
+            let mut sum = _mm256_set1_epi32(bias.wrapping_mul(4).wrapping_neg() as i32);
+            for biased in biased.as_chunks::<8>().0 {
+                // SAFETY: `biased` has eight integers, and the load does not need to be aligned.
+                let biased = unsafe { _mm256_loadu_si256(biased.as_ptr().cast()) };
+                sum = _mm256_add_epi32(sum, biased);
+                squares[0] = _mm256_add_epi64(squares[0], _mm256_mul_epu32(biased, biased));
+                squares[1] = _mm256_add_epi64(squares[1], _mm256_mul_epu32(upper(biased), upper(biased)));
+            }
+            let lower = _mm256_and_si256(sum, _mm256_set1_epi64x(0xffff_ffff));
+            // SAFETY: `numbers` and `products` have eight integers each, four for each load and store, which do not need to be
+            // aligned.
+            unsafe {
+                for (part, sum) in [lower, upper(sum)].into_iter().enumerate() {
+                    let lanes = sums.numbers.as_mut_ptr().add(4 * part).cast();
+                    _mm256_storeu_si256(lanes, _mm256_add_epi64(_mm256_loadu_si256(lanes), sum));
+                    _mm256_storeu_si256(sums.products.as_mut_ptr().add(4 * part).cast(), squares[part]);
+                }
+            }
+        }
+
+        for biased in biased.as_chunks::<32>().0 {
+            // SAFETY: only the clones of `per_isa!` that have AVX2 call this.
+            unsafe { add(biased, bias, sums) };
         }
     }
 
@@ -637,6 +680,38 @@ impl Vector for Avx512 {
 
         // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
         unsafe { add(numbers, factors, sums) };
+    }
+
+    #[inline(always)]
+    fn add_squares(biased: &[u32; BLOCK], bias: u32, sums: &mut Products) {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn add(biased: &[u32; BLOCK], bias: u32, sums: &mut Products) {
+            let upper = |x| _mm512_srli_epi64::<32>(x);
+            // SAFETY: `products` has eight integers, and the load does not need to be aligned.
+            let mut squares = unsafe { _mm512_loadu_si512(sums.products.as_ptr().cast()) };
+            let mut sum = _mm512_set1_epi32(bias.wrapping_mul(4).wrapping_neg() as i32);
+            for biased in biased.as_chunks::<16>().0 {
+                // SAFETY: `biased` has sixteen integers, and the load does not need to be aligned.
+                let biased = unsafe { _mm512_loadu_si512(biased.as_ptr().cast()) };
+                sum = _mm512_add_epi32(sum, biased);
+                squares = _mm512_add_epi64(squares, _mm512_mul_epu32(biased, biased));
+                squares = _mm512_add_epi64(squares, _mm512_mul_epu32(upper(biased), upper(biased)));
+            }
+            let lower = _mm512_and_si512(sum, _mm512_set1_epi64(0xffff_ffff));
+            // SAFETY: `numbers` and `products` have eight integers each, and nothing needs to be aligned.
+            unsafe {
+                let lanes = _mm512_loadu_si512(sums.numbers.as_ptr().cast());
+                let lanes = _mm512_add_epi64(lanes, _mm512_add_epi64(lower, upper(sum)));
+                _mm512_storeu_si512(sums.numbers.as_mut_ptr().cast(), lanes);
+                _mm512_storeu_si512(sums.products.as_mut_ptr().cast(), squares);
+            }
+        }
+
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        unsafe { add(biased, bias, sums) };
     }
 
     #[inline(always)]

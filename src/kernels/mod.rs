@@ -44,3 +44,4 @@ pub mod survey;
 pub mod tail;
 pub mod top_k;
 pub mod top_p;
+pub mod without;

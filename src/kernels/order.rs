@@ -62,35 +62,63 @@ pub fn from_ascending(place: u32) -> f32 {
     f32::from_bits(place ^ (sign | 0x8000_0000))
 }
 
-/// Sorts keys, which must be in the order of their ids. `work` is scratch.
-///
-/// As the ids are in order already, a stable sort by the logits is enough: three times by eleven bits, the lowest first.
+/// Returns the place of the logit in a key in descending order, which is the upper half of the key.
+#[inline(always)]
+pub fn place(key: u64) -> u32 {
+    (key >> 32) as u32
+}
+
+/// Returns the logit at a place in descending order.
+#[inline(always)]
+pub fn from_place(place: u32) -> f32 {
+    from_ascending(!place)
+}
+
+/// Sorts keys, which must be in the order of their ids. `work` is scratch. As the ids are in order already, a stable sort by the
+/// logits is enough.
 #[inline(never)]
 pub fn sort(keys: &mut Vec<u64>, work: &mut Vec<u64>) {
-    /// At most this many keys are compared instead.
+    sort_by_place(keys, work, place);
+}
+
+/// Fills `places` with the places of the logits in the keys, and sorts them. `work` is scratch.
+#[inline(never)]
+pub fn sort_places(keys: &[u64], places: &mut Vec<u32>, work: &mut Vec<u32>) {
+    places.clear();
+    places.extend(keys.iter().copied().map(place));
+    sort_by_place(places, work, |place| place);
+}
+
+/// Sorts items by the places of their logits, three times by eleven bits, the lowest first. This is stable.
+#[inline(always)]
+fn sort_by_place<T: Copy + Default + Ord>(items: &mut Vec<T>, work: &mut Vec<T>, place: impl Fn(T) -> u32) {
+    /// At most this many items are compared instead.
     const FEW: usize = 2048;
     const BITS: u32 = 11;
-    if keys.len() <= FEW {
-        keys.sort_unstable();
+    const SHIFTS: [u32; 3] = [0, BITS, 2 * BITS];
+    if items.len() <= FEW {
+        items.sort_unstable();
         return;
     }
-    work.resize(keys.len(), 0);
-    for shift in (u32::BITS..u64::BITS).step_by(BITS as usize) {
-        let digit = |key: u64| (key >> shift) as usize % (1 << BITS);
-        let mut places = [0; 1 << BITS];
-        for &key in &*keys {
-            places[digit(key)] += 1;
+    work.resize(items.len(), T::default());
+    let digit = |item: T, shift: u32| (place(item) >> shift) as usize % (1 << BITS);
+    let mut counts = [[0u32; 1 << BITS]; SHIFTS.len()];
+    for &item in &*items {
+        for (counts, shift) in counts.iter_mut().zip(SHIFTS) {
+            counts[digit(item, shift)] += 1;
         }
+    }
+    for (places, shift) in counts.iter_mut().zip(SHIFTS) {
         let mut before = 0;
-        for place in &mut places {
+        for place in &mut *places {
             before += std::mem::replace(place, before);
         }
-        for &key in &*keys {
-            let place = &mut places[digit(key)];
-            work[*place] = key;
+        for &item in &*items {
+            let place = &mut places[digit(item, shift)];
+            work[*place as usize] = item;
             *place += 1;
         }
-        std::mem::swap(keys, work);
+        std::mem::swap(items, work);
     }
 }
 
@@ -182,8 +210,11 @@ mod tests {
             let mut keys: Vec<u64> = (0..count).map(|id| key((id * 7919 % 1009) as f32 - 500.0, id)).collect();
             let mut wanted = keys.clone();
             wanted.sort();
+            let mut places = Vec::new();
+            sort_places(&keys, &mut places, &mut Vec::new());
             sort(&mut keys, &mut Vec::new());
             assert_eq!(keys, wanted);
+            assert!(places.into_iter().eq(wanted.into_iter().map(place)));
         }
     }
 }

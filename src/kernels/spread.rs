@@ -11,11 +11,14 @@
 //!
 //! Edge rules: banned tokens do not count. A logit that is more than 1024 below the largest one counts as 1024 below it.
 //!
-//! How it is fast: a block is turned into integers of 32 bits, whose squares are summed as 64-bit integers, without a branch.
+//! How it is fast: adding a constant rounds a distance to the grid and leaves it in the low bits, beside the bits of the constant.
+//! An instruction squares eight or four of these integers at a time, and the constant is taken out of the sums in the end. Where
+//! no token of a block is banned or farther than 1024 from the largest logit, which its bits tell together, nothing else is
+//! asked of the tokens.
 
 use super::order::{self, Prefix};
 use crate::isa::Vector;
-use crate::lanes::BLOCK;
+use crate::lanes::{BLOCK, Products};
 use crate::row::{Buffer, Row};
 
 /// How many steps of the grid make 1.
@@ -43,44 +46,56 @@ impl Spread {
     }
 }
 
-/// Returns the distance from the first logit in steps of the grid.
+/// Adding this to a distance rounds it to the grid. The last bit of the sum is one step, so its bits are [`BIAS`] and the steps.
+const ROUND: f32 = ((1 << 23) / GRID) as f32;
+const BIAS: u32 = ROUND.to_bits();
+/// The bits that are not set as long as a distance is less than [`FARTHEST`].
+const FAR: u32 = !(BIAS | (MOST_STEPS - 1));
+
+/// Returns the distance from the first logit in steps of the grid, plus the bias.
 #[inline(always)]
-fn steps(first: f32, x: f32) -> u32 {
-    const ROUND: f32 = ((1 << 23) / GRID) as f32; // the last bit of the sum is one step
+fn biased_steps(first: f32, x: f32) -> u32 {
     let distance = first - x;
-    let distance = if distance < FARTHEST { distance } else { FARTHEST };
-    (distance + ROUND).to_bits().wrapping_sub(ROUND.to_bits())
+    ((if distance < FARTHEST { distance } else { FARTHEST }) + ROUND).to_bits()
 }
 
 /// Sums over the tokens up to `last` that are not banned. `first` is the largest logit.
 #[inline(always)]
 pub fn of_row<R: Row>(row: &R, first: f32, last: u64) -> Spread {
     R::Isa::run(move || {
-        let prefix = Prefix::not_banned(last);
+        let (is_all, prefix) = (last == order::end(row.tokens()), Prefix::not_banned(last));
         let mut buffer = Buffer::new();
-        let (mut count, mut places, mut distance, mut squares) = (0u64, 0, 0, [0u64; BLOCK]);
+        let (mut count, mut places, mut sums) = (0u64, 0u64, Products::default());
         for (index, &maximum) in row.maxima().iter().enumerate() {
             if maximum < prefix.floor(index) {
                 continue;
             }
             let block = row.block(index, &mut buffer);
-            let mask = prefix.mask::<R::Isa>(block, index);
-            let block = if mask == u64::MAX { block } else { &R::Isa::allowed(block, mask) };
-            let (mut steps, mut sum) = ([0; BLOCK], 0u32);
-            for (steps, &x) in steps.iter_mut().zip(block) {
-                *steps = self::steps(first, x);
-                sum = sum.wrapping_add(*steps);
-            }
-            for (square, &steps) in squares.iter_mut().zip(&steps) {
-                *square = square.wrapping_add(u64::from(steps).wrapping_mul(u64::from(steps)));
-            }
-            distance += u64::from(sum);
             places += BLOCK as u64;
-            count += u64::from(mask.count_ones());
+            let (mut steps, mut bits) = ([0; BLOCK], 0);
+            for (steps, &x) in steps.iter_mut().zip(block) {
+                *steps = (first - x + ROUND).to_bits();
+                bits |= *steps;
+            }
+            if is_all && bits & FAR == 0 {
+                count += BLOCK as u64;
+            } else {
+                let mask = prefix.mask::<R::Isa>(block, index);
+                count += u64::from(mask.count_ones());
+                for (steps, &x) in steps.iter_mut().zip(&R::Isa::allowed(block, mask)) {
+                    *steps = biased_steps(first, x);
+                }
+            }
+            R::Isa::add_squares(&steps, BIAS, &mut sums);
         }
+        // With s steps, the square is (s + BIAS)**2, modulo 2**64.
+        let (distance, biased) = sums.total();
+        let bias = u64::from(BIAS);
+        let square = (biased as u64)
+            .wrapping_sub(distance.wrapping_mul(2 * bias))
+            .wrapping_sub(places.wrapping_mul(bias * bias));
         // Each of the other tokens was put at -inf, and counted as far away as a token can be.
         let (others, most) = (places - count, u64::from(MOST_STEPS));
-        let square = squares.into_iter().fold(0, u64::wrapping_add);
         Spread {
             count,
             distance: distance.wrapping_sub(others * most),
@@ -94,7 +109,7 @@ pub fn of_row<R: Row>(row: &R, first: f32, last: u64) -> Spread {
 pub fn of_tokens(keys: impl Iterator<Item = u64>, first: f32) -> Spread {
     let mut sums = Spread::default();
     for key in keys {
-        let steps = u64::from(steps(first, order::logit(key)));
+        let steps = u64::from(biased_steps(first, order::logit(key)).wrapping_sub(BIAS));
         sums.count += 1;
         sums.distance += steps;
         sums.square = sums.square.wrapping_add(steps.wrapping_mul(steps));

@@ -31,6 +31,8 @@ pub struct Moments {
     pub mass: u64,
     /// The sum of mass times surprise.
     pub surprise: u128,
+    /// The number of tokens that are not banned, if they were counted, or 0.
+    pub count: usize,
 }
 
 impl Moments {
@@ -49,17 +51,25 @@ impl Moments {
     }
 }
 
-/// Sums over the tokens up to `last`.
+/// Sums over the tokens up to `last`, which are counted if `counts`.
 #[inline(always)]
-pub fn of_row<R: Row>(row: &R, mass: Mass, last: u64) -> Moments {
+pub fn of_row<R: Row>(row: &R, mass: Mass, last: u64, counts: bool) -> Moments {
     R::Isa::run(move || {
         let is_all = last == order::end(row.tokens());
-        let prefix = Prefix::to(last);
+        let prefix = Prefix::not_banned(last);
         let mut buffer = Buffer::new();
         let (mut sums, light) = (Sums::default(), mass.logit_of_at_most(Products::LIGHT));
         // The mass never decreases with the logit, so a block whose maximum is below this floor has no mass.
-        for index in row.reaching(prefix.least().max(mass.floor(1))) {
+        let floor = prefix.least().max(mass.floor(1));
+        let mut count = 0;
+        for index in row.reaching(if counts { prefix.least() } else { floor }) {
             let block = row.block(index, &mut buffer);
+            if counts {
+                count += prefix.mask::<R::Isa>(block, index).count_ones() as usize;
+                if row.maxima()[index] < floor {
+                    continue;
+                }
+            }
             let (weights, surprises) = mass.weights_and_surprises::<R::Isa>(block);
             let weights = if is_all { weights } else { prefix.keep::<R::Isa>(&weights, block, index) };
             if row.maxima()[index] <= light {
@@ -72,7 +82,7 @@ pub fn of_row<R: Row>(row: &R, mass: Mass, last: u64) -> Moments {
                 sums = Sums { whole: sums.total(), ..Sums::default() };
             }
         }
-        sums.total()
+        Moments { count, ..sums.total() }
     })
 }
 
@@ -120,15 +130,17 @@ impl Sums {
         Moments {
             mass: self.whole.mass.wrapping_add(light.0).wrapping_add(high.0 << Sums::HALF).wrapping_add(low.0),
             surprise: self.whole.surprise + light.1 + (high.1 << Sums::HALF) + low.1,
+            count: 0,
         }
     }
 }
 
-/// Sums over tokens, which are given by their keys and masses.
+/// Sums over tokens, none of them banned, which are given by their keys and masses.
 #[inline(always)]
 pub fn of_tokens(tokens: impl Iterator<Item = (u64, u64)>, mass: Mass) -> Moments {
     let mut sums = Moments::default();
     for (key, token_mass) in tokens {
+        sums.count += 1;
         sums.mass += token_mass;
         sums.surprise += u128::from(token_mass) * u128::from(mass.surprise(order::logit(key)));
     }
@@ -144,16 +156,22 @@ mod tests {
     #[test]
     fn the_sums_of_a_row_are_those_of_its_tokens() {
         for temperature in [0.1, 0.3, 1.0, 50.0] {
-            let logits: Vec<f32> = (0..1000).map(|id| -((id * 37 % 1000) as f32) / 50.0).collect();
+            let mut logits: Vec<f32> = (0..1000).map(|id| -((id * 37 % 1000) as f32) / 50.0).collect();
+            logits[128..192].fill(-1e4); // a block without mass at low temperatures
+            logits[3] = f32::NEG_INFINITY;
             let mut maxima = Vec::new();
             let row = Plain::<Portable, f32>::read(&logits, &mut maxima).unwrap();
             let mass = Mass::new(row.maximum(), temperature);
             let mut keys: Vec<u64> = logits.iter().enumerate().map(|(id, &x)| order::key(x, id)).collect();
             keys.sort_unstable();
-            for count in [1, 64, 500, 1000] {
+            for count in [1, 64, 500, 999] {
                 let tokens = keys[..count].iter().map(|&key| (key, mass.of(order::logit(key))));
-                assert_eq!(of_row(&row, mass, keys[count - 1]), of_tokens(tokens, mass));
+                let moments = of_tokens(tokens, mass);
+                assert_eq!(moments.count, count);
+                assert_eq!(of_row(&row, mass, keys[count - 1], true), moments);
+                assert_eq!(of_row(&row, mass, keys[count - 1], false), Moments { count: 0, ..moments });
             }
+            assert_eq!(of_row(&row, mass, order::end(1000), true).count, 999);
         }
     }
 

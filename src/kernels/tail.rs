@@ -9,13 +9,15 @@
 //!
 //! How it is fast: with the tokens after the n-th, no more than m[n - 2] + m[n - 1] is added to the sum of the bends, because
 //! each is at most the sum of two steps down, and the steps down from a token add up to its mass at most. So a list of the
-//! heaviest tokens is enough if the answer is the same for the smallest and for the largest sum.
+//! heaviest tokens is enough if the answer is the same for the smallest and for the largest sum. The logits of this list are
+//! sorted without the ids, because a mass depends on nothing else.
 
 /// Returns how many tokens come before the tail, given the masses of the first tokens in the total order. `is_all` says that
 /// there are no others.
 ///
 /// Returns an error if the answer depends on tokens that are not given: the mass down to which tokens should be given, as a
 /// guess.
+#[inline(always)]
 pub fn start(masses: &[u64], z: f64, is_all: bool) -> Result<usize, u64> {
     let bends = || {
         masses.windows(3).map(|three| {

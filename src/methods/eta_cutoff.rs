@@ -24,7 +24,7 @@ pub(super) fn apply<R: Row>(e: f64, state: &mut State<'_, R>) -> Result<(), RowE
 
 #[inline(never)]
 fn keep<R: Row>(e: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    let moments = state.moments();
+    let moments = state.moments(false);
     let bits = moments.entropy().ok_or(RowError::Changed)?; // the most probable token always has a mass
     let eta = e.min(e.sqrt() * exp2(-bits));
     state.keep_heavier(eta * moments.mass as f64);

@@ -30,12 +30,12 @@ pub(super) fn apply<R: Row>(params: &Params, state: &mut State<'_, R>) -> Result
 fn dynamic<R: Row>(params: &Params, state: &mut State<'_, R>) -> Result<f64, RowError> {
     const UNIT: f64 = (1u64 << 53) as f64;
     let Params { temperature, dynatemp_range: range, dynatemp_exponent: exponent, .. } = *params;
-    let count = state.count();
-    if count <= 1 {
+    let moments = state.moments(true);
+    if moments.count <= 1 {
         return Ok(temperature);
     }
-    let entropy = state.moments().entropy().ok_or(RowError::Changed)?; // the most probable token always has a mass
-    let share = (entropy / log2(count as u64) * UNIT).round_ties_even().clamp(0.0, UNIT) as u64;
+    let entropy = moments.entropy().ok_or(RowError::Changed)?; // the most probable token always has a mass
+    let share = (entropy / log2(moments.count as u64) * UNIT).round_ties_even().clamp(0.0, UNIT) as u64;
     let raised = match share {
         0 => f64::from(exponent == 0.0),
         share => exp2((exponent * (log2(share) - 53.0)).max(-1000.0)),

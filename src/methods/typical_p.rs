@@ -24,7 +24,7 @@ pub(super) fn apply<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowE
 
 #[inline(never)]
 fn keep<R: Row>(p: f64, state: &mut State<'_, R>) -> Result<(), RowError> {
-    let moments = state.moments();
+    let moments = state.moments(false);
     let mean = moments.mean().ok_or(RowError::Changed)?; // the most probable token always has a mass
     let share = Share { p, is_exceeded: false };
     state.keep_nearest(mean, share.need(moments.mass), moments.mass)

@@ -29,8 +29,8 @@ impl Search {
             None => self.describe_in_prefix(row, mass, u64::MAX, total, token, logprobs)?,
             Some(Kept::Long { last, .. }) => self.describe_in_prefix(row, mass, last, total, token, logprobs)?,
             Some(Kept::Listed { last }) => self.describe_in_list(row, mass, last, token, logprobs)?,
-            Some(Kept::Without { weighed }) => {
-                let last = self.list_without(row, weighed);
+            Some(Kept::Without { last, .. }) => {
+                let last = self.list_without(row, last);
                 self.describe_in_list(row, mass, last, token, logprobs)?;
             }
         }

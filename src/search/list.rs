@@ -20,17 +20,22 @@ pub(super) struct List {
     work_keys: Vec<u64>,
     work_masses: Vec<u64>,
     work_pairs: Vec<(u64, u64)>,
+    /// The places of the logits in descending order.
+    places: Vec<u32>,
+    work_places: Vec<u32>,
 }
 
 impl List {
     /// Reserves memory for a row with this many tokens.
     pub fn reserve(&mut self, tokens: usize) -> Result<(), RowError> {
-        let List { keys, masses, work_keys, work_masses, work_pairs } = self;
+        let List { keys, masses, work_keys, work_masses, work_pairs, places, work_places } = self;
         reserve(keys, tokens)?;
         reserve(masses, tokens)?;
         reserve(work_keys, tokens)?;
         reserve(work_masses, tokens)?;
-        reserve(work_pairs, tokens)
+        reserve(work_pairs, tokens)?;
+        reserve(places, tokens)?;
+        reserve(work_places, tokens)
     }
 
     pub fn keys(&self) -> &[u64] {
@@ -190,6 +195,24 @@ impl List {
         order::sort(&mut self.work_keys, &mut self.work_masses);
         I::run(|| mass.of_all(self.work_keys.iter().map(|&key| order::logit(key)), &mut self.work_masses));
         (&self.work_keys, &self.work_masses, is_all)
+    }
+
+    /// Returns the masses of the listed tokens in the total order. They need not have been weighed.
+    #[inline(always)]
+    pub fn sorted_masses<I: Vector>(&mut self, mass: Mass) -> &[u64] {
+        // The ids are not sorted, because a mass depends on the logit alone.
+        order::sort_places(&self.keys, &mut self.places, &mut self.work_places);
+        I::run(|| mass.of_all(self.places.iter().map(|&place| order::from_place(place)), &mut self.work_masses));
+        &self.work_masses
+    }
+
+    /// Returns the key of the `count`-th token in the total order, which [`List::sorted_masses`] has found, or None if there are
+    /// no more tokens than these.
+    pub fn last_of_sorted(&self, count: usize) -> Option<u64> {
+        let place = *self.places.get(..self.places.len().checked_sub(1)?)?.get(count.checked_sub(1)?)?;
+        let before = self.places.partition_point(|&other| other < place);
+        let mut ties = self.keys.iter().copied().filter(|&key| order::place(key) == place); // in the order of the ids
+        ties.nth(count - 1 - before)
     }
 
     /// Iterates over the tokens up to `last`, with their masses.

@@ -27,7 +27,7 @@ use crate::kernels::order::{self, Prefix, down_to};
 use crate::kernels::spread::{self, Spread};
 use crate::kernels::surprise::{self, Moments};
 use crate::kernels::top_p::Share;
-use crate::kernels::{adaptive, prefix, tail, top_k, top_p};
+use crate::kernels::{adaptive, prefix, tail, top_k, top_p, without};
 use crate::lanes::BLOCK;
 use crate::logit::Logit;
 use crate::row::Row;
@@ -55,8 +55,9 @@ pub(crate) enum Kept {
     Listed { last: u64 },
     /// All tokens up to the key `last`, which are too many for a list. If a nucleus ends them, they have been weighed.
     Long { last: u64, weighed: Option<Weighed> },
-    /// The same without the tokens in [`Search::dropped`].
-    Without { weighed: Weighed },
+    /// The same without the tokens in [`Search::dropped`]. If nothing has been weighed, these are a few tokens of the whole row,
+    /// whose ledger is open.
+    Without { last: u64, weighed: Option<Weighed> },
 }
 
 impl Kept {
@@ -83,8 +84,7 @@ fn not_banned_key(last: u64) -> u64 {
 /// Returns the key of the last token of what is kept, where that is a prefix.
 fn last_of<R: Row>(row: &R, kept: Option<Kept>) -> u64 {
     match kept {
-        Some(Kept::Listed { last } | Kept::Long { last, .. }) => last,
-        Some(Kept::Without { weighed }) => weighed.last,
+        Some(Kept::Listed { last } | Kept::Long { last, .. } | Kept::Without { last, .. }) => last,
         None => order::end(row.tokens()),
     }
 }
@@ -239,8 +239,8 @@ impl<'a, R: Row> State<'a, R> {
 
     /// Lists what is left of a long prefix from which tokens were dropped.
     fn list_without(&mut self) {
-        if let Some(Kept::Without { weighed }) = self.kept {
-            let last = self.search.list_without(&self.row, weighed);
+        if let Some(Kept::Without { last, .. }) = self.kept {
+            self.search.list_without(&self.row, last);
             self.search.list.weigh::<R::Isa>(self.mass);
             self.kept = Some(Kept::Listed { last });
         }
@@ -405,17 +405,6 @@ impl<'a, R: Row> State<'a, R> {
         Ok(())
     }
 
-    /// Returns the number of tokens that are kept.
-    pub fn count(&mut self) -> usize {
-        self.narrow_list();
-        let prefix = match self.kept {
-            None => Prefix::not_banned(u64::MAX),
-            Some(Kept::Long { last, .. }) => Prefix::not_banned(last),
-            Some(Kept::Listed { .. } | Kept::Without { .. }) => return self.search.list.keys().len(),
-        };
-        prefix::count(&self.row, prefix, prefix, self.search.list.keys_to_fill())
-    }
-
     /// Fills `surprises` with those of the first tokens that are kept, in the total order, and returns how many these are.
     #[inline(never)]
     pub fn first_surprises<const N: usize>(&mut self, surprises: &mut [u32; N]) -> Result<usize, RowError> {
@@ -453,12 +442,12 @@ impl<'a, R: Row> State<'a, R> {
         self.row.tokens()
     }
 
-    /// Returns the mass of the tokens that are kept, and the sum of their surprises.
-    pub fn moments(&mut self) -> Moments {
+    /// Returns the mass of the tokens that are kept, and the sum of their surprises. If `counts`, they are counted, too.
+    pub fn moments(&mut self, counts: bool) -> Moments {
         self.narrow_list();
         match self.kept {
-            None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens())),
-            Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last),
+            None => surprise::of_row(&self.row, self.mass, order::end(self.row.tokens()), counts),
+            Some(Kept::Long { last, .. }) => surprise::of_row(&self.row, self.mass, last, counts),
             Some(Kept::Listed { .. } | Kept::Without { .. }) => {
                 R::Isa::run(|| surprise::of_tokens(self.search.list.up_to(u64::MAX), self.mass))
             }
@@ -533,8 +522,23 @@ impl<'a, R: Row> State<'a, R> {
     /// is exempt, nothing is dropped.
     pub fn drop_before_last_of(&mut self, p: f64, exempt: &[u32]) -> Result<(), RowError> {
         self.narrow_list();
-        if self.kept.is_none() && !self.search.may_have_two(&self.row, self.mass, p) {
-            return Ok(());
+        if self.kept.is_none()
+            && let Some(least) = self.search.list_share(&self.row, self.mass, p)?
+        {
+            let Search { list, dropped, .. } = &mut *self.search;
+            let heavy = || list.up_to(u64::MAX).filter(|&(_, mass)| mass >= least);
+            if heavy().count() < 2 {
+                return Ok(());
+            }
+            if self.fewest == 1 {
+                let stays = heavy().map(|(key, _)| key).max().unwrap_or(order::START);
+                dropped.fill_with(heavy().filter(|&(key, _)| key < stays));
+                if !dropped.has_any_before(stays, exempt) {
+                    self.kept = Some(Kept::Without { last: order::end(self.row.tokens()), weighed: None });
+                    self.first = self.mass.of(order::logit(stays)).min(1 << S); // above only if the row changes
+                }
+                return Ok(());
+            }
         }
         if self.fewest > 1 {
             self.list_kept();
@@ -557,7 +561,7 @@ impl<'a, R: Row> State<'a, R> {
                 if dropped.has_any_before(stays, exempt) {
                     return Ok(());
                 }
-                Kept::Without { weighed }
+                Kept::Without { last, weighed: Some(weighed) }
             }
             _ => {
                 stays = last_up_to(list, reach);
@@ -674,14 +678,28 @@ impl Search {
         Ok(Kept::Long { last: weighed.last, weighed: Some(weighed) })
     }
 
-    /// Returns false if it is certain that less than two tokens have the share `p` of the mass of the row.
-    fn may_have_two<R: Row>(&mut self, row: &R, mass: Mass, p: f64) -> bool {
+    /// Lists the tokens that have the share `p` of the mass of the row, and perhaps others, and returns the least mass of the
+    /// former. Returns None if they are too many to be listed. The ledger is open afterwards, unless less than two tokens have
+    /// the share.
+    fn list_share<R: Row>(&mut self, row: &R, mass: Mass, p: f64) -> Result<Option<u64>, RowError> {
+        let least = |total: u64| ((p * total as f64).ceil() as u64).max(1);
         // The row has at least the mass of the maxima. So what is lighter than this share of theirs does not have its share of
         // the row: the conversions, the product and `ceil` never decrease when the mass increases.
-        let total = self.list.total_of_logits::<R::Isa>(mass, row.maxima());
-        let least = ((p * total as f64).ceil() as u64).max(1);
-        let is_listed = self.list.fill(row, mass, down_to(mass.floor(least)), most_listed(row.tokens()));
-        !is_listed || self.list.masses().iter().filter(|&&mass| mass >= least).count() > 1
+        let low = least(self.list.total_of_logits::<R::Isa>(mass, row.maxima()));
+        if !self.list.fill(row, mass, down_to(mass.floor(low)), most_listed(row.tokens())) {
+            return Ok(None);
+        }
+        if self.list.masses().iter().filter(|&&mass| mass >= low).count() < 2 {
+            return Ok(Some(low));
+        }
+        self.ledger.open(row, mass, OPEN_TO_COMPARE);
+        loop {
+            let (low, high) = at_both_ends(least, self.ledger.total());
+            if !self.list.masses().iter().any(|mass| (low..high).contains(mass)) {
+                return Ok(Some(high));
+            }
+            self.ledger.refine(row, mass)?;
+        }
     }
 
     /// Finds the tokens that have at least the mass that `least` gives for the mass of the whole row. If they are few, they
@@ -710,9 +728,11 @@ impl Search {
                 let weighed = self.passes.weigh(row, mass, last, weighed);
                 (Kept::Long { last, weighed: Some(weighed) }, self.passes.total::<R::Isa>(weighed))
             }
-            Kept::Without { weighed } => {
+            Kept::Without { last, weighed } => {
+                let weighed = self.passes.weigh(row, mass, last, weighed);
                 let total = self.passes.total::<R::Isa>(weighed);
-                (kept, total.saturating_sub(self.dropped.total())) // as much as was dropped is there, unless the row changes
+                // As much as was dropped is there, unless the row changes.
+                (Kept::Without { last, weighed: Some(weighed) }, total.saturating_sub(self.dropped.total()))
             }
         }
     }
@@ -724,12 +744,17 @@ impl Search {
         let mut least = HEAVY;
         loop {
             let lightest = if least == 0 { last } else { last.min(down_to(mass.floor(least))) };
-            self.list.fill(row, mass, lightest, usize::MAX);
-            let (keys, masses, _) = self.list.heaviest::<R::Isa>(mass, last, 0);
-            match tail::start(masses, z, lightest == last || keys.len() == row.tokens()) {
-                Ok(count) => return last_before(keys, count),
+            self.list.collect(row, Prefix::to(lightest), usize::MAX);
+            let masses = self.list.sorted_masses::<R::Isa>(mass);
+            let is_all = lightest == last || masses.len() == row.tokens();
+            match R::Isa::run(|| tail::start(masses, z, is_all)) {
+                Ok(count) => {
+                    let last = self.list.last_of_sorted(count)?;
+                    self.list.fill(row, mass, last, usize::MAX);
+                    return Some(last);
+                }
                 // After a long list, a list of all tokens takes less time than one after the other that is a little longer.
-                Err(_) if keys.len() > most_listed(row.tokens()) => least = 0,
+                Err(_) if masses.len() > most_listed(row.tokens()) => least = 0,
                 Err(lower) => least = lower.min(least >> LIGHTER),
             }
         }
@@ -762,6 +787,7 @@ impl Search {
             return self.draw_reweighed(row, mass, last_of(row, kept), [center, before as f64], word);
         }
         match kept {
+            Some(Kept::Without { weighed: None, .. }) if !with_interval => self.draw_without(row, mass, word),
             Some(kept) => self.draw_from_kept(row, mass, kept, word),
             None if with_interval => {
                 self.draw_from_kept(row, mass, Kept::Long { last: order::end(row.tokens()), weighed: None }, word)
@@ -779,9 +805,24 @@ impl Search {
                 let weighed = self.passes.weigh(row, mass, last, weighed);
                 self.passes.draw(row, mass, weighed, word, None)
             }
-            Kept::Without { weighed } => self.passes.draw(row, mass, weighed, word, Some(&self.dropped)),
+            Kept::Without { last, weighed } => {
+                let weighed = self.passes.weigh(row, mass, last, weighed);
+                self.passes.draw(row, mass, weighed, word, Some(&self.dropped))
+            }
         };
         drawn.ok_or(RowError::Changed)
+    }
+
+    /// Returns the token that the word draws from the whole row without the dropped tokens, with a ledger that is open. Its
+    /// interval need not be exact.
+    fn draw_without<R: Row>(&mut self, row: &R, mass: Mass, word: u64) -> Result<Drawn, RowError> {
+        loop {
+            let dropped = (self.dropped.keys(), self.dropped.masses());
+            if let Some(drawn) = without::draw(row, mass, &self.ledger, word, dropped) {
+                return Ok(drawn);
+            }
+            self.ledger.refine(row, mass)?;
+        }
     }
 
     /// Returns the token that the word draws from the whole row. Its interval need not be exact.
@@ -851,7 +892,7 @@ impl Search {
                 return self.list.up_to(last).find(|listed| listed.0 == key).map_or(0, |listed| listed.1);
             }
             Some(Kept::Long { last, .. }) => key <= last,
-            Some(Kept::Without { weighed }) => key <= weighed.last && !self.dropped.keys().contains(&key),
+            Some(Kept::Without { last, .. }) => key <= last && !self.dropped.keys().contains(&key),
             None => true,
         };
         if is_kept { mass.of(order::logit(key)) } else { 0 }
@@ -888,7 +929,7 @@ impl Search {
         match kept {
             Some(Kept::Listed { last }) => last,
             Some(Kept::Long { last, .. }) => self.list_prefix(row, last),
-            Some(Kept::Without { weighed }) => self.list_without(row, weighed),
+            Some(Kept::Without { last, .. }) => self.list_without(row, last),
             None => self.list_prefix(row, order::end(row.tokens())),
         }
     }
@@ -901,8 +942,8 @@ impl Search {
     }
 
     /// Lists the tokens of a long prefix that were not dropped.
-    fn list_without<R: Row>(&mut self, row: &R, weighed: Weighed) -> u64 {
-        let last = self.list_prefix(row, weighed.last);
+    fn list_without<R: Row>(&mut self, row: &R, last: u64) -> u64 {
+        self.list_prefix(row, last);
         self.list.remove(&self.dropped);
         last
     }
@@ -917,8 +958,8 @@ impl Search {
                 }
             }
             Some(Kept::Long { last, .. }) => prefix::copy(row, Prefix::not_banned(last), out),
-            Some(Kept::Without { weighed }) => {
-                prefix::copy(row, Prefix::not_banned(weighed.last), out);
+            Some(Kept::Without { last, .. }) => {
+                prefix::copy(row, Prefix::not_banned(last), out);
                 for &key in self.dropped.keys() {
                     out[order::id(key)] = R::Logit::NEG_INFINITY;
                 }

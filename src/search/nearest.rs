@@ -111,7 +111,7 @@ impl Search {
                 let first_left = center.saturating_sub(farthest); // the least surprise that is left
                 let too_high = mass.logit_of_surprise(first_left.saturating_sub(1));
                 let first = mass.of(beside::largest_below(row, too_high)).min(1 << S); // above only if the row changes
-                return Ok(Nearest::Long { kept: Kept::Without { weighed }, first });
+                return Ok(Nearest::Long { kept: Kept::Without { last, weighed: Some(weighed) }, first });
             }
             if is_all {
                 return Err(RowError::Changed); // the distances covered all tokens, which have the mass that is needed

@@ -45,7 +45,7 @@ impl Search {
                 self.dropped.clear();
                 self.passes.weigh(row, mass, last, weighed)
             }
-            Some(Kept::Without { weighed }) => weighed,
+            Some(Kept::Without { last, weighed }) => self.passes.weigh(row, mass, last, weighed),
         };
         let mut left = self.passes.total::<R::Isa>(weighed).saturating_sub(self.dropped.total());
         if left == 0 {
