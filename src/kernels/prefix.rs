@@ -79,7 +79,7 @@ impl Blocks {
     #[inline(always)]
     pub fn weigh<R: Row>(&mut self, row: &R, mass: Mass, [near, far, last]: [u64; 3], rest: &mut Vec<u64>) -> u64 {
         R::Isa::run(move || {
-            let needs_others = last != order::START && last != near;
+            let (needs_others, needs_rest) = (last != order::START && last != near, far != near);
             let end = Prefix::to(last.max(far));
             let [near, far, last] = [near, far, last].map(Prefix::to);
             self.masses.clear();
@@ -109,7 +109,7 @@ impl Blocks {
                         }
                         R::Isa::add(&other, maximum.min(near.least()) <= light, &mut others);
                     }
-                    if maximum >= far.floor(index) {
+                    if needs_rest && maximum >= far.floor(index) {
                         let mask = far.mask::<R::Isa>(block, index) & !near.mask::<R::Isa>(block, index);
                         held.take(block, index, mask, rest);
                     }
