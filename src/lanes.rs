@@ -209,6 +209,20 @@ pub(crate) fn sums_in_lanes(number: impl Fn(usize) -> f32) -> [f32; LANES] {
     lanes
 }
 
+/// Adds up the numbers whose keys are below a limit, approximately.
+#[inline(always)]
+pub(crate) fn sum_below(keys: &[f32], limit: f32, numbers: &[f32], sum: impl Fn(&[f32; BLOCK]) -> f32) -> f32 {
+    let below = |key, number| if key < limit { number } else { 0.0 };
+    let ((keys, other_keys), (numbers, others)) = (keys.as_chunks::<BLOCK>(), numbers.as_chunks::<BLOCK>());
+    let mut sums = [0f32; BLOCK];
+    for (keys, numbers) in keys.iter().zip(numbers) {
+        for lane in 0..BLOCK {
+            sums[lane] += below(keys[lane], numbers[lane]);
+        }
+    }
+    other_keys.iter().zip(others).fold(sum(&sums), |sum, (&key, &number)| sum + below(key, number))
+}
+
 /// Adds up the numbers of a block in halves. A loop over parts of eight lanes was compiled to additions of two and four, each
 /// with a shuffle.
 #[inline(always)]

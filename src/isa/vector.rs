@@ -110,6 +110,13 @@ pub trait Vector {
         lanes::sum_in_halves(number)
     }
 
+    /// The sum of the numbers whose keys are below a limit, added in an order that depends on the instruction set. There are as
+    /// many keys as numbers.
+    #[inline(always)]
+    fn nearly_sum_below(keys: &[f32], limit: f32, numbers: &[f32]) -> f32 {
+        lanes::sum_below(keys, limit, numbers, |sums| Self::nearly_sum(|lane| sums[lane]))
+    }
+
     /// The block as float32.
     #[inline(always)]
     fn widen(block: &[f16; BLOCK]) -> [f32; BLOCK] {
@@ -727,6 +734,38 @@ impl Vector for Avx512 {
 
         // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
         unsafe { sum(&lanes::sums_in_lanes(number)) }
+    }
+
+    #[inline(always)]
+    fn nearly_sum_below(keys: &[f32], limit: f32, numbers: &[f32]) -> f32 {
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn sum(keys: &[[f32; BLOCK]], limit: f32, numbers: &[[f32; BLOCK]]) -> f32 {
+            let limit = _mm512_set1_ps(limit);
+            let mut sums = [_mm512_setzero_ps(); BLOCK / LANES];
+            for (keys, numbers) in keys.iter().zip(numbers) {
+                for (part, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: a part has sixteen floats, and the loads do not need to be aligned.
+                    let (keys, numbers) = unsafe {
+                        let at = part * LANES;
+                        (_mm512_loadu_ps(keys[at..].as_ptr()), _mm512_loadu_ps(numbers[at..].as_ptr()))
+                    };
+                    *sum = _mm512_mask_add_ps(*sum, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(keys, limit), *sum, numbers);
+                }
+            }
+            let [a, b, c, d] = sums;
+            _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)))
+        }
+
+        let ((keys, other_keys), (numbers, others)) = (keys.as_chunks::<BLOCK>(), numbers.as_chunks::<BLOCK>());
+        // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
+        let mut total = unsafe { sum(keys, limit, numbers) };
+        for (&key, &number) in other_keys.iter().zip(others) {
+            total += if key < limit { number } else { 0.0 };
+        }
+        total
     }
 
     #[inline(always)]

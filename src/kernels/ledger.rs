@@ -135,7 +135,7 @@ impl Ledger {
     fn count<R: Row>(&mut self, row: &R, mass: Mass) {
         R::Isa::run(move || {
             let (maxima, mut buffer) = (row.maxima(), Buffer::new());
-            let open = (self.total().0 >> self.openness) as f32;
+            let open = (self.low.iter().sum::<u64>() >> self.openness) as f32;
             if self.openness <= ROUGH {
                 let floor = self.floor_above::<R::Isa>(maxima, mass, open / 2.0).min(self.rough_floor);
                 for index in row.between(floor, self.rough_floor) {
@@ -161,28 +161,12 @@ impl Ledger {
         let floor = |power| mass.logit_of_at_most(power).next_up().max(f32::MIN);
         let (mut power, mut step) = (0, 1 << S.ilog2());
         while step > 0 {
-            if power + step <= S && self.gaps_below::<I>(maxima, floor(power + step)) <= open {
+            if power + step <= S && I::nearly_sum_below(maxima, floor(power + step), &self.gaps) <= open {
                 power += step;
             }
             step /= 2;
         }
         floor(power)
-    }
-
-    /// Returns approximately how much is unknown of the blocks whose maximum is below a floor.
-    #[inline(always)]
-    fn gaps_below<I: Vector>(&self, maxima: &[f32], floor: f32) -> f32 {
-        let gap = |maximum, gap| if maximum < floor { gap } else { 0.0 };
-        let ((maxima, rest), (gaps, other)) = (maxima.as_chunks::<BLOCK>(), self.gaps.as_chunks::<BLOCK>());
-        let mut sums = [0f32; BLOCK];
-        for (maxima, gaps) in maxima.iter().zip(gaps) {
-            for lane in 0..BLOCK {
-                sums[lane] += gap(maxima[lane], gaps[lane]);
-            }
-        }
-        rest.iter()
-            .zip(other)
-            .fold(I::nearly_sum(|lane| sums[lane]), |sum, (&maximum, &block)| sum + gap(maximum, block))
     }
 
     /// Iterates over the bounds of each block.

@@ -67,11 +67,12 @@ pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64, weig
         for (index, weights) in (0..blocks).step_by(step).zip(&mut *weights) {
             *weights = mass.weights::<R::Isa>(row.block(index, &mut buffer));
         }
+        let sampled = weights.as_flattened();
         let most = total.saturating_sub(need) as f32 / step as f32 * CAUTION;
         let (mut least, mut bit) = (0, 1 << 30);
         while bit >= LAST_BIT {
             let higher = f32::from_bits(least | bit);
-            if higher <= (1u64 << S) as f32 && sum_below::<R::Isa>(weights, higher) <= most {
+            if higher <= (1u64 << S) as f32 && R::Isa::nearly_sum_below(sampled, higher, sampled) <= most {
                 least |= bit;
             }
             bit /= 2;
@@ -80,18 +81,6 @@ pub fn guess_least_mass<R: Row>(row: &R, mass: Mass, need: u64, total: u64, weig
         let count = |weights| R::Isa::at_least(weights, least).count_ones() as usize;
         (least.ceil() as u64, weights.iter().map(count).sum::<usize>() * step)
     })
-}
-
-/// Returns approximately the sum of the weights that are below a limit.
-#[inline(always)]
-fn sum_below<I: Vector>(weights: &[[f32; BLOCK]], limit: f32) -> f32 {
-    let mut sums = [0f32; BLOCK];
-    for weights in weights {
-        for (sum, &weight) in sums.iter_mut().zip(weights) {
-            *sum += if weight < limit { weight } else { 0.0 };
-        }
-    }
-    I::nearly_sum(|lane| sums[lane])
 }
 
 /// Returns the key of the last token of the nucleus, from the keys and masses of a list that contains the nucleus. Returns
