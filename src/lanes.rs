@@ -142,18 +142,17 @@ pub(crate) fn allowed(block: &[f32; BLOCK], bits: u64) -> [f32; BLOCK] {
     kept
 }
 
-/// Splits a number of magnitude below 2**8 into the nearest integer (ties to even), which stands in the low bits of the first
-/// result, and the rest.
+/// Splits a number of magnitude below 2**8 into the nearest integer (ties to even), at the place of an exponent, and the rest.
 #[inline(always)]
-pub(crate) fn split(t: f32) -> (f32, f32) {
+pub(crate) fn split(t: f32) -> (u32, f32) {
     let rounded = t + ROUND32;
-    (rounded, t - (rounded - ROUND32))
+    (rounded.to_bits() << (f32::MANTISSA_DIGITS - 1), t - (rounded - ROUND32))
 }
 
-/// Multiplies by a power of two: `x * 2**n`. `n` is in the low bits of a number, as `split` returns it.
+/// Multiplies by a power of two: `x * 2**n`, with n at the place of an exponent.
 #[inline(always)]
-pub(crate) fn times_power(x: f32, n: f32) -> f32 {
-    f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23))
+pub(crate) fn times_power(x: f32, n: u32) -> f32 {
+    f32::from_bits(x.to_bits().wrapping_add(n))
 }
 
 /// Computes `power(f) * 2**n` for each `max(exponent(x), lowest) = n + f`, where n is the nearest integer.
@@ -167,7 +166,7 @@ pub(crate) fn powers(
     lowest: f32,
     power: impl Fn(f32) -> f32,
 ) -> [f32; BLOCK] {
-    let (mut integers, mut fractions, mut powers) = ([0f32; BLOCK], [0f32; BLOCK], [0f32; BLOCK]);
+    let (mut integers, mut fractions, mut powers) = ([0u32; BLOCK], [0f32; BLOCK], [0f32; BLOCK]);
     for ((n, fraction), &x) in integers.iter_mut().zip(&mut fractions).zip(block) {
         (*n, *fraction) = split(max(lowest, exponent(x)));
     }
