@@ -253,12 +253,12 @@ pub(crate) fn sum_of_rounded(weights: &[f32; BLOCK]) -> u64 {
 
 /// A sum of numbers that are rounded to integers, with ties to even. `Vector::add` adds the numbers of a block.
 ///
-/// In the lanes of 32 bits, adding a block takes no additions across lanes and none of 64 bits. Before a lane can overflow, all
-/// are added to `whole`.
+/// In the lanes of 32 bits, adding a block takes no additions across lanes and none of 64 bits. Before a lane can overflow, each
+/// is added to its lane of `whole`.
 #[derive(Clone, Copy, Default)]
 pub struct Sum {
-    whole: u64,
-    /// How many blocks are in the lanes.
+    whole: [u64; LANES],
+    /// How many blocks are in the lanes of 32 bits.
     blocks: usize,
     light: [u32; LANES],
     /// The other numbers, each rounded to a multiple of 2**20, in units of 2**20.
@@ -274,7 +274,7 @@ impl Sum {
     /// Adds an integer.
     #[inline(always)]
     pub fn add(&mut self, number: u64) {
-        self.whole = self.whole.wrapping_add(number);
+        self.whole[0] = self.whole[0].wrapping_add(number);
     }
 
     /// Adds the numbers of a block to the lanes. They must be in [0, 2**41]. `add_light` adds them if they are light.
@@ -287,7 +287,7 @@ impl Sum {
         }
         self.blocks += 1;
         if self.blocks == Sum::MOST_BLOCKS {
-            *self = Sum { whole: self.total(), ..Sum::default() };
+            self.empty_lanes();
         }
     }
 
@@ -313,14 +313,21 @@ impl Sum {
         }
     }
 
+    /// Adds the lanes of 32 bits to those of 64 bits. They are not added up here: LLVM would take all of them apart into single
+    /// numbers.
     #[inline(always)]
-    pub fn total(&self) -> u64 {
-        let mut total = self.whole;
-        for ((&light, &high), &low) in self.light.iter().zip(&self.high).zip(&self.low) {
-            let low = i64::from(low as i32) as u64;
-            total = total.wrapping_add((u64::from(high) << 20).wrapping_add(low).wrapping_add(u64::from(light)));
+    fn empty_lanes(&mut self) {
+        for (lane, whole) in self.whole.iter_mut().enumerate() {
+            let (high, low) = (u64::from(self.high[lane]) << 20, i64::from(self.low[lane] as i32) as u64);
+            *whole = whole.wrapping_add(high).wrapping_add(low).wrapping_add(u64::from(self.light[lane]));
         }
-        total
+        *self = Sum { whole: self.whole, ..Sum::default() };
+    }
+
+    #[inline(always)]
+    pub fn total(mut self) -> u64 {
+        self.empty_lanes();
+        self.whole.iter().fold(0, |total, &whole| total.wrapping_add(whole))
     }
 }
 

@@ -37,9 +37,13 @@ class Asks(NamedTuple):
             raise TypeError(f"replacement must be True or False, got {show(self.replacement)}")
         if self.n is None and not self.replacement:
             raise ValueError("replacement must be True without n, got False")
-        has_logprobs = self.logprobs is not None or self.logprob_token_ids is not None
-        asked = {"logprobs": has_logprobs, "receipt": bool(self.receipt), "n": self.n is not None}
-        given = [name for name, is_given in asked.items() if is_given]
+        given = []
+        if self.logprobs is not None or self.logprob_token_ids is not None:
+            given.append("logprobs")
+        if self.receipt:
+            given.append("receipt")
+        if self.n is not None:
+            given.append("n")
         if out is not None and given and given != ["n"]:
             given.insert(0, "out")
         if len(given) > 1:

@@ -418,7 +418,7 @@ _ASKS = frozenset(ASKS)
 
 # A function of its own, because the comprehension would make Python keep the variables of `sample` on the heap.
 def _sample_what_is_asked(logits: object, keywords: dict[str, Any]) -> Any:
-    asks = Asks(**{name: keywords.pop(name, default) for name, default in ASKS.items()})
+    asks = Asks(*[keywords.pop(name, default) for name, default in ASKS.items()])
     match asks.kind(keywords.get("out")):
         case "logprobs":
             return _logprobs.of_sample(logits, keywords, asks)

@@ -81,6 +81,8 @@ impl Blocks {
         R::Isa::run(move || {
             let (needs_others, needs_rest) = (last != order::START && last != near, far != near);
             let end = Prefix::to(last.max(far));
+            // No token has to be left out. A banned one has no mass.
+            let is_whole = near >= order::end(row.tokens());
             let [near, far, last] = [near, far, last].map(Prefix::to);
             self.masses.clear();
             self.masses.resize(row.maxima().len().div_ceil(GROUP), 0);
@@ -97,6 +99,10 @@ impl Blocks {
                     }
                     let block = row.block(index, &mut buffer);
                     let weights = mass.weights::<R::Isa>(block);
+                    if is_whole {
+                        R::Isa::add(&weights, maximum <= light, &mut sum);
+                        continue;
+                    }
                     let mut kept = [0.0; BLOCK];
                     if maximum >= near.floor(index) {
                         kept = near.keep::<R::Isa>(&weights, block, index);
