@@ -36,7 +36,7 @@ class Cpu(NamedTuple):
     baseline: str | None
     """The instruction set of all code that is not in a clone, if it is one of them."""
     moves: re.Pattern[str]
-    """The instructions that move a single number between a wide register and another place."""
+    """The instructions that move a single number between a wide register and another place, or load one that has 16 bits."""
 
 
 X86 = Cpu(
@@ -51,7 +51,7 @@ AARCH64 = Cpu(
     re.compile(r"(f(?!mov)\w+|[su]cvtf)\s+[sd]\d"),
     re.compile(r"<toksample::isa::vector::(Portable) as [\w:]+::Vector>::run::<.*?(toksample::.*)>"),
     "portable",
-    re.compile(r"[su]mov\b"),
+    re.compile(r"([su]mov|ldrh)\b"),
 )
 KERNEL = re.compile(r"<?toksample::(kernels|lanes|row|logit|isa::vector)::")
 CALL = re.compile(r"(?:call|j\w+) +[0-9a-f]+ <(.+?)(?:\+0x[0-9a-f]+)?>$")

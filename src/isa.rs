@@ -10,9 +10,11 @@
 //! operations that IEEE 754 rounds correctly. What IEEE 754 leaves open is the environment, which `per_isa!` sets for the
 //! duration of the call (see `FloatEnvironment`).
 //!
-//! All `unsafe` code of the crate's core is here and in `isa/vector.rs`.
+//! All `unsafe` code of the crate's core is here, in `isa/vector.rs` and in `isa/neon.rs`.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod vector;
 
 use std::fmt;

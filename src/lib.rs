@@ -16,7 +16,7 @@
 //! | `changes.rs` | what is changed in a row: which tokens are not allowed, and which logits were edited |
 //! | `repeats.rs` | where in the history its last tokens stand as well |
 //! | `logit.rs` | the element types |
-//! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/vector.rs` has what differs |
+//! | `isa.rs` | which instruction sets there are, and the macro that compiles a recipe for each; `isa/` has what differs |
 //! | `lanes.rs` | arithmetic on blocks of values |
 //! | `logprobs.rs` | what a draw says of its token beside its id |
 //! | `rng.rs` | Philox4x64-10, the random word of a seed, a stream and a position |

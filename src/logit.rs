@@ -22,9 +22,12 @@ pub trait Logit: Copy + Send + Sync + 'static {
     /// Returns a block as float32, using `buffer` if it has to be widened.
     #[inline(always)]
     fn widen<'a, I: Vector>(block: &'a [Self; BLOCK], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
-        for (wide, x) in buffer.iter_mut().zip(block) {
+        // A loop over `buffer` was compiled to single numbers for aarch64.
+        let mut wide = [0.0; BLOCK];
+        for (wide, x) in wide.iter_mut().zip(block) {
             *wide = x.to_f32();
         }
+        *buffer = wide;
         buffer
     }
 }

@@ -6,6 +6,8 @@
 
 use half::{bf16, f16};
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use crate::lanes::{self, BLOCK, GROUP, LANES, Products, Sum};
 
 /// The operations that differ between the clones. Each one is here because no loop compiles to the instruction that it needs,
@@ -138,38 +140,7 @@ impl Vector for Portable {
         function()
     }
 
-    #[cfg(target_arch = "aarch64")]
-    #[inline(always)]
-    fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
-        use std::arch::aarch64::*;
-
-        /// The maximum of two floats is NaN here if one of them is, so that only the last ones must be tested.
-        #[target_feature(enable = "neon")]
-        #[inline]
-        fn eight(block: &[f32; BLOCK]) -> [f32; GROUP] {
-            let parts = block.as_chunks::<4>().0;
-            // SAFETY: a part has four floats.
-            let load = |part: usize| unsafe { vld1q_f32(parts[part].as_ptr()) };
-            let mut maxima = [load(0), load(1)];
-            for part in 2..parts.len() {
-                maxima[part % 2] = vmaxq_f32(maxima[part % 2], load(part));
-            }
-            let mut lanes = [0.0; GROUP];
-            for (lanes, maxima) in lanes.as_chunks_mut::<4>().0.iter_mut().zip(maxima) {
-                // SAFETY: `lanes` has four floats.
-                unsafe { vst1q_f32(lanes.as_mut_ptr(), maxima) };
-            }
-            lanes
-        }
-
-        // SAFETY: every CPU of this architecture has NEON.
-        let lanes = unsafe { eight(block) };
-        for (nan, x) in nan.iter_mut().zip(lanes) {
-            *nan |= if x.is_nan() { u32::MAX } else { 0 };
-        }
-        lanes
-    }
-
+    #[cfg(not(target_arch = "aarch64"))]
     #[inline(always)]
     fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
         let mut mask = 0;
@@ -177,6 +148,68 @@ impl Vector for Portable {
             mask |= u64::from(x >= floor) << place;
         }
         mask
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn at_least(block: &[f32; BLOCK], floor: f32) -> u64 {
+        // SAFETY: every CPU of this architecture has NEON. That holds for the other operations, too.
+        unsafe { neon::at_least(block, floor) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn lanes(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        // SAFETY: as above.
+        unsafe { neon::lanes(block, nan) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn allowed(block: &[f32; BLOCK], bits: u64) -> [f32; BLOCK] {
+        // SAFETY: as above.
+        unsafe { neon::allowed(block, bits) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn allowed_lanes(block: &[f32; BLOCK], bits: u64, nan: &mut [u32; LANES]) -> [f32; GROUP] {
+        // SAFETY: as above.
+        unsafe { neon::allowed_lanes(block, bits, nan) }
+    }
+
+    /// In one loop over each part of a block. Of two loops, as they are elsewhere, the second one loads all constants again
+    /// for each register, and the values between the loops are cleared before they are written.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn powers(
+        block: &[f32; BLOCK],
+        exponent: impl Fn(f32) -> f32,
+        lowest: f32,
+        power: impl Fn(f32) -> f32,
+    ) -> [f32; BLOCK] {
+        let mut powers = [0.0; BLOCK];
+        for (powers, x) in powers.as_chunks_mut::<LANES>().0.iter_mut().zip(block.as_chunks::<LANES>().0) {
+            for (power_of_x, &x) in powers.iter_mut().zip(x) {
+                let (n, fraction) = lanes::split(lanes::max(lowest, exponent(x)));
+                *power_of_x = lanes::times_power(power(fraction), n);
+            }
+        }
+        powers
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn sum_of_light(block: &[f32; BLOCK]) -> u64 {
+        // SAFETY: as above.
+        unsafe { neon::sum_of_light(block) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn add_products(numbers: &[f32; BLOCK], factors: &[f32; BLOCK], sums: &mut Products) {
+        // SAFETY: as above.
+        unsafe { neon::add_products(numbers, factors, sums) }
     }
 }
 
