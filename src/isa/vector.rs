@@ -59,9 +59,8 @@ pub trait Vector {
         lanes::allowed(block, bits)
     }
 
-    /// `power(f) * 2**n` for each `exponent(x) = n + f`, where n is the nearest integer (ties to even). Where the exponent is
-    /// below `lowest`, the result is in [0, power(0.0) * 2**lowest], and depends on the instruction set. The exponents must be
-    /// at most 2**8, `lowest` at least -2**8, and the results from there on normal numbers.
+    /// `power(f) * 2**n` for each `max(exponent(x), lowest) = n + f`, where n is the nearest integer (ties to even), and
+    /// `lowest` stands for NaN, too. The exponents must be at most 2**8, `lowest` at least -2**8, and the results normal numbers.
     #[inline(always)]
     fn powers(
         block: &[f32; BLOCK],
@@ -592,7 +591,7 @@ impl Vector for Avx512 {
     fn powers(
         block: &[f32; BLOCK],
         exponent: impl Fn(f32) -> f32,
-        _lowest: f32, // an exponent below it, or of -inf, needs no care
+        lowest: f32,
         power: impl Fn(f32) -> f32,
     ) -> [f32; BLOCK] {
         use std::arch::x86_64::*;
@@ -625,7 +624,7 @@ impl Vector for Avx512 {
 
         let mut powers = [0.0; BLOCK];
         for (powers, x) in powers.as_chunks_mut::<LANES>().0.iter_mut().zip(block.as_chunks::<LANES>().0) {
-            let exponents = x.map(&exponent);
+            let exponents = x.map(|x| lanes::max(lowest, exponent(x)));
             // SAFETY: only the clones of `per_isa!` that have AVX-512 call this.
             let fractions = unsafe { fractions(&exponents) };
             let mut integers = exponents;

@@ -46,7 +46,7 @@ const UNIT: f32 = (1u64 << (S - 4)) as f32;
 const C: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
 const SCALED: [f32; 5] = [C[0] * UNIT, C[1] * UNIT, C[2] * UNIT, C[3] * UNIT, C[4] * UNIT];
 
-/// The largest weight of a banned token, and of any token whose exponent is LOWEST or below.
+/// The weight of a banned token, which is also the smallest weight.
 pub(crate) const LEAST_WEIGHT: f32 = 1.0 / (1 << 23) as f32; // 2**(LOWEST - SHIFT + S)
 
 /// Computes the masses of one row at one temperature.

@@ -60,20 +60,17 @@ impl Search {
     ) -> Result<(), RowError> {
         let total = (!logprobs.mode.is_logits).then(|| total.unwrap_or_else(|| self.total(row, mass)));
         let (last, numbers) = (not_banned_key(last), numbers(mass, total));
+        *logprobs.rank = self.rank(row, token) as i64;
         *logprobs.logprob = numbers.of(row.logit(token));
         for (number, &id) in logprobs.given_logprobs.iter_mut().zip(logprobs.given_ids) {
             let x = row.logit(id as usize);
             *number = if order::key(x, id as usize) <= last { numbers.of(x) } else { f64::NEG_INFINITY };
         }
-        let mut place = None;
         if !logprobs.top_ids.is_empty() {
             let keys = self.top_k(row, logprobs.top_ids.len())?;
-            place = keys.binary_search(&order::key(row.logit(token), token)).ok();
             let ids = keys.iter().take_while(|&&key| key <= last).map(|&key| order::id(key));
             logprobs.set_top(ids, |id| numbers.of(row.logit(id)));
         }
-        // A token that is not among the first ones has to be compared with the row.
-        *logprobs.rank = place.map_or_else(|| self.rank(row, token), |place| place + 1) as i64;
         Ok(())
     }
 
